@@ -1,0 +1,1 @@
+"""Where Tandem runs: the `tandem` command."""

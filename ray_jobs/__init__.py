@@ -1,0 +1,1 @@
+"""Offline work: what a batch job computes, and the libraries under it."""
