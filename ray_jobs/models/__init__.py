@@ -1,0 +1,1 @@
+"""Every model, loaded one way. Knows no Ray; torch and OpenVINO are imported only when an engine starts."""

@@ -1,0 +1,154 @@
+"""Text in, vectors out: tokenise ahead, batch by length, run the engine, check and shape what comes back.
+
+Guaranteed: row i of the result belongs to text i; vectors are float32, finite, and L2-normalised when the model's
+similarity is cosine; the model's own pooling, prompts and maximum length are used. Texts longer than the maximum are
+cut, as sentence-transformers does. Not guaranteed: bits that are the same when a text shares its batch with others
+(the differences are those of the engine's rounding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.batching import pad, token_budget_batches, windows_by_length
+from ray_jobs.models.embedder_config import EmbedderConfig
+from ray_jobs.models.embedder_identity import EmbedderIdentity, check_compatible
+from ray_jobs.models.engine import EncoderSpec, Engine, TokenBatch, TokenIds
+from ray_jobs.models.engine_choice import choose_engine
+from ray_jobs.models.loading import LoadedEncoder, load_encoder
+
+__all__ = ["Embedder", "EmbedderConfig", "EmbedderIdentity", "check_compatible", "choose_engine"]
+
+# Texts tokenised at a time while the window before them runs.
+_WINDOW = 512
+
+
+class DocumentTokenizer:
+    """The chunker's view of the embedder's tokens.
+
+    `special_tokens` counts everything that is added to a document: special tokens and the document prompt, so that a
+    chunk of `max_tokens - special_tokens` tokens is never cut.
+    """
+
+    def __init__(self, tokens: TokenIds, document_prompt: str) -> None:
+        self._tokens = tokens
+        prompt = len(tokens.offsets([document_prompt])[0]) if document_prompt else 0
+        self.special_tokens = tokens.special_tokens + prompt
+
+    def offsets(self, texts: list[str]) -> list[list[tuple[int, int]]]:
+        """Code-point span of each token of each text, without special tokens, never cut."""
+        return self._tokens.offsets(texts)
+
+
+class Embedder:
+    """One loaded model. Safe to call from several threads."""
+
+    def __init__(self, encoder: LoadedEncoder, config: EmbedderConfig) -> None:
+        self._engine: Engine = encoder.engine
+        self._tokens: TokenIds = encoder.tokens
+        self._spec: EncoderSpec = encoder.spec
+        self._pad_multiple = encoder.pad_multiple
+        self.max_tokens = _max_tokens(config, encoder.spec)
+        self._batch_tokens = config.batch_tokens or encoder.batch_tokens
+        if self._batch_tokens < self.max_tokens:
+            raise UsageError(
+                f"batch_tokens={self._batch_tokens} is below max_tokens={self.max_tokens} of {encoder.name!r}: "
+                "a batch must hold one whole text; raise batch_tokens or lower max_tokens"
+            )
+        self.tokenizer = DocumentTokenizer(encoder.tokens, encoder.spec.document_prompt)
+        self.identity = EmbedderIdentity(
+            model=encoder.name,
+            revision=encoder.revision,
+            engine=encoder.engine_name,
+            precision=encoder.precision,
+            dimension=encoder.spec.dimension,
+            max_tokens=self.max_tokens,
+            normalized=encoder.spec.normalized or encoder.spec.similarity == "cosine",
+            similarity=encoder.spec.similarity,
+            query_prompt=encoder.spec.query_prompt,
+            document_prompt=encoder.spec.document_prompt,
+        )
+
+    @classmethod
+    def load(cls, config: EmbedderConfig, store_models: Path | None = None) -> Embedder:
+        """Find the model and start its engine; `auto` choices are made first.
+
+        `store_models` is the store's folder of models, if it is a local one. Raises NotFoundError when no place has
+        the model, ModelError when it cannot be loaded, UsageError when the configuration does not suit it.
+        """
+        return cls(load_encoder(choose_engine(config, store_models), store_models), config)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self._spec.dimension
+
+    def encode_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of passages, float32 of shape (texts, dimension), with the model's document prompt."""
+        return self._encode(texts, self._spec.document_prompt)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of questions, float32 of shape (texts, dimension), with the model's query prompt."""
+        return self._encode(texts, self._spec.query_prompt)
+
+    def _encode(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for rows, batch in self._batches(texts, prompt):
+            vectors[rows] = self._checked(self._engine.forward(batch), batch)
+        if self.identity.normalized and not self._spec.normalized:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        return vectors
+
+    def _batches(self, texts: Sequence[str], prompt: str) -> Iterator[tuple[list[int], TokenBatch]]:
+        prompt_tokens = len(self._tokens.offsets([prompt])[0]) if prompt else 0
+        windows = list(windows_by_length(texts, _WINDOW))
+        if len(windows) <= 1:
+            for window in windows:
+                yield from self._tokenize(window, texts, prompt, prompt_tokens)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as ahead:
+            pending = ahead.submit(self._tokenize, windows[0], texts, prompt, prompt_tokens)
+            for following in windows[1:]:
+                ready = pending.result()
+                pending = ahead.submit(self._tokenize, following, texts, prompt, prompt_tokens)
+                yield from ready
+            yield from pending.result()
+
+    def _tokenize(
+        self, window: list[int], texts: Sequence[str], prompt: str, prompt_tokens: int
+    ) -> list[tuple[list[int], TokenBatch]]:
+        ids = self._tokens.ids([prompt + texts[i] for i in window], self.max_tokens)
+        if len(ids) != len(window):
+            raise ModelError(f"tokenizer of {self.identity.model!r} returned {len(ids)} texts for {len(window)}")
+        batches = []
+        for rows in token_budget_batches([len(row) for row in ids], self._batch_tokens, self._pad_multiple):
+            padded, mask = pad([ids[r] for r in rows], self._spec.pad_id, self._pad_multiple, self._spec.pad_left)
+            batches.append(([window[r] for r in rows], TokenBatch(padded, mask, prompt_tokens)))
+        return batches
+
+    def _checked(self, vectors: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float32]:
+        expected = (len(batch.input_ids), self.dimension)
+        if vectors.shape != expected:
+            raise ModelError(f"model {self.identity.model!r} returned shape {vectors.shape}, expected {expected}")
+        if not np.isfinite(vectors).all():
+            raise ModelError(
+                f"model {self.identity.model!r} returned NaN or infinite values at precision="
+                f"{self.identity.precision}: try precision=float32"
+            )
+        return vectors
+
+
+def _max_tokens(config: EmbedderConfig, spec: EncoderSpec) -> int:
+    if config.max_tokens is None:
+        return spec.max_tokens
+    if config.max_tokens > spec.position_limit:
+        raise UsageError(
+            f"max_tokens={config.max_tokens} is above the {spec.position_limit} positions of {config.model!r}: lower it"
+        )
+    return config.max_tokens
