@@ -1,0 +1,169 @@
+"""Which rows of one shard hold a term, and how often: raw counts on disk, memory-mapped.
+
+Guaranteed: nothing that depends on other shards is stored (no idf, no score), so postings are written once and stay
+right whatever is added or deleted elsewhere. The same rows give the same bytes. Rows of a term are ascending.
+
+Not guaranteed: frequencies above 65,535 in one row (they saturate; the row's length does not). Writing is not atomic:
+the shard's folder becomes visible through the manifest only.
+
+    terms.arrow        term (UTF-8, sorted by bytes), start (first posting; the next term's start ends it)
+    rows.i32           row of each posting, little-endian int32
+    frequencies.u16    occurrences of the term in that row, little-endian uint16
+    lengths.i32        number of terms in each row, little-endian int32
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from ray_jobs.errors import CorruptError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+FILES = ("terms.arrow", "rows.i32", "frequencies.u16", "lengths.i32")
+
+_TERMS_SCHEMA = pa.schema([("term", pa.string()), ("start", pa.int64())])
+_BATCH_TERMS = 1 << 22
+_MAX_FREQUENCY = np.iinfo(np.uint16).max
+
+
+def write_postings(folder: Path, documents_terms: Iterable[Sequence[str]]) -> None:
+    """Write the postings of a shard into ``folder`` (created if absent); row i holds the i-th sequence of terms.
+
+    ``documents_terms`` is read once, as a stream. Memory: the vocabulary, and some 10 bytes a posting.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary: dict[str, int] = {}
+    lengths = array("i")
+    runs: list[_Run] = []
+    pending = array("i")
+    first_row = 0
+    for terms in documents_terms:
+        pending.extend([vocabulary.setdefault(term, len(vocabulary)) for term in terms])
+        lengths.append(len(terms))
+        if len(pending) >= _BATCH_TERMS:
+            runs.append(_count(pending, lengths, first_row))
+            pending, first_row = array("i"), len(lengths)
+    runs.append(_count(pending, lengths, first_row))
+
+    # Arrow and Python agree: UTF-8 sorts by bytes as text sorts by code points.
+    terms_sorted = sorted(vocabulary)
+    rank = np.empty(len(vocabulary), np.int32)
+    rank[[vocabulary[term] for term in terms_sorted]] = np.arange(len(vocabulary), dtype=np.int32)
+    term_of_posting = rank[np.concatenate([run.terms for run in runs])]
+    order = np.argsort(term_of_posting, kind="stable")  # runs come in row order: stable keeps rows ascending
+    counts = np.bincount(term_of_posting, minlength=len(vocabulary))
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else np.empty(0, np.int64)
+
+    np.concatenate([run.rows for run in runs])[order].astype("<i4").tofile(folder / "rows.i32")
+    np.concatenate([run.frequencies for run in runs])[order].astype("<u2").tofile(folder / "frequencies.u16")
+    np.asarray(lengths, "<i4").tofile(folder / "lengths.i32")
+    table = pa.table([pa.array(terms_sorted, pa.string()), pa.array(starts, pa.int64())], schema=_TERMS_SCHEMA)
+    with pa.OSFile(str(folder / "terms.arrow"), "wb") as sink, pa.ipc.new_file(sink, _TERMS_SCHEMA) as writer:
+        writer.write_table(table, max_chunksize=max(1, len(terms_sorted)))
+
+
+class Postings:
+    """The postings of one shard, memory-mapped; read-only, safe to share between threads."""
+
+    def __init__(
+        self, terms: pa.Array, starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int32],
+        frequencies: npt.NDArray[np.uint16], lengths: npt.NDArray[np.int32],
+    ) -> None:
+        self._terms = terms
+        self._starts = starts
+        self._rows = rows
+        self._frequencies = frequencies
+        self.lengths = lengths
+        """Number of terms of each row: int32 (rows,)."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Postings:
+        """Map the files that write_postings left in ``folder``.
+
+        Raises NotFoundError if one is missing, CorruptError if their sizes contradict each other.
+        """
+        for name in FILES:
+            if not (folder / name).is_file():
+                raise NotFoundError(f"postings = {folder}: {name} is missing; run `tandem index verify` on the index")
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(folder / "terms.arrow"))).read_all()
+        except pa.ArrowInvalid as error:
+            raise CorruptError(f"postings = {folder}: terms.arrow is no Arrow file ({error}); rebuild the index") from None
+        rows = _map(folder / "rows.i32", "<i4")
+        frequencies = _map(folder / "frequencies.u16", "<u2")
+        starts = table.column("start").to_numpy() if table.num_rows else np.empty(0, np.int64)
+        if len(rows) != len(frequencies) or (len(starts) and not 0 <= starts[-1] < len(rows)):
+            raise CorruptError(f"postings = {folder}: files of different lengths; restore the shard or rebuild the index")
+        terms = table.column("term").combine_chunks() if table.num_rows else pa.array([], pa.string())
+        return cls(terms, np.append(starts, len(rows)), rows, frequencies, _map(folder / "lengths.i32", "<i4"))
+
+    @property
+    def row_count(self) -> int:
+        """Rows in the shard, dead ones and those without any term included."""
+        return len(self.lengths)
+
+    @property
+    def term_count(self) -> int:
+        """Distinct terms."""
+        return len(self._terms)
+
+    def lookup(self, term: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
+        """Rows that hold ``term``, ascending, and how often each does: (df,) and (df,); empty for an unknown term."""
+        position = self._find(term)
+        if position is None:
+            return self._rows[:0], self._frequencies[:0]
+        found = slice(int(self._starts[position]), int(self._starts[position + 1]))
+        return self._rows[found], self._frequencies[found]
+
+    def document_frequency(self, term: str, alive: npt.NDArray[np.bool_] | None = None) -> int:
+        """Number of rows that hold ``term``; only those where ``alive`` (rows,) is true, if given."""
+        rows, _ = self.lookup(term)
+        return len(rows) if alive is None else int(np.count_nonzero(alive[rows]))
+
+    def total(self, alive: npt.NDArray[np.bool_] | None = None) -> tuple[int, int]:
+        """Rows and the sum of their lengths; only those where ``alive`` (rows,) is true, if given."""
+        lengths = self.lengths if alive is None else self.lengths[alive]
+        return len(lengths), int(lengths.sum(dtype=np.int64))
+
+    def _find(self, term: str) -> int | None:
+        low, high = 0, len(self._terms)
+        while low < high:
+            middle = (low + high) // 2
+            if self._terms[middle].as_py() < term:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self._terms) and self._terms[low].as_py() == term else None
+
+
+class _Run:
+    """Postings of consecutive rows, ascending by row."""
+
+    def __init__(self, terms: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]) -> None:
+        self.terms = terms
+        self.rows = rows
+        self.frequencies = np.minimum(counts, _MAX_FREQUENCY).astype(np.uint16)
+
+
+def _count(pending: array[int], lengths: array[int], first_row: int) -> _Run:
+    terms = np.asarray(pending, np.int64)
+    rows = np.repeat(np.arange(first_row, len(lengths), dtype=np.int64), np.asarray(lengths[first_row:], np.int64))
+    keys, counts = np.unique(rows << 32 | terms, return_counts=True)
+    return _Run((keys & 0xFFFFFFFF).astype(np.int32), (keys >> 32).astype(np.int32), counts)
+
+
+def _map(path: Path, dtype: str) -> npt.NDArray[np.generic]:
+    size, remainder = divmod(path.stat().st_size, np.dtype(dtype).itemsize)
+    if remainder:
+        raise CorruptError(f"postings = {path}: cut off in the middle of a value; restore the shard or rebuild the index")
+    # An empty file cannot be mapped.
+    return np.memmap(path, dtype, "r", shape=(size,)).view(np.ndarray) if size else np.empty(0, dtype)
