@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ENGLISH_STOP_WORDS = frozenset(
-    """
-    a an the this that these those and or but nor if then than so as of at by for from in into on onto to with
-    about over under out up down off is am are was were be been being do does did has have had having will would
-    shall should can could may might must it its he she they them his her their there here i we you your our my me
-    us him who whom whose which what when where why how not no such s t
-    """.split()
+    re.findall(
+        r"\w+",
+        """
+        a an the this that these those and or but nor if then than so as of at by for from in into on onto to with
+        about over under out up down off is am are was were be been being do does did has have had having will would
+        shall should can could may might must it its he she they them his her their there here i we you your our my me
+        us him who whom whose which what when where why how not no such s t
+        """,
+    )
 )
 
 MAX_TERM_LENGTH = 100
@@ -79,10 +82,8 @@ class Analyzer:
 
     def terms(self, text: str) -> list[str]:
         """The terms of ``text`` in reading order, repeats kept; [] for a text without words."""
-        if text.isascii():
-            words = _ASCII_WORD.findall(text)
-        else:
-            words = self._word.findall(unicodedata.normalize("NFKC", text))
+        ascii = text.isascii()
+        words = _ASCII_WORD.findall(text) if ascii else self._word.findall(unicodedata.normalize("NFKC", text))
         return list(chain.from_iterable(map(self._terms.__getitem__, words)))
 
 
@@ -114,7 +115,7 @@ class _WordTerms(dict[str, tuple[str, ...]]):
     def _of_run(self, run: str) -> Iterable[str]:
         if not _PAIRED_RUN.match(run):
             return self[run] if run.strip(".") else ()
-        return [run] if len(run) == 1 else map("".join, zip(run, run[1:], strict=False))
+        return [run] if len(run) == 1 else map("".join, pairwise(run))
 
     def _of_word(self, word: str) -> Iterable[str]:
         segments = [segment for segment in word.split(".") if segment.strip("_")]
@@ -148,7 +149,7 @@ class _WordTerms(dict[str, tuple[str, ...]]):
 
 
 def _combining_marks() -> str:
-    """Ranges, for a character class, of the marks that Python's ``\\w`` leaves out: vowel signs, accents, tones."""
+    """Ranges, for a character class, of the marks that Python leaves out of its word characters: vowel signs, accents, tones."""
     marks = [c for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
     starts = [c for c in marks if unicodedata.category(chr(c - 1)) not in ("Mn", "Mc")]
     ends = [c for c in marks if unicodedata.category(chr(c + 1)) not in ("Mn", "Mc")]

@@ -75,8 +75,12 @@ class Postings:
     """The postings of one shard, memory-mapped; read-only, safe to share between threads."""
 
     def __init__(
-        self, terms: pa.Array, starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int32],
-        frequencies: npt.NDArray[np.uint16], lengths: npt.NDArray[np.int32],
+        self,
+        terms: pa.Array,
+        starts: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int32],
+        frequencies: npt.NDArray[np.uint16],
+        lengths: npt.NDArray[np.int32],
     ) -> None:
         self._terms = terms
         self._starts = starts
@@ -97,12 +101,16 @@ class Postings:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(folder / "terms.arrow"))).read_all()
         except pa.ArrowInvalid as error:
-            raise CorruptError(f"postings = {folder}: terms.arrow is no Arrow file ({error}); rebuild the index") from None
+            raise CorruptError(
+                f"postings = {folder}: terms.arrow is no Arrow file ({error}); rebuild the index"
+            ) from None
         rows = _map(folder / "rows.i32", "<i4")
         frequencies = _map(folder / "frequencies.u16", "<u2")
         starts = table.column("start").to_numpy() if table.num_rows else np.empty(0, np.int64)
         if len(rows) != len(frequencies) or (len(starts) and not 0 <= starts[-1] < len(rows)):
-            raise CorruptError(f"postings = {folder}: files of different lengths; restore the shard or rebuild the index")
+            raise CorruptError(
+                f"postings = {folder}: files of different lengths; restore the shard or rebuild the index"
+            )
         terms = table.column("term").combine_chunks() if table.num_rows else pa.array([], pa.string())
         return cls(terms, np.append(starts, len(rows)), rows, frequencies, _map(folder / "lengths.i32", "<i4"))
 
@@ -148,7 +156,9 @@ class Postings:
 class _Run:
     """Postings of consecutive rows, ascending by row."""
 
-    def __init__(self, terms: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self, terms: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]
+    ) -> None:
         self.terms = terms
         self.rows = rows
         self.frequencies = np.minimum(counts, _MAX_FREQUENCY).astype(np.uint16)
@@ -164,6 +174,8 @@ def _count(pending: array[int], lengths: array[int], first_row: int) -> _Run:
 def _map(path: Path, dtype: str) -> npt.NDArray[np.generic]:
     size, remainder = divmod(path.stat().st_size, np.dtype(dtype).itemsize)
     if remainder:
-        raise CorruptError(f"postings = {path}: cut off in the middle of a value; restore the shard or rebuild the index")
+        raise CorruptError(
+            f"postings = {path}: cut off in the middle of a value; restore the shard or rebuild the index"
+        )
     # An empty file cannot be mapped.
     return np.memmap(path, dtype, "r", shape=(size,)).view(np.ndarray) if size else np.empty(0, dtype)
