@@ -149,7 +149,7 @@ class _WordTerms(dict[str, tuple[str, ...]]):
 
 
 def _combining_marks() -> str:
-    """Ranges, for a character class, of the marks that Python leaves out of its word characters: vowel signs, accents, tones."""
+    """Ranges, for a character class, of the marks that Python does not count as word characters: vowel signs, tones."""
     marks = [c for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
     starts = [c for c in marks if unicodedata.category(chr(c - 1)) not in ("Mn", "Mc")]
     ends = [c for c in marks if unicodedata.category(chr(c + 1)) not in ("Mn", "Mc")]

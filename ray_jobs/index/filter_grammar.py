@@ -89,6 +89,8 @@ def parse(expression: str) -> Filter:
         parsed: Filter = _parser().parse(expression)  # type: ignore[assignment]
     except UnexpectedCharacters as error:
         position = error.pos_in_stream or 0
+        if expression[position] in "'\"":
+            raise _misplaced(expression, position, "this quote is never closed") from None
         raise _misplaced(expression, position, _expectation(_accepted_after(expression[:position]))) from None
     except UnexpectedToken as error:
         position = len(expression) if error.token.type == "$END" else error.token.start_pos
@@ -171,7 +173,7 @@ def _accepted_after(beginning: str) -> set[str]:
         interactive.exhaust_lexer()
     except UnexpectedInput:
         return set()
-    return interactive.accepts()
+    return set(interactive.accepts())  # type: ignore[no-untyped-call]
 
 
 def _expectation(terminals: Iterable[str]) -> str:

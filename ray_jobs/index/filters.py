@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,9 +90,9 @@ def _mask(node: Filter, table: pa.Table, schema: Mapping[str, str]) -> npt.NDArr
     if isinstance(node, Not):
         return ~_mask(node.operand, table, schema)
     if isinstance(node, And):
-        return np.all([_mask(operand, table, schema) for operand in node.operands], axis=0)
+        return reduce(np.bitwise_and, (_mask(operand, table, schema) for operand in node.operands))
     if isinstance(node, Or):
-        return np.any([_mask(operand, table, schema) for operand in node.operands], axis=0)
+        return reduce(np.bitwise_or, (_mask(operand, table, schema) for operand in node.operands))
     column, kind = _column(node.field, table, schema)
     if isinstance(node, Exists):
         return _booleans(pc.is_valid(column))

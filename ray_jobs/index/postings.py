@@ -15,7 +15,7 @@ the shard's folder becomes visible through the manifest only.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 FILES = ("terms.arrow", "rows.i32", "frequencies.u16", "lengths.i32")
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _TERMS_SCHEMA = pa.schema([("term", pa.string()), ("start", pa.int64())])
 _BATCH_TERMS = 1 << 22
@@ -104,15 +106,15 @@ class Postings:
             raise CorruptError(
                 f"postings = {folder}: terms.arrow is no Arrow file ({error}); rebuild the index"
             ) from None
-        rows = _map(folder / "rows.i32", "<i4")
-        frequencies = _map(folder / "frequencies.u16", "<u2")
+        rows = _map(folder / "rows.i32", np.int32)
+        frequencies = _map(folder / "frequencies.u16", np.uint16)
         starts = table.column("start").to_numpy() if table.num_rows else np.empty(0, np.int64)
         if len(rows) != len(frequencies) or (len(starts) and not 0 <= starts[-1] < len(rows)):
             raise CorruptError(
                 f"postings = {folder}: files of different lengths; restore the shard or rebuild the index"
             )
         terms = table.column("term").combine_chunks() if table.num_rows else pa.array([], pa.string())
-        return cls(terms, np.append(starts, len(rows)), rows, frequencies, _map(folder / "lengths.i32", "<i4"))
+        return cls(terms, np.append(starts, len(rows)), rows, frequencies, _map(folder / "lengths.i32", np.int32))
 
     @property
     def row_count(self) -> int:
@@ -171,11 +173,12 @@ def _count(pending: array[int], lengths: array[int], first_row: int) -> _Run:
     return _Run((keys & 0xFFFFFFFF).astype(np.int32), (keys >> 32).astype(np.int32), counts)
 
 
-def _map(path: Path, dtype: str) -> npt.NDArray[np.generic]:
-    size, remainder = divmod(path.stat().st_size, np.dtype(dtype).itemsize)
+def _map(path: Path, kind: type[_Scalar]) -> npt.NDArray[_Scalar]:
+    stored = np.dtype(kind).newbyteorder("<")
+    size, remainder = divmod(path.stat().st_size, stored.itemsize)
     if remainder:
         raise CorruptError(
             f"postings = {path}: cut off in the middle of a value; restore the shard or rebuild the index"
         )
     # An empty file cannot be mapped.
-    return np.memmap(path, dtype, "r", shape=(size,)).view(np.ndarray) if size else np.empty(0, dtype)
+    return np.memmap(path, stored, "r", shape=(size,)).view(np.ndarray) if size else np.empty(0, kind)
