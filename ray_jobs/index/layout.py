@@ -1,0 +1,82 @@
+"""Every path of an index, in one place.
+
+    STORE/indexes/NAME/manifest-000007.json   the snapshot; the live one has the highest number
+    STORE/indexes/NAME/template-<hash>.faiss  the trained, empty index that all shards share
+    STORE/indexes/NAME/shards/<id>/           vectors.faiss, vectors.f16, rows.arrow, postings/
+    STORE/indexes/NAME/documents/<id>.parquet extracted text of each document version
+    STORE/indexes/NAME/deleted/<id>.bin       bitmap of dead rows
+    STORE/indexes/NAME/ledger/<id>/           source -> documents -> chunks, hash-partitioned Parquet
+    STORE/indexes/NAME/dead_letters/<id>.parquet  what could not be indexed, with the reason
+    STORE/runs/JOB-ID/                        config.json, events.jsonl, metrics.json; groups in flight
+
+Guaranteed: pure functions of their arguments; no key is ever reused by two runs.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ray_jobs.errors import UsageError
+
+VECTORS_FAISS = "vectors.faiss"
+VECTORS_F16 = "vectors.f16"
+ROWS = "rows.arrow"
+POSTINGS = "postings"
+
+_MANIFEST = re.compile(r"manifest-(\d{6,})\.json$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_name(name: str) -> str:
+    """The name of an index as it is, or UsageError: it becomes a folder and a part of URLs."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"index={name!r}: expected letters, digits, '.', '_' and '-' (at most 128, the first a letter or digit)"
+        )
+    return name
+
+
+def index_folder(name: str) -> str:
+    """The folder of one index."""
+    return f"indexes/{check_name(name)}"
+
+
+def manifest(name: str, number: int) -> str:
+    """The key whose creation commits snapshot `number`."""
+    return f"{index_folder(name)}/manifest-{number:06d}.json"
+
+
+def manifest_number(key: str) -> int | None:
+    """The number of a manifest's key; None for any other key."""
+    match = _MANIFEST.search(key)
+    return int(match.group(1)) if match else None
+
+
+def template(name: str, digest: str) -> str:
+    """The trained, empty index, named by the hash of its bytes."""
+    return f"{index_folder(name)}/template-{digest[:32]}.faiss"
+
+
+def shard(name: str, shard_id: str) -> str:
+    """The folder of one shard."""
+    return f"{index_folder(name)}/shards/{shard_id}"
+
+
+def documents(name: str, object_id: str) -> str:
+    """Extracted text of the documents of one group."""
+    return f"{index_folder(name)}/documents/{object_id}.parquet"
+
+
+def dead_letters(name: str, object_id: str) -> str:
+    """What one run could not index."""
+    return f"{index_folder(name)}/dead_letters/{object_id}.parquet"
+
+
+def ledger(name: str, object_id: str, partition: int) -> str:
+    """One hash partition of the ledger."""
+    return f"{index_folder(name)}/ledger/{object_id}/part-{partition:05d}.parquet"
+
+
+def run_folder(job_id: str) -> str:
+    """What one run leaves beside the index."""
+    return f"runs/{job_id}"

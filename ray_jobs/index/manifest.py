@@ -1,0 +1,207 @@
+"""The manifest: what a snapshot is made of, and the one key whose creation publishes it.
+
+Guaranteed: a snapshot exists exactly when its manifest does; `commit` writes a number at most once, whoever races;
+a manifest that is not what this version of Tandem writes is refused with its place, never half-read.
+Not guaranteed: that the objects it names are intact; see `verify.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ray_jobs.corpus.metadata import ColumnType
+from ray_jobs.errors import ConflictError, CorruptError, NotFoundError
+from ray_jobs.index import layout
+from ray_jobs.models.embedder import EmbedderIdentity
+from ray_jobs.storage import Storage
+
+FORMAT_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Frozen):
+    """One immutable object and what its bytes must be."""
+
+    key: str
+    size: int  # bytes
+    sha256: str
+
+
+class ShardRecord(_Frozen):
+    """One shard: its files by role, and its rows."""
+
+    id: str
+    files: dict[str, FileRecord]  # "vectors.faiss", "vectors.f16", "rows.arrow", "postings/..."
+    rows: int
+    dead_rows: int = 0
+    deleted: FileRecord | None = None  # bitmap of dead rows; None while all live
+    documents: int
+
+
+class TemplateRecord(_Frozen):
+    """The trained, empty index that every shard of the snapshot shares."""
+
+    factory: str  # a FAISS factory string
+    file: FileRecord
+    metric: Literal["inner_product", "l2"]
+    nprobe: int  # inverted lists scanned a query; 0 where the type has none
+    trained_on: int  # vectors; 0 for a type that needs no training
+
+
+class Counts(_Frozen):
+    """The two sums of invariant 4; `check` says whether they add up."""
+
+    sources: int = 0
+    read: int = 0
+    unchanged: int = 0
+    sources_failed: int = 0
+    documents: int = 0
+    indexed: int = 0
+    filtered: dict[str, int] = Field(default_factory=dict)  # by rule
+    duplicates: int = 0
+    empty: int = 0
+    failed: int = 0
+    chunks: int = 0
+
+    def check(self) -> list[str]:
+        """The sums that do not hold, each as a sentence; empty when nothing was lost silently."""
+        problems = []
+        if self.sources != self.read + self.unchanged + self.sources_failed:
+            problems.append(
+                f"sources listed {self.sources} != read {self.read} + unchanged {self.unchanged} "
+                f"+ failed {self.sources_failed}"
+            )
+        parts = self.indexed + sum(self.filtered.values()) + self.duplicates + self.empty + self.failed
+        if self.documents != parts:
+            problems.append(
+                f"documents produced {self.documents} != indexed {self.indexed} + filtered "
+                f"{sum(self.filtered.values())} + duplicates {self.duplicates} + empty {self.empty} "
+                f"+ failed {self.failed}"
+            )
+        return problems
+
+
+class LexicalRecord(_Frozen):
+    """Statistics of the live chunks that BM25 needs everywhere."""
+
+    language: str
+    chunks: int
+    total_length: int  # terms
+
+
+class RecallReport(_Frozen):
+    """Recall of the template against exact search, measured before the commit."""
+
+    k: int
+    queries: int
+    nprobe: int
+    recall: float
+    target: float
+
+
+class MadeBy(_Frozen):
+    """Where a snapshot comes from."""
+
+    job_id: str
+    tandem: str  # version of the code
+    created: str  # ISO 8601, UTC
+    config_hash: str
+    inputs_hash: str  # of every listed source with size and modification mark
+    seconds: float
+
+
+class Manifest(_Frozen):
+    """One snapshot of one index."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    index: str
+    number: int
+    parent: int | None
+    embedder: EmbedderIdentity
+    template: TemplateRecord
+    shards: tuple[ShardRecord, ...]
+    metadata: dict[str, ColumnType]
+    chunking: dict[str, int | None]
+    cleaning: dict[str, str]
+    lexical: LexicalRecord
+    documents: tuple[FileRecord, ...]
+    ledger: tuple[FileRecord, ...]
+    dead_letters: tuple[FileRecord, ...]
+    counts: Counts
+    recall: RecallReport | None
+    made_by: MadeBy
+    config: Mapping[str, object]
+
+    def files(self) -> list[FileRecord]:
+        """Every object of the snapshot."""
+        found = [self.template.file, *self.documents, *self.ledger, *self.dead_letters]
+        for shard in self.shards:
+            found.extend(shard.files.values())
+            if shard.deleted is not None:
+                found.append(shard.deleted)
+        return found
+
+
+def commit(storage: Storage, manifest: Manifest) -> None:
+    """Publish `manifest`: after this call readers see it, before it they do not.
+
+    Raises ConflictError when its number is taken: another run published first, and nothing of it is touched.
+    """
+    key = layout.manifest(manifest.index, manifest.number)
+    try:
+        storage.create(key, manifest.model_dump_json(indent=1).encode())
+    except ConflictError:
+        raise ConflictError(
+            f"index={manifest.index}: snapshot {manifest.number} was published by another run meanwhile; "
+            f"it is live and intact, run the command again to build on it"
+        ) from None
+
+
+def numbers(storage: Storage, name: str) -> list[int]:
+    """The numbers of the snapshots of an index, ascending; empty for an index that does not exist."""
+    folder = layout.index_folder(name)
+    found = (
+        layout.manifest_number(item.key)
+        for item in storage.list(folder)
+        if item.key.count("/") == folder.count("/") + 1
+    )
+    return sorted(number for number in found if number is not None)
+
+
+def read_live(storage: Storage, name: str) -> Manifest:
+    """The manifest of the live snapshot; raises NotFoundError naming the indices that exist."""
+    found = numbers(storage, name)
+    if not found:
+        known = ", ".join(names(storage)) or "none yet"
+        raise NotFoundError(
+            f"index={name}: no such index in store {storage.uri} (it has: {known}); create it with "
+            f"'tandem ingest SOURCE --index {name}'"
+        )
+    return read(storage, name, found[-1])
+
+
+def read(storage: Storage, name: str, number: int) -> Manifest:
+    """The manifest of snapshot `number`; raises NotFoundError or CorruptError."""
+    key = layout.manifest(name, number)
+    data = storage.read(key)
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise CorruptError(
+            f"{storage.uri}/{key} is not a manifest of format {FORMAT_VERSION}: {place}: {first['msg']}; "
+            f"restore it from a backup or use another snapshot"
+        ) from None
+
+
+def names(storage: Storage) -> list[str]:
+    """The indices of a store that have at least one snapshot, sorted."""
+    found = {item.key.split("/")[1] for item in storage.list("indexes") if layout.manifest_number(item.key) is not None}
+    return sorted(found)

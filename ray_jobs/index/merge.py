@@ -1,0 +1,205 @@
+"""Merging: from the candidates of many shards to one ranking a query. Pure functions of arrays; no file, no index.
+
+Guaranteed: the ranking over any split of the rows into shards equals the ranking over one shard, because each step is a
+function of the union of candidates: a cut at a score with all its ties, a total order (score descending, then doc_id,
+then ordinal), and a fusion that reads only merged rankings.
+Not guaranteed: anything about shards that did not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+TOLERANCE = 1e-5  # what the same inner product may differ by between two ways of computing it in float32
+
+By = Literal["document", "chunk"]
+Fusion = Literal["score", "rrf"]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+# (shards (n,), rows (n,)) -> doc_id and ordinal of each: the order in which equal scores are listed
+Keys = Callable[[Ints, Ints], tuple[Sequence[str], Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Chunks proposed for a batch of queries: one entry of each array (n,) a proposal."""
+
+    query: Ints  # position of the query in the batch
+    shard: Ints  # position of the shard in the manifest
+    row: Ints
+    document: Ints  # number of the document inside the shard
+    selection: Floats  # the score by which candidates are cut: what the index says
+    score: Floats  # the score by which they are ranked: what the stored vectors say
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def __getitem__(self, chosen: npt.NDArray[np.bool_] | Ints) -> Candidates:
+        return Candidates(
+            self.query[chosen],
+            self.shard[chosen],
+            self.row[chosen],
+            self.document[chosen],
+            self.selection[chosen],
+            self.score[chosen],
+        )
+
+    def groups(self, by: By) -> Ints:
+        """One number a competitor: a chunk, or a document as its chunks."""
+        local = self.document if by == "document" else self.row
+        return (self.shard << 40) | local
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates in order: by query, then best first; one a competitor."""
+
+    candidates: Candidates
+    scores: Mapping[str, Floats] = field(default_factory=dict)  # a score a stage, NaN where it did not find the group
+
+
+def concatenate(parts: Sequence[Candidates]) -> Candidates:
+    """The union of the candidates of several shards."""
+    return Candidates(
+        np.concatenate([part.query for part in parts] or [np.empty(0, np.int64)]),
+        np.concatenate([part.shard for part in parts] or [np.empty(0, np.int64)]),
+        np.concatenate([part.row for part in parts] or [np.empty(0, np.int64)]),
+        np.concatenate([part.document for part in parts] or [np.empty(0, np.int64)]),
+        np.concatenate([part.selection for part in parts] or [np.empty(0)]),
+        np.concatenate([part.score for part in parts] or [np.empty(0)]),
+    )
+
+
+def cut(query: Ints, group: Ints, score: Floats, count: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which entries belong to the best `count` distinct groups of their query, ties at the end included.
+
+    Entries (n,) in any order. Returns a mask of entries (n,), and a mask by query number (q,) of the lists that are
+    known to be complete: at least one entry lies beyond the last tie.
+    """
+    queries = int(query.max()) + 1 if len(query) else 0
+    order = np.lexsort((-score, query))
+    first = _first_of_group(query[order], group[order])
+    distinct = _running_count(query[order], first)
+    threshold = np.full(queries, -np.inf)
+    reached = order[first & (distinct == count)]
+    threshold[query[reached]] = score[reached] - TOLERANCE
+    mask = score >= threshold[query]
+    complete = np.zeros(queries, np.bool_)
+    complete[query[~mask]] = True
+    return mask, complete
+
+
+def rank(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> Candidates:
+    """The best `depth` competitors of each query, each as its best chunk, in order.
+
+    First the union is cut to the best `pool` competitors by `selection` (what one index over all rows would have
+    listed), then ranked by `score`. `pool` is at least `depth`.
+    """
+    kept, _ = cut(candidates.query, candidates.groups(by), candidates.selection, pool)
+    listed = candidates[kept]
+    listed = listed[_total_order(listed, listed.score, keys)]
+    listed = listed[_first_of_group(listed.query, listed.groups(by))]
+    return listed[_running_count(listed.query, np.ones(len(listed), np.bool_)) <= depth]
+
+
+def fuse(
+    rankings: Mapping[str, Candidates],
+    weights: Mapping[str, float],
+    by: By,
+    fusion: Fusion,
+    depth: int,
+    keys: Keys,
+    rrf_constant: int = 60,
+) -> Ranking:
+    """Fuse named rankings of one batch of queries into one, best first, at most `depth` a query.
+
+    "rrf": sum of weight / (constant + rank) (Cormack, Clarke and Büttcher, SIGIR 2009, with weights).
+    "score": sum of weight x score scaled to [0, 1] between the ranking's last and first score; a competitor missing
+    from a ranking gets 0 there (the convex combination of Bruch, Gai and Ingber, TOIS 2023, with min-max scaling).
+    A document is shown as its chunk in the ranking that contributes most to it.
+    """
+    names = sorted(rankings)
+    union = concatenate([rankings[name] for name in names])
+    values = np.concatenate(
+        [
+            weights[name] * (_rrf(rankings[name], rrf_constant) if fusion == "rrf" else _scaled(rankings[name]))
+            for name in names
+        ]
+    )
+    pairs = np.stack([union.query, union.groups(by)], axis=1)
+    _, competitor = np.unique(pairs, axis=0, return_inverse=True)
+    competitor = competitor.reshape(-1)
+    total = np.bincount(competitor, weights=values)
+    best_first = np.lexsort((union.row, -values, competitor))
+    shown = best_first[np.r_[True, np.diff(competitor[best_first]) != 0]] if len(best_first) else best_first
+    fused = union[shown]
+    ranked = _total_order(fused, total, keys)
+    ranked = ranked[_running_count(fused.query[ranked], np.ones(len(ranked), np.bool_)) <= depth]
+    stages = {}
+    start = 0
+    for name in names:
+        end = start + len(rankings[name])
+        stage = np.full(len(total), np.nan)
+        stage[competitor[start:end]] = union.score[start:end]
+        stages[name] = stage[ranked]
+        start = end
+    chosen = fused[ranked]
+    final = Candidates(chosen.query, chosen.shard, chosen.row, chosen.document, chosen.selection, total[ranked])
+    return Ranking(final, stages)
+
+
+def _total_order(candidates: Candidates, score: Floats, keys: Keys) -> Ints:
+    """Positions in order of query, score descending, doc_id, ordinal; keys are read only where scores tie."""
+    order = np.lexsort((candidates.row, candidates.shard, -score, candidates.query))
+    same = (np.diff(candidates.query[order]) == 0) & (np.diff(score[order]) == 0)
+    if not same.any():
+        return order
+    tied = np.flatnonzero(np.r_[False, same] | np.r_[same, False])
+    members = order[tied]
+    doc_ids, ordinals = keys(candidates.shard[members], candidates.row[members])
+    by_key = sorted(
+        range(len(members)),
+        key=lambda i: (candidates.query[members[i]], -score[members[i]], doc_ids[i], ordinals[i]),
+    )
+    order[tied] = members[by_key]
+    return order
+
+
+def _first_of_group(query: Ints, group: Ints) -> npt.NDArray[np.bool_]:
+    """Marks, in the given order, the first entry of each (query, group)."""
+    first = np.zeros(len(query), np.bool_)
+    order = np.lexsort((np.arange(len(query)), group, query))
+    if len(order):
+        changes = np.r_[True, (np.diff(query[order]) != 0) | (np.diff(group[order]) != 0)]
+        first[order[changes]] = True
+    return first
+
+
+def _running_count(query: Ints, counted: npt.NDArray[np.bool_]) -> Ints:
+    """For entries sorted by query: how many counted entries the query has up to and including each."""
+    total = np.cumsum(counted)
+    if not len(query):
+        return total
+    starts = np.flatnonzero(np.r_[True, np.diff(query) != 0])
+    before = np.r_[0, total[starts[1:] - 1]]
+    return total - np.repeat(before, np.diff(np.r_[starts, len(query)]))
+
+
+def _rrf(ranking: Candidates, constant: int) -> Floats:
+    return 1.0 / (constant + _running_count(ranking.query, np.ones(len(ranking), np.bool_)).astype(np.float64))
+
+
+def _scaled(ranking: Candidates) -> Floats:
+    if not len(ranking):
+        return np.empty(0)
+    starts = np.flatnonzero(np.r_[True, np.diff(ranking.query) != 0])
+    sizes = np.diff(np.r_[starts, len(ranking)])
+    high = np.repeat(ranking.score[starts], sizes)
+    low = np.repeat(ranking.score[starts + sizes - 1], sizes)
+    flat = high - low <= TOLERANCE
+    return np.where(flat, 1.0, (ranking.score - low) / np.where(flat, 1.0, high - low))

@@ -1,0 +1,91 @@
+"""The rows of a shard: chunk text, identity, span and typed metadata in one memory-mapped Arrow file.
+
+Guaranteed: row number = position in the file = position in vectors.f16 = id in the FAISS index; a look-up reads only
+the rows asked for. Rows of one document are adjacent and in order of ordinal. Not guaranteed: any order of documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ray_jobs.corpus.metadata import Schema, arrow_schema
+from ray_jobs.errors import CorruptError
+
+ROW_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("document", pa.int32(), nullable=False),  # number of the document inside the shard
+    pa.field("doc_id", pa.string(), nullable=False),
+    pa.field("version", pa.binary(16), nullable=False),
+    pa.field("ordinal", pa.int32(), nullable=False),
+    pa.field("start", pa.int32(), nullable=False),  # code points into the stored text
+    pa.field("end", pa.int32(), nullable=False),
+    pa.field("page", pa.int32()),
+    pa.field("heading", pa.string(), nullable=False),
+    pa.field("title", pa.string(), nullable=False),
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+)
+
+
+def row_schema(metadata: Schema) -> pa.Schema:
+    """The Arrow schema of rows.arrow for an index with these metadata columns."""
+    return pa.schema([*ROW_FIELDS, pa.field("metadata", arrow_schema(metadata))])
+
+
+class RowWriter:
+    """Appends tables of rows to one Arrow IPC file."""
+
+    def __init__(self, path: Path, metadata: Schema) -> None:
+        self.schema = row_schema(metadata)
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, self.schema)
+        self.rows = 0
+
+    def append(self, table: pa.Table) -> None:
+        """Write the rows of `table`, which has the schema of the file."""
+        self._writer.write_table(table.cast(self.schema))
+        self.rows += table.num_rows
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+        self._sink.close()
+
+
+class Rows:
+    """Memory-mapped rows of one shard."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.documents: npt.NDArray[np.int32] = table.column("document").combine_chunks().to_numpy(zero_copy_only=False)
+
+    @classmethod
+    def open(cls, path: Path) -> Rows:
+        """Map the file; raises CorruptError when it is not rows of a shard."""
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            return cls(table)
+        except (pa.ArrowInvalid, KeyError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise CorruptError(f"{path}: not the rows of a shard ({reason}); restore the file from a backup") from None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def keys(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int]]:
+        """The (doc_id, ordinal) of `rows`, the order in which equal scores are listed."""
+        taken = self.table.select(["doc_id", "ordinal"]).take(pa.array(rows))
+        return taken.column("doc_id").to_pylist(), taken.column("ordinal").to_pylist()
+
+    def take(self, rows: npt.NDArray[np.int64]) -> list[dict[str, object]]:
+        """The whole rows at these positions, as dictionaries."""
+        found: list[dict[str, object]] = self.table.take(pa.array(rows)).to_pylist()
+        return found
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Every row, in order, a record batch at a time."""
+        yield from self.table.select(columns).to_batches()

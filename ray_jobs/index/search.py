@@ -1,0 +1,228 @@
+"""Search over shards in three steps that any host can run: statistics, candidates, merge.
+
+A `Partition` holds some shards of a snapshot and answers the first two steps; merging is pure. In one process there is
+one partition with every shard (`Snapshot`); a job or a server spreads partitions and calls the same functions.
+
+Guaranteed: with the exact type (Flat) and with every IVF type, the same hits in the same order whatever the partitions,
+since everything that depends on the whole index (BM25 statistics, rows that pass the filter) is summed first.
+Not guaranteed: that for graph types (HNSW), where each shard is a graph of its own and recall is compared instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ray_jobs.corpus.document import chunk_id
+from ray_jobs.errors import UsageError
+from ray_jobs.index.factory import IndexType
+from ray_jobs.index.hits import Hit
+from ray_jobs.index.lexical import LexicalStatistics
+from ray_jobs.index.manifest import Manifest
+from ray_jobs.index.merge import By, Candidates, Fusion, Ranking, concatenate, fuse, rank
+from ray_jobs.index.shard import Shard
+
+if TYPE_CHECKING:
+    from ray_jobs.index.filters import Filter
+
+Mode = Literal["dense", "lexical", "hybrid"]
+STAGES: dict[str, tuple[str, ...]] = {
+    "dense": ("dense",),
+    "lexical": ("lexical",),
+    "hybrid": ("dense", "lexical"),
+}
+
+
+class Weights(BaseModel):
+    """What each stage counts for in hybrid search."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dense: float = Field(0.5, ge=0)
+    lexical: float = Field(0.5, ge=0)
+
+    @model_validator(mode="after")
+    def _one_counts(self) -> Self:
+        if self.dense + self.lexical == 0:
+            raise ValueError("weights dense=0 and lexical=0: at least one must be above 0")
+        return self
+
+
+class SearchConfig(BaseModel):
+    """How to search; the same for one query, a job and a server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode = Field("hybrid", description="by meaning (dense), by words (lexical) or both")
+    k: int = Field(10, ge=1, le=10_000, description="results a query")
+    by: By = Field("document", description="what k counts; a document scores as its best chunk")
+    where: str | None = Field(None, description="filter on metadata, such as \"lang = 'en' and year >= 2020\"")
+    depth: int = Field(100, ge=1, le=10_000, description="results of each stage that hybrid search fuses")
+    fusion: Fusion = Field("score", description="fuse by scaled scores, or by ranks (rrf)")
+    weights: Weights = Weights()
+    nprobe: int | None = Field(None, ge=1, description="inverted lists scanned a query; None: the snapshot's own")
+    exact_below: int = Field(
+        20_000, ge=0, description="a filter that lets at most so many rows through is answered by an exact scan"
+    )
+
+
+@dataclass(frozen=True)
+class Queries:
+    """A batch of queries, embedded and analysed once."""
+
+    vectors: npt.NDArray[np.float32] | None  # (b, d); None when the mode does not need them
+    terms: list[list[str]]  # (b,); empty lists when the mode does not need them
+
+    def __len__(self) -> int:
+        return len(self.terms)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What must be summed over all partitions before any of them searches."""
+
+    lexical: LexicalStatistics = field(default_factory=LexicalStatistics)
+    allowed: int = 0  # rows that pass the filter
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(self.lexical + other.lexical, self.allowed + other.allowed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a partition needs to know to search; the same on every host."""
+
+    config: SearchConfig
+    where: Filter | None
+    depth: int  # competitors of a stage's ranking
+    pool: int  # competitors by the index's own score among which a dense ranking is made
+    nprobe: int
+    exact: bool
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The rankings to make."""
+        return STAGES[self.config.mode]
+
+
+def make_plan(manifest: Manifest, config: SearchConfig, where: Filter | None, allowed: int) -> Plan:
+    """Fix what is searched and how, from the number of rows that pass the filter in the whole snapshot."""
+    depth = config.k if config.mode != "hybrid" else max(config.k, config.depth)
+    index_type = IndexType(manifest.template.factory, "")
+    pool = depth if index_type.is_exact else 2 * depth + 16
+    nprobe = config.nprobe or manifest.template.nprobe
+    few_in_lists = bool(index_type.lists) and allowed * nprobe < 10 * pool * index_type.lists
+    exact = where is not None and (allowed <= config.exact_below or few_in_lists)
+    return Plan(config, where, depth, pool, nprobe, exact)
+
+
+class Partition:
+    """Some shards of one snapshot."""
+
+    def __init__(self, manifest: Manifest, shards: Sequence[Shard]) -> None:
+        self.manifest = manifest
+        self.shards = {shard.number: shard for shard in shards}
+
+    def statistics(self, terms: set[str], where: Filter | None) -> Statistics:
+        """This partition's part of what must be known of the whole snapshot."""
+        total = Statistics()
+        for shard in self.shards.values():
+            allowed = shard.allowed(where, self.manifest.metadata)
+            passing = shard.record.rows if allowed is None else int(allowed.sum())
+            total += Statistics(shard.statistics(terms), passing)
+        return total
+
+    def candidates(self, queries: Queries, plan: Plan, statistics: Statistics) -> dict[str, Candidates]:
+        """The candidates of these shards for every stage of the plan."""
+        found: dict[str, list[Candidates]] = {stage: [] for stage in plan.stages}
+        by_document = plan.config.by == "document"
+        for shard in self.shards.values():
+            allowed = shard.allowed(plan.where, self.manifest.metadata)
+            if queries.vectors is not None and "dense" in found:
+                found["dense"].append(
+                    shard.find_dense(queries.vectors, plan.pool, by_document, allowed, plan.exact, plan.nprobe)
+                )
+            if "lexical" in found:
+                found["lexical"].append(
+                    shard.find_lexical(queries.terms, statistics.lexical, plan.depth, by_document, allowed)
+                )
+        return {stage: concatenate(parts) for stage, parts in found.items()}
+
+    def keys(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int]]:
+        """doc_id and ordinal of each (shard, row)."""
+        doc_ids, ordinals = [""] * len(rows), [0] * len(rows)
+        for number in np.unique(shards).tolist():
+            positions = np.flatnonzero(shards == number)
+            for position, doc_id, ordinal in zip(
+                positions, *self.shards[number].rows.keys(rows[positions]), strict=True
+            ):
+                doc_ids[position], ordinals[position] = doc_id, ordinal
+        return doc_ids, ordinals
+
+    def fetch(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> list[Mapping[str, object]]:
+        """The stored row of each (shard, row)."""
+        found: list[Mapping[str, object]] = [{}] * len(rows)
+        for number in np.unique(shards).tolist():
+            positions = np.flatnonzero(shards == number)
+            for position, row in zip(positions, self.shards[number].rows.take(rows[positions]), strict=True):
+                found[position] = row
+        return found
+
+
+def merge(parts: Sequence[Mapping[str, Candidates]], plan: Plan, partition: Partition) -> Ranking:
+    """One ranking from the candidates of every partition; `partition` is where keys of tied rows are read."""
+    by = plan.config.by
+    pools = {"dense": plan.pool, "lexical": plan.depth}
+    rankings = {
+        stage: rank(concatenate([part[stage] for part in parts]), plan.depth, by, pools[stage], partition.keys)
+        for stage in plan.stages
+    }
+    if len(rankings) == 1:
+        ((stage, ranking),) = rankings.items()
+        return Ranking(ranking, {stage: ranking.score})
+    weights = plan.config.weights.model_dump()
+    return fuse(rankings, weights, by, plan.config.fusion, plan.config.k, partition.keys)
+
+
+def to_hits(ranking: Ranking, queries: int, partition: Partition) -> list[list[Hit]]:
+    """The hits of each of `queries` queries, with their stored text."""
+    listed = ranking.candidates
+    results: list[list[Hit]] = [[] for _ in range(queries)]
+    for position, row in enumerate(partition.fetch(listed.shard, listed.row)):
+        hits = results[int(listed.query[position])]
+        stages = {
+            name: float(values[position]) for name, values in ranking.scores.items() if not np.isnan(values[position])
+        }
+        hits.append(_hit(row, float(listed.score[position]), len(hits) + 1, stages))
+    return results
+
+
+def _hit(row: Mapping[str, object], score: float, rank: int, stages: Mapping[str, float]) -> Hit:
+    doc_id, version, ordinal, page, metadata = (
+        row[name] for name in ("doc_id", "version", "ordinal", "page", "metadata")
+    )
+    start, end = row["start"], row["end"]
+    if not (
+        isinstance(version, bytes) and isinstance(ordinal, int) and isinstance(start, int) and isinstance(end, int)
+    ):
+        raise UsageError(f"doc_id={doc_id}: row with the wrong types; the index was written by another version")
+    return Hit(
+        doc_id=str(doc_id),
+        chunk_id=chunk_id(str(doc_id), version, ordinal),
+        score=score,
+        rank=rank,
+        text=str(row["text"]),
+        source=str(row["source"]),
+        start=start,
+        end=end,
+        title=str(row["title"]),
+        heading=str(row["heading"]),
+        page=page if isinstance(page, int) else None,
+        metadata=metadata if isinstance(metadata, Mapping) else {},
+        scores=stages,
+    )

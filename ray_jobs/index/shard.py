@@ -1,0 +1,220 @@
+"""One shard: written once from groups of embedded chunks, then opened by memory map and searched.
+
+Guaranteed: row i is the same chunk in all four files; FAISS holds the float16 values of vectors.f16, so that the index
+can be rebuilt from them bit for bit; the same groups in the same order give the same bytes.
+Not guaranteed: atomicity; a half-written folder is never named by a manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ray_jobs.corpus.metadata import Schema
+from ray_jobs.errors import CorruptError
+from ray_jobs.index import layout
+from ray_jobs.index.analysis import Analyzer
+from ray_jobs.index.dense import DenseShard
+from ray_jobs.index.lexical import LexicalStatistics, score
+from ray_jobs.index.manifest import FileRecord, ShardRecord
+from ray_jobs.index.merge import Candidates
+from ray_jobs.index.postings import FILES as POSTING_FILES
+from ray_jobs.index.postings import Postings, write_postings
+from ray_jobs.index.rows import Rows, RowWriter
+from ray_jobs.storage import Storage, sha256_of
+
+if TYPE_CHECKING:
+    from ray_jobs.index.filters import Filter
+
+_ADD_ROWS = 65_536  # vectors converted to float32 and added at a time
+
+
+@dataclass(frozen=True)
+class BuiltShard:
+    """A shard on the local disk, not yet in the store."""
+
+    folder: Path
+    rows: int
+    documents: int
+    total_length: int  # terms, for the lexical statistics
+
+
+def write_shard(
+    folder: Path,
+    groups: Iterable[tuple[pa.Table, npt.NDArray[np.float16]]],
+    template: Path,
+    metadata: Schema,
+    language: str,
+) -> BuiltShard:
+    """Write the four parts of a shard into `folder` from (rows, vectors) of each group.
+
+    A table has the columns of `rows.row_schema` except `document`, plus `lexical_text`, what lexical search sees of the
+    chunk; vectors are (rows, d) float16. Memory: one group, and the postings and vectors of this shard.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = RowWriter(folder / layout.ROWS, metadata)
+    documents = 0
+
+    def terms() -> Iterator[list[str]]:
+        nonlocal documents
+        analyzer = Analyzer(language=language)
+        with (folder / layout.VECTORS_F16).open("wb") as file:
+            for table, vectors in groups:
+                if table.num_rows == 0:
+                    continue
+                first = table.column("ordinal").to_numpy() == 0
+                numbers = pa.array(np.cumsum(first) - 1 + documents, pa.int32())
+                documents += int(first.sum())
+                numbered = table.drop_columns(["lexical_text"]).add_column(0, "document", numbers)
+                writer.append(numbered.select(writer.schema.names))
+                file.write(np.ascontiguousarray(vectors).tobytes())
+                for text in table.column("lexical_text").to_pylist():
+                    yield analyzer.terms(text)
+
+    write_postings(folder / layout.POSTINGS, terms())
+    writer.close()
+    _write_index(folder, template, writer.rows)
+    _, total_length = Postings.open(folder / layout.POSTINGS).total()
+    return BuiltShard(folder, writer.rows, documents, total_length)
+
+
+def _write_index(folder: Path, template: Path, rows: int) -> None:
+    import faiss
+
+    index = faiss.read_index(str(template))
+    vectors = np.fromfile(folder / layout.VECTORS_F16, np.float16).reshape(rows, index.d)
+    for start in range(0, rows, _ADD_ROWS):
+        index.add(vectors[start : start + _ADD_ROWS].astype(np.float32))
+    faiss.write_index(index, str(folder / layout.VECTORS_FAISS))
+
+
+def shard_files() -> list[str]:
+    """The roles of a shard's files, as relative paths."""
+    return [
+        layout.VECTORS_FAISS,
+        layout.VECTORS_F16,
+        layout.ROWS,
+        *(f"{layout.POSTINGS}/{name}" for name in POSTING_FILES),
+    ]
+
+
+def publish_shard(storage: Storage, index: str, shard_id: str, built: BuiltShard) -> ShardRecord:
+    """Upload the files of a shard and describe them; the shard is invisible until a manifest names it."""
+    files = {}
+    for name in shard_files():
+        path = built.folder / name
+        key = f"{layout.shard(index, shard_id)}/{name}"
+        files[name] = FileRecord(key=key, size=path.stat().st_size, sha256=sha256_of(path))
+        storage.upload(key, path)
+    return ShardRecord(id=shard_id, files=files, rows=built.rows, documents=built.documents)
+
+
+class Shard:
+    """An open shard: dense and lexical candidates, filters and rows."""
+
+    def __init__(self, number: int, record: ShardRecord, dense: DenseShard, rows: Rows, postings: Postings) -> None:
+        self.number = number
+        self.record = record
+        self.dense = dense
+        self.rows = rows
+        self.postings = postings
+
+    @classmethod
+    def open(cls, storage: Storage, record: ShardRecord, number: int, dimension: int) -> Shard:
+        """Map the files of one shard; `number` is its position in the manifest.
+
+        Raises CorruptError when sizes or row counts are not those of the manifest, NotFoundError for a missing file.
+        """
+        paths = {name: storage.local(file.key, file.sha256) for name, file in record.files.items()}
+        for name, path in paths.items():
+            if path.stat().st_size != record.files[name].size:
+                raise CorruptError(
+                    f"{path}: {path.stat().st_size} bytes, the manifest says {record.files[name].size}; "
+                    f"restore the file or roll back to another snapshot"
+                )
+        dense = DenseShard.open(paths[layout.VECTORS_FAISS], paths[layout.VECTORS_F16], dimension)
+        rows = Rows.open(paths[layout.ROWS])
+        postings = Postings.open(paths[f"{layout.POSTINGS}/{POSTING_FILES[0]}"].parent)
+        if not len(dense) == len(rows) == postings.row_count == record.rows:
+            raise CorruptError(
+                f"shard={record.id}: {len(dense)} vectors, {len(rows)} rows, {postings.row_count} posting lengths; "
+                f"expected {record.rows} of each; restore the shard or roll back to another snapshot"
+            )
+        return cls(number, record, dense, rows, postings)
+
+    def allowed(self, where: Filter | None, metadata: Schema) -> npt.NDArray[np.bool_] | None:
+        """The rows that `where` lets through, (rows,); None when all pass."""
+        if where is None:
+            return None
+        from ray_jobs.index.filters import evaluate
+
+        return evaluate(where, self.rows.table, metadata)
+
+    def statistics(self, terms: Iterable[str]) -> LexicalStatistics:
+        """This shard's part of the statistics that BM25 needs."""
+        return LexicalStatistics.of(self.postings, terms)
+
+    def find_dense(
+        self,
+        queries: npt.NDArray[np.float32],
+        count: int,
+        by_document: bool,
+        allowed: npt.NDArray[np.bool_] | None,
+        exact: bool,
+        nprobe: int,
+    ) -> Candidates:
+        """Candidates by embedding for queries (b, d), enough to hold the best `count` competitors of this shard."""
+        groups = self.rows.documents if by_document else None
+        query, row, approximate = self.dense.candidates(queries, count, groups, allowed, exact, nprobe)
+        exact_scores = self.dense.scores(queries, query, row)
+        selection = exact_scores if exact else approximate.astype(np.float64)
+        return self._candidates(query, row, selection, exact_scores)
+
+    def find_lexical(
+        self,
+        queries: list[list[str]],
+        statistics: LexicalStatistics,
+        count: int,
+        by_document: bool,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> Candidates:
+        """Candidates by BM25 for analysed queries, enough to hold the best `count` competitors of this shard."""
+        parts = []
+        for position, terms in enumerate(queries):
+            row, value = self._lexical_rows(terms, statistics, count, by_document, allowed)
+            parts.append((np.full(len(row), position, np.int64), row, value))
+        query, row, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return self._candidates(query, row, value, value)
+
+    def _lexical_rows(
+        self,
+        terms: list[str],
+        statistics: LexicalStatistics,
+        count: int,
+        by_document: bool,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        wanted = count if not by_document else 2 * count
+        while True:
+            row, value = score(self.postings, terms, statistics, allowed, wanted)
+            enough = not by_document or len(np.unique(self.rows.documents[row])) >= count
+            if enough or len(row) < wanted:
+                return row, value
+            wanted *= 4
+
+    def _candidates(
+        self,
+        query: npt.NDArray[np.int64],
+        row: npt.NDArray[np.int64],
+        selection: npt.NDArray[np.float64],
+        score: npt.NDArray[np.float64],
+    ) -> Candidates:
+        shard = np.full(len(row), self.number, np.int64)
+        document = self.rows.documents[row].astype(np.int64)
+        return Candidates(query.astype(np.int64), shard, row.astype(np.int64), document, selection, score)
