@@ -1,0 +1,159 @@
+"""List files: of a path, a folder, a glob or a URI.
+
+Guaranteed: files come sorted by path, component by component, and a listing of the same tree is the same every time.
+Not guaranteed: a frozen view; what changes while it is listed may or may not be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from ray_jobs.errors import NotFoundError, StorageError, UsageError
+
+_WILDCARD = re.compile(r"[*?\[]")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file as its filesystem tells it; `relative` is "" for a file that was named itself."""
+
+    uri: str
+    relative: str
+    size: int
+    modified: str
+
+
+def name_of(source: str) -> str:
+    """Return the last component of a path or URI, of a glob that of the folder it searches."""
+    base, _ = _split_glob(source)
+    if is_uri(base):
+        parts = urlsplit(base)
+        return Path(unquote(parts.path)).name or parts.netloc
+    return Path(os.path.abspath(base)).name or "root"
+
+
+def is_uri(source: str) -> bool:
+    """Say whether `source` names a filesystem rather than a local path."""
+    return _URI.match(source) is not None
+
+
+def list_files(source: str) -> Iterator[Listed]:
+    """List the files of a path, folder, glob or URI.
+
+    Raises NotFoundError if there is nothing of that name, UsageError for a URI that no filesystem understands,
+    StorageError where listing is refused.
+    """
+    base, pattern = _split_glob(source)
+    listed = _remote(base) if is_uri(base) else _local(base)
+    if pattern is None:
+        yield from listed
+        return
+    accepts = re.compile(_regex(pattern))
+    matched = False
+    for file in listed:
+        if accepts.fullmatch(file.relative):
+            matched = True
+            yield file
+    if not matched:
+        raise NotFoundError(f"source {source!r}: no file matches; '*' stays inside a folder, '**' crosses folders")
+
+
+def _split_glob(source: str) -> tuple[str, str | None]:
+    """Split a glob into the folder it searches and the pattern below it; (source, None) if it is none."""
+    if _WILDCARD.search(source) is None or (not is_uri(source) and os.path.lexists(source)):
+        return source, None
+    parts = source.split("/")
+    first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
+    base = "/".join(parts[:first]) or ("/" if source.startswith("/") else ".")
+    return base, "/".join(parts[first:])
+
+
+def _regex(pattern: str) -> str:
+    """Translate a glob into a regular expression over relative paths."""
+    tokens = {"**/": r"(?:[^/]+/)*", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
+    pieces = re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[", pattern)
+    return "".join(tokens.get(piece) or _literal_or_set(piece) for piece in pieces)
+
+
+def _literal_or_set(piece: str) -> str:
+    if len(piece) < 3 or piece[0] != "[":
+        return re.escape(piece)
+    inner = piece[1:-1].replace("\\", r"\\")
+    return f"[^/{inner[1:]}]" if inner[0] == "!" else f"[{inner}]"
+
+
+def _local(source: str) -> Iterator[Listed]:
+    root = os.path.abspath(os.path.expanduser(source))
+    try:
+        status = os.stat(root)
+    except OSError as error:
+        raise NotFoundError(f"source {source!r}: there is no such file or folder ({error.strerror})") from error
+    if stat.S_ISDIR(status.st_mode):
+        yield from _walk(root, "", {(status.st_dev, status.st_ino)})
+    elif stat.S_ISREG(status.st_mode):
+        yield Listed(root, "", status.st_size, str(status.st_mtime_ns))
+    else:
+        raise UsageError(f"source {source!r}: expected a regular file or a folder, found a socket, pipe or device")
+
+
+def _walk(folder: str, relative: str, entered: set[tuple[int, int]]) -> Iterator[Listed]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise StorageError(f"folder {folder!r} cannot be listed ({error.strerror}): check its permissions") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        below = f"{relative}{entry.name}"
+        try:
+            status = entry.stat()
+        except OSError:
+            # A dangling link is a file that cannot be read: the reader will say so.
+            yield Listed(entry.path, below, 0, "")
+            continue
+        if stat.S_ISREG(status.st_mode):
+            yield Listed(entry.path, below, status.st_size, str(status.st_mtime_ns))
+        elif stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in entered:
+            entered.add((status.st_dev, status.st_ino))
+            yield from _walk(entry.path, f"{below}/", entered)
+
+
+def _remote(source: str) -> Iterator[Listed]:
+    from pyarrow import ArrowException, fs
+
+    parts = urlsplit(source)
+    if parts.password is not None:
+        raise UsageError(
+            f"source {parts.scheme}://...: a password in a URI would be recorded in the index; "
+            "give credentials through the environment"
+        )
+    try:
+        filesystem, path = fs.FileSystem.from_uri(source)
+        root = filesystem.get_file_info(path)
+        if root.type == fs.FileType.NotFound:
+            raise NotFoundError(f"source {source!r}: there is no such object or folder")
+        if root.type == fs.FileType.File:
+            yield Listed(source, "", root.size, str(root.mtime_ns))
+            return
+        infos = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    except ArrowException as error:
+        raise UsageError(f"source {source!r}: no filesystem understands this URI ({_line(error)})") from error
+    except OSError as error:
+        raise StorageError(f"source {source!r} cannot be listed ({_line(error)})") from error
+    head = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    query = f"?{parts.query}" if parts.query else ""
+    files = ((info.path[len(path.rstrip("/")) + 1 :], info) for info in infos if info.type == fs.FileType.File)
+    for relative, info in sorted(files, key=lambda file: file[0].split("/")):
+        if not any(part.startswith(".") for part in relative.split("/")):
+            yield Listed(f"{head}/{quote(relative)}{query}", relative, info.size, str(info.mtime_ns))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
