@@ -18,8 +18,6 @@ import unicodedata
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, field_validator
-
 from ray_jobs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,34 +47,23 @@ _PAIRED = (
 )
 _PAIRED_RUN = re.compile(f"([{_PAIRED}]+)")
 _ASCII_WORD = re.compile(r"\w+(?:\.\w+)*", re.ASCII)
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z])(?=[A-Z][a-z])")
-
-
-class AnalysisConfig(BaseModel):
-    """How text becomes terms; recorded with the index, since queries must be analysed as the documents were."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    language: str = "english"
-    """A Snowball stemmer's name, or "none" to compare words as they are written."""
-
-    @field_validator("language")
-    @classmethod
-    def _known(cls, language: str) -> str:
-        import Stemmer
-
-        known = ["none", *Stemmer.algorithms()]
-        if language not in known:
-            raise UsageError(f"language = {language!r}: expected one of {', '.join(known)}")
-        return language
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
 
 
 class Analyzer:
-    """Cuts text into terms; may be shared by threads. Never shipped between processes: built from its config there."""
+    """Cuts text into terms; may be shared by threads. Never shipped between processes: each makes its own.
 
-    def __init__(self, config: AnalysisConfig | None = None) -> None:
-        self.config = config or AnalysisConfig()
-        self._terms = _WordTerms(self.config.language)
+    ``language`` is a Snowball stemmer's name, or "none" to compare words as they are written; it is recorded with the
+    index, since queries must be analysed as the documents were. Raises UsageError for any other name.
+    """
+
+    def __init__(self, language: str = "english") -> None:
+        import Stemmer
+
+        if language not in (known := ["none", *Stemmer.algorithms()]):
+            raise UsageError(f"language = {language!r}: expected one of {', '.join(known)}")
+        self.language = language
+        self._terms = _WordTerms(language)
         marks = _combining_marks()
         self._word = re.compile(rf"[\w{marks}]+(?:\.[\w{marks}]+)*")
 

@@ -81,7 +81,7 @@ def score(
     returned. Returns rows (n,) and scores (n,), by score descending, then row ascending; n may be below or above k.
     """
     total = np.zeros(postings.row_count, np.float64)
-    average_length = statistics.total_length / max(statistics.documents, 1)
+    average_length = max(statistics.total_length, 1) / max(statistics.documents, 1)
     for term, repeats in sorted(Counter(terms).items()):
         rows, frequencies = postings.lookup(term)
         if len(rows) == 0:
@@ -92,7 +92,7 @@ def score(
         total[rows] += (repeats * statistics.idf(term)) * frequencies / saturation
     if allowed is not None:
         total[~allowed] = 0.0
-    rows_found = np.flatnonzero(total)
+    rows_found = np.flatnonzero(total > 0)
     return _best(rows_found, total[rows_found], k)
 
 
