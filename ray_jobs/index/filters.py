@@ -111,8 +111,11 @@ def _mask(node: Filter, table: pa.Table, schema: Mapping[str, str]) -> npt.NDArr
 
 def _holds_any(column: pa.Array, kind: str, values: list[Any]) -> npt.NDArray[np.bool_]:
     if kind == "int":
-        # A fraction equals no integer.
-        values = [int(value) for value in values if value == math.floor(value)]
+        # A fraction equals no integer, and neither does a float beyond 64 bits.
+        values = [int(value) for value in values if value == math.floor(value) and -(2**63) <= value < 2**63]
+    if kind == "float":
+        # is_in looks values up by their bits, and minus zero has its own.
+        column, values = pc.add(column, 0.0), [value + 0.0 for value in values]
     wanted = pa.array(values, pa.string() if kind == "list<string>" else _ARROW_TYPES[kind])
     if kind != "list<string>":
         # Without nulls among the wanted values a null row is in none.
@@ -158,7 +161,7 @@ def _converted(field: str, kind: str, operator: str, value: Value) -> Any:
 
 
 def _misfit(field: str, kind: str, value: Value, expected: str) -> UsageError:
-    return UsageError(f"filter: {field} is a {kind}, {value!r} is not: expected {expected}")
+    return UsageError(f"filter: {field} is of type {kind}, {value!r} does not fit: expected {expected}")
 
 
 def _resolve(field: str, schema: Mapping[str, str]) -> tuple[str | None, str]:
