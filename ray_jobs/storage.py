@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -74,14 +74,9 @@ class Storage(Protocol):
         """A local file with the bytes of `key`, for memory mapping; a remote one is cached, its hash checked."""
         ...
 
-    def scratch(self) -> _ScratchContext:
+    def scratch(self) -> AbstractContextManager[Path]:
         """A folder for files about to be uploaded, removed at the end."""
         ...
-
-
-class _ScratchContext(Protocol):
-    def __enter__(self) -> Path: ...
-    def __exit__(self, *exception: object) -> None: ...
 
 
 def open_storage(uri: str) -> Storage:

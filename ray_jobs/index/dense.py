@@ -63,7 +63,7 @@ class DenseShard:
         self,
         queries: Floats,
         count: int,
-        groups: Rows | None,
+        groups: npt.NDArray[np.int32] | None,
         allowed: Mask | None,
         exact: bool,
         nprobe: int,
@@ -86,7 +86,9 @@ class DenseShard:
             found = rows >= 0
             local, _ = np.nonzero(found)
             row, score = rows[found], scores[found]
-            kept, complete = cut(local, row if groups is None else groups[row], score.astype(np.float64), count)
+            kept, complete = cut(
+                local, row if groups is None else groups[row].astype(np.int64), score.astype(np.float64), count
+            )
             finished = (found.sum(axis=1) < fetch) | (fetch >= available)
             finished[: len(complete)] |= complete
             kept &= finished[local]

@@ -6,6 +6,7 @@ work. Not guaranteed: that a type given by the user reaches a recall; the recall
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -59,15 +60,15 @@ def choose(requested: str, vectors: int, shards: int, dimension: int) -> IndexTy
     chosen = IndexType(factory, "given")
     if chosen.lists > max(1, vectors):
         raise UsageError(
-            f"index_type={requested}: {chosen.lists:,} inverted lists for {vectors:,} vectors; expected at most one list "
-            f"a vector, use 'auto' or 'IVF{{n}}_HNSW32,SQ8'"
+            f"index_type={requested}: {chosen.lists:,} inverted lists for {vectors:,} vectors; expected at most one "
+            f"list a vector, use 'auto' or 'IVF{{n}}_HNSW32,SQ8'"
         )
     return chosen
 
 
 def list_count(vectors: int) -> int:
     """Inverted lists for `vectors`: 4 sqrt(n), and never more than training data allows."""
-    return max(1, min(round(_LISTS_PER_ROOT * vectors**0.5), vectors // _TRAINING_PER_LIST))
+    return max(1, min(round(_LISTS_PER_ROOT * math.sqrt(vectors)), vectors // _TRAINING_PER_LIST))
 
 
 def training_size(index_type: IndexType, vectors: int) -> int:

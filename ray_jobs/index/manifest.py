@@ -18,7 +18,7 @@ from ray_jobs.index import layout
 from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import Storage
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 
 
 class _Frozen(BaseModel):

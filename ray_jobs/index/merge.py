@@ -134,7 +134,7 @@ def fuse(
     pairs = np.stack([union.query, union.groups(by)], axis=1)
     _, competitor = np.unique(pairs, axis=0, return_inverse=True)
     competitor = competitor.reshape(-1)
-    total = np.bincount(competitor, weights=values)
+    total = np.bincount(competitor, weights=values).astype(np.float64)
     best_first = np.lexsort((union.row, -values, competitor))
     shown = best_first[np.r_[True, np.diff(competitor[best_first]) != 0]] if len(best_first) else best_first
     fused = union[shown]
@@ -182,12 +182,14 @@ def _first_of_group(query: Ints, group: Ints) -> npt.NDArray[np.bool_]:
 
 def _running_count(query: Ints, counted: npt.NDArray[np.bool_]) -> Ints:
     """For entries sorted by query: how many counted entries the query has up to and including each."""
-    total = np.cumsum(counted)
+    total = np.cumsum(counted, dtype=np.int64)
     if not len(query):
         return total
     starts = np.flatnonzero(np.r_[True, np.diff(query) != 0])
     before = np.r_[0, total[starts[1:] - 1]]
-    return total - np.repeat(before, np.diff(np.r_[starts, len(query)]))
+    sizes = np.diff(np.r_[starts, len(query)])
+    counts: Ints = total - np.repeat(before, sizes)
+    return counts
 
 
 def _rrf(ranking: Candidates, constant: int) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,9 +82,9 @@ class Rows:
         taken = self.table.select(["doc_id", "ordinal"]).take(pa.array(rows))
         return taken.column("doc_id").to_pylist(), taken.column("ordinal").to_pylist()
 
-    def take(self, rows: npt.NDArray[np.int64]) -> list[dict[str, object]]:
+    def take(self, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
         """The whole rows at these positions, as dictionaries."""
-        found: list[dict[str, object]] = self.table.take(pa.array(rows)).to_pylist()
+        found: list[dict[str, Any]] = self.table.take(pa.array(rows)).to_pylist()
         return found
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ray_jobs.corpus.document import chunk_id
-from ray_jobs.errors import UsageError
 from ray_jobs.index.factory import IndexType
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.lexical import LexicalStatistics
@@ -129,7 +128,7 @@ class Partition:
         self.shards = {shard.number: shard for shard in shards}
 
     def statistics(self, terms: set[str], where: Filter | None) -> Statistics:
-        """This partition's part of what must be known of the whole snapshot."""
+        """The part of this partition in what must be known of the whole snapshot."""
         total = Statistics()
         for shard in self.shards.values():
             allowed = shard.allowed(where, self.manifest.metadata)
@@ -164,9 +163,9 @@ class Partition:
                 doc_ids[position], ordinals[position] = doc_id, ordinal
         return doc_ids, ordinals
 
-    def fetch(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> list[Mapping[str, object]]:
+    def fetch(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
         """The stored row of each (shard, row)."""
-        found: list[Mapping[str, object]] = [{}] * len(rows)
+        found: list[Mapping[str, Any]] = [{}] * len(rows)
         for number in np.unique(shards).tolist():
             positions = np.flatnonzero(shards == number)
             for position, row in zip(positions, self.shards[number].rows.take(rows[positions]), strict=True):
@@ -202,27 +201,19 @@ def to_hits(ranking: Ranking, queries: int, partition: Partition) -> list[list[H
     return results
 
 
-def _hit(row: Mapping[str, object], score: float, rank: int, stages: Mapping[str, float]) -> Hit:
-    doc_id, version, ordinal, page, metadata = (
-        row[name] for name in ("doc_id", "version", "ordinal", "page", "metadata")
-    )
-    start, end = row["start"], row["end"]
-    if not (
-        isinstance(version, bytes) and isinstance(ordinal, int) and isinstance(start, int) and isinstance(end, int)
-    ):
-        raise UsageError(f"doc_id={doc_id}: row with the wrong types; the index was written by another version")
+def _hit(row: Mapping[str, Any], score: float, rank: int, stages: Mapping[str, float]) -> Hit:
     return Hit(
-        doc_id=str(doc_id),
-        chunk_id=chunk_id(str(doc_id), version, ordinal),
+        doc_id=row["doc_id"],
+        chunk_id=chunk_id(row["doc_id"], row["version"], row["ordinal"]),
         score=score,
         rank=rank,
-        text=str(row["text"]),
-        source=str(row["source"]),
-        start=start,
-        end=end,
-        title=str(row["title"]),
-        heading=str(row["heading"]),
-        page=page if isinstance(page, int) else None,
-        metadata=metadata if isinstance(metadata, Mapping) else {},
+        text=row["text"],
+        source=row["source"],
+        start=row["start"],
+        end=row["end"],
+        title=row["title"],
+        heading=row["heading"],
+        page=row["page"],
+        metadata={name: value for name, value in row["metadata"].items() if value is not None},
         scores=stages,
     )

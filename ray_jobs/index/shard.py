@@ -157,7 +157,7 @@ class Shard:
         return evaluate(where, self.rows.table, metadata)
 
     def statistics(self, terms: Iterable[str]) -> LexicalStatistics:
-        """This shard's part of the statistics that BM25 needs."""
+        """The part of this shard in the statistics that BM25 needs."""
         return LexicalStatistics.of(self.postings, terms)
 
     def find_dense(

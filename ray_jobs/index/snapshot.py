@@ -15,7 +15,8 @@ from ray_jobs.errors import UsageError
 from ray_jobs.index.analysis import Analyzer
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import Manifest, read, read_live
-from ray_jobs.index.search import Partition, Plan, Queries, SearchConfig, make_plan, merge, to_hits
+from ray_jobs.index.merge import Ranking
+from ray_jobs.index.search import Partition, Plan, Queries, SearchConfig, Statistics, make_plan, merge, to_hits
 from ray_jobs.index.shard import Shard
 from ray_jobs.models.embedder import EmbedderIdentity, check_compatible
 from ray_jobs.storage import Storage
@@ -71,9 +72,12 @@ class Snapshot:
         where = None if config.where is None else parse(config.where)
         terms = {term for query in queries.terms for term in query}
         statistics = self.partition.statistics(terms, where)
-        plan: Plan = make_plan(self.manifest, config, where, statistics.allowed)
-        ranking = merge([self.partition.candidates(queries, plan, statistics)], plan, self.partition)
-        return to_hits(ranking, len(queries), self.partition)
+        plan = make_plan(self.manifest, config, where, statistics.allowed)
+        return to_hits(self.ranking(queries, plan, statistics), len(queries), self.partition)
+
+    def ranking(self, queries: Queries, plan: Plan, statistics: Statistics) -> Ranking:
+        """Where the hits of each query are, without their text."""
+        return merge([self.partition.candidates(queries, plan, statistics)], plan, self.partition)
 
     def prepare(self, texts: Sequence[str], config: SearchConfig, embedder: QueryEmbedder | None) -> Queries:
         """Embed and analyse queries as the mode needs it."""
