@@ -8,8 +8,9 @@ cut, as sentence-transformers does. Not guaranteed: bits that are the same when 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,14 @@ from ray_jobs.models.embedder_config import EmbedderConfig
 from ray_jobs.models.embedder_identity import EmbedderIdentity, check_compatible
 from ray_jobs.models.engine import EncoderSpec, Engine, TokenBatch, TokenIds
 from ray_jobs.models.engine_choice import choose_engine
-from ray_jobs.models.loading import LoadedEncoder, load_encoder
+from ray_jobs.models.loading import Encoder, load_encoder
 
 __all__ = ["Embedder", "EmbedderConfig", "EmbedderIdentity", "check_compatible", "choose_engine"]
 
 # Texts tokenised at a time while the window before them runs.
 _WINDOW = 512
+# A batch and the positions of its rows among the texts.
+_Rows = tuple[list[int], TokenBatch]
 
 
 class DocumentTokenizer:
@@ -49,7 +52,7 @@ class DocumentTokenizer:
 class Embedder:
     """One loaded model. Safe to call from several threads."""
 
-    def __init__(self, encoder: LoadedEncoder, config: EmbedderConfig) -> None:
+    def __init__(self, encoder: Encoder, config: EmbedderConfig) -> None:
         self._engine: Engine = encoder.engine
         self._tokens: TokenIds = encoder.tokens
         self._spec: EncoderSpec = encoder.spec
@@ -99,14 +102,27 @@ class Embedder:
 
     def _encode(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for rows, batch in self._batches(texts, prompt):
-            vectors[rows] = self._checked(self._engine.forward(batch), batch)
-        if self.identity.normalized and not self._spec.normalized:
+        for rows, part in self._forwards(self._batches(texts, prompt)):
+            vectors[rows] = part
+        if self.identity.normalized:
+            # Again even where the model normalises: in bfloat16 its lengths are only about 1.
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
         return vectors
 
-    def _batches(self, texts: Sequence[str], prompt: str) -> Iterator[tuple[list[int], TokenBatch]]:
-        prompt_tokens = len(self._tokens.offsets([prompt])[0]) if prompt else 0
+    def _forwards(self, batches: Iterator[_Rows]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Run as many batches side by side as the engine takes, with the next ones waiting at its door."""
+        with ThreadPoolExecutor(self._engine.parallel, thread_name_prefix="forward") as streams:
+            running: deque[tuple[list[int], Future[NDArray[np.float32]]]] = deque()
+            for rows, batch in batches:
+                running.append((rows, streams.submit(self._forward, batch)))
+                if len(running) > 2 * self._engine.parallel:
+                    done, vectors = running.popleft()
+                    yield done, vectors.result()
+            for done, vectors in running:
+                yield done, vectors.result()
+
+    def _batches(self, texts: Sequence[str], prompt: str) -> Iterator[_Rows]:
+        prompt_tokens = self._tokens.prefix(prompt) if prompt else 0
         windows = list(windows_by_length(texts, _WINDOW))
         if len(windows) <= 1:
             for window in windows:
@@ -120,9 +136,7 @@ class Embedder:
                 yield from ready
             yield from pending.result()
 
-    def _tokenize(
-        self, window: list[int], texts: Sequence[str], prompt: str, prompt_tokens: int
-    ) -> list[tuple[list[int], TokenBatch]]:
+    def _tokenize(self, window: list[int], texts: Sequence[str], prompt: str, prompt_tokens: int) -> list[_Rows]:
         ids = self._tokens.ids([prompt + texts[i] for i in window], self.max_tokens)
         if len(ids) != len(window):
             raise ModelError(f"tokenizer of {self.identity.model!r} returned {len(ids)} texts for {len(window)}")
@@ -132,7 +146,8 @@ class Embedder:
             batches.append(([window[r] for r in rows], TokenBatch(padded, mask, prompt_tokens)))
         return batches
 
-    def _checked(self, vectors: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float32]:
+    def _forward(self, batch: TokenBatch) -> NDArray[np.float32]:
+        vectors = self._engine.forward(batch)
         expected = (len(batch.input_ids), self.dimension)
         if vectors.shape != expected:
             raise ModelError(f"model {self.identity.model!r} returned shape {vectors.shape}, expected {expected}")

@@ -32,7 +32,8 @@ class EncoderSpec:
     """What a model says of itself, engine apart: kept as JSON beside a converted model, so that torch is not needed.
 
     `max_tokens` counts special tokens and prompt. `position_limit` is the longest input that the network can take.
-    `normalized` tells whether the model's own last module normalises. A prompt is "" when there is none.
+    `normalized` tells whether the model's own last module normalises. A prompt is "" when there is none. `segments`
+    tells whether the network takes segment ids, `pools_prompt` whether the prompt's tokens are pooled with the text's.
     """
 
     dimension: int
@@ -44,10 +45,20 @@ class EncoderSpec:
     document_prompt: str
     pad_id: int
     pad_left: bool
+    segments: bool
+    pools_prompt: bool
 
 
 class Engine(Protocol):
-    """Runs the whole model: transformer, pooling and whatever modules follow."""
+    """Runs the whole model: transformer, pooling and whatever modules follow.
+
+    `parallel` forwards may run at the same time, from as many threads; more than that wait for their turn.
+    """
+
+    @property
+    def parallel(self) -> int:
+        """How many batches in flight keep the engine busy."""
+        ...
 
     def forward(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Embeddings, float32 of shape (rows of the batch, dimension)."""
@@ -59,6 +70,10 @@ class TokenIds(Protocol):
 
     def ids(self, texts: list[str], max_tokens: int) -> list[NDArray[np.int64]]:
         """Token ids of each text with special tokens, cut to `max_tokens`."""
+        ...
+
+    def prefix(self, prompt: str) -> int:
+        """Tokens from the start of a text to the end of `prompt` when the text begins with it."""
         ...
 
     def offsets(self, texts: list[str]) -> list[list[tuple[int, int]]]:

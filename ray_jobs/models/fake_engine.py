@@ -26,6 +26,8 @@ FAKE_SPEC = EncoderSpec(
     document_prompt="",
     pad_id=0,
     pad_left=False,
+    segments=False,
+    pools_prompt=True,
 )
 _START, _END = 1, 2
 # One token is a Han, Kana or Hangul character, a run of other word characters, or one mark.
@@ -44,6 +46,10 @@ class FakeTokenizer:
         room = max(0, max_tokens - self.special_tokens)
         return [np.array([_START, *map(_hash, _TOKEN.findall(t)[:room]), _END], dtype=np.int64) for t in texts]
 
+    def prefix(self, prompt: str) -> int:
+        """The start token and those of the prompt."""
+        return len(_TOKEN.findall(prompt)) + 1
+
     def offsets(self, texts: list[str]) -> list[list[tuple[int, int]]]:
         """Code-point span of each token of each text, without the start and end tokens."""
         return [[match.span() for match in _TOKEN.finditer(text)] for text in texts]
@@ -51,6 +57,8 @@ class FakeTokenizer:
 
 class FakeEngine:
     """Sums one pseudo-random vector a token: a bag of words."""
+
+    parallel = 1
 
     def forward(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Unit vectors, float32 of shape (rows, 64)."""

@@ -1,0 +1,118 @@
+"""Reading a sentence-transformers model: its modules, and what they say of themselves.
+
+Guaranteed: pooling, dense layers, normalisation, prompts and maximum length are the model's own. Not covered, and
+refused with ModelError: models whose first module is not a transformer with a fast tokeniser (bags of words, static
+embeddings, images), chat templates, and similarities other than cosine and dot product.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ray_jobs.errors import ModelError
+from ray_jobs.models.engine import EncoderSpec, Similarity
+from ray_jobs.models.resolve import ResolvedModel
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# For networks that state no limit of their own (relative positions): the limit is memory.
+_NO_POSITION_LIMIT = 1 << 17
+_DEFAULT_MAX_TOKENS = 512
+
+
+def load_sentence_model(model: ResolvedModel, device: str) -> SentenceTransformer:
+    """The model in float32 on `device`, ready for inference, from local files only."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        loaded = SentenceTransformer(str(model.path), device=device, local_files_only=True)
+    except Exception as error:
+        # Every architecture fails in its own way here: the reason is kept, the user gets one line.
+        raise ModelError(
+            f"model {model.name!r} in {str(model.path)!r} cannot be loaded as a sentence-transformers model "
+            f"({type(error).__name__}: {_first_line(error)}): check the folder or choose another model"
+        ) from error
+    return loaded.float().eval()
+
+
+def describe(model: SentenceTransformer, name: str) -> EncoderSpec:
+    """The specification of a loaded model; ModelError if Tandem cannot run it as it wants to be run."""
+    first = model[0]
+    backend = getattr(getattr(first, "tokenizer", None), "backend_tokenizer", None)
+    if backend is None or not hasattr(first, "auto_model") or "message" in first.modality_config:
+        raise ModelError(
+            f"model {name!r} starts with {type(first).__name__}, expected a text transformer with a fast tokeniser "
+            "and no chat template: choose another model"
+        )
+    similarity = str(model.similarity_fn_name)
+    if similarity not in ("cosine", "dot"):
+        raise ModelError(f"model {name!r} has similarity={similarity!r}, expected cosine or dot: choose another model")
+    checked: Similarity = "dot" if similarity == "dot" else "cosine"
+    limit = _position_limit(first)
+    return EncoderSpec(
+        dimension=int(model.get_embedding_dimension()),
+        max_tokens=_max_tokens(first.tokenizer.model_max_length, limit),
+        position_limit=limit,
+        normalized=type(model[-1]).__name__ == "Normalize" and model.truncate_dim is None,
+        similarity=checked,
+        query_prompt=_prompt(model, "query"),
+        document_prompt=_prompt(model, "document", "passage", "corpus"),
+        pad_id=int(first.tokenizer.pad_token_id or 0),
+        pad_left=first.tokenizer.padding_side == "left",
+        segments="token_type_ids" in first.tokenizer.model_input_names,
+        pools_prompt=all(getattr(module, "include_prompt", True) for module in model),
+    )
+
+
+def tokenizer_json(model: SentenceTransformer) -> str:
+    """The tokeniser as it stands after loading, in the format of `tokenizer.json`."""
+    text: str = model[0].tokenizer.backend_tokenizer.to_str()
+    return text
+
+
+def run_modules(model: SentenceTransformer, features: dict[str, Any]) -> Any:
+    """Run every module in order: the sentence embedding, a float32 tensor of shape (rows, dimension).
+
+    What follows the transformer computes in float32 whatever the precision of the transformer: pooling in bfloat16
+    would lose more than the network does.
+    """
+    for position, module in enumerate(model):
+        features = module(features)
+        if position == 0:
+            features = {key: value.float() if _is_real(value) else value for key, value in features.items()}
+    return features["sentence_embedding"][:, : model.get_embedding_dimension()]
+
+
+def _is_real(value: Any) -> bool:
+    return bool(getattr(value, "is_floating_point", lambda: False)())
+
+
+def _position_limit(transformer: Any) -> int:
+    positions = getattr(transformer.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return _NO_POSITION_LIMIT
+    # Networks whose embeddings keep a padding index (the RoBERTa family) count positions from the one after it.
+    for module in transformer.auto_model.modules():
+        padding = getattr(module, "padding_idx", None)
+        if isinstance(padding, int) and hasattr(module, "position_embeddings"):
+            return positions - padding - 1
+    return positions
+
+
+def _max_tokens(stated: int | None, limit: int) -> int:
+    # A tokeniser that knows no maximum states one beyond all sense.
+    if stated is not None and stated <= limit:
+        return stated
+    return limit if limit < _NO_POSITION_LIMIT else _DEFAULT_MAX_TOKENS
+
+
+def _prompt(model: SentenceTransformer, *names: str) -> str:
+    for name in names:
+        if name in model.prompts:
+            return model.prompts[name] or ""
+    return model.prompts.get(model.default_prompt_name or "", "") or ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
