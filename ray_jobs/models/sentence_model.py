@@ -7,6 +7,8 @@ embeddings, images), chat templates, and similarities other than cosine and dot 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import ModelError
@@ -26,7 +28,8 @@ def load_sentence_model(model: ResolvedModel, device: str) -> SentenceTransforme
     from sentence_transformers import SentenceTransformer
 
     try:
-        loaded = SentenceTransformer(str(model.path), device=device, local_files_only=True)
+        with _quiet():
+            loaded = SentenceTransformer(str(model.path), device=device, local_files_only=True)
     except Exception as error:
         # Every architecture fails in its own way here: the reason is kept, the user gets one line.
         raise ModelError(
@@ -82,6 +85,22 @@ def run_modules(model: SentenceTransformer, features: dict[str, Any]) -> Any:
         if position == 0:
             features = {key: value.float() if _is_real(value) else value for key, value in features.items()}
     return features["sentence_embedding"][:, : model.get_embedding_dimension()]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # Loading draws a bar of its own across the job's and logs advice on training: neither is for the user here.
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _is_real(value: Any) -> bool:
