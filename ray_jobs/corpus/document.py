@@ -1,9 +1,9 @@
 """What a document and a chunk are.
 
-Guaranteed: a Document's text is NFC-normalised, has line feeds for line ends, no NUL, no byte order mark and no lone surrogate;
-all offsets (pages, chunk spans) count Unicode code points in that text. Two documents with the same title, text, pages
-and metadata have the same version on every machine. Not guaranteed: that doc_id is unique; the corpus says so, and
-ingest checks it.
+Guaranteed: a Document's text is NFC-normalised, its lines end in line feeds, and it has no NUL, no byte order mark and
+no lone surrogate; all offsets (pages, chunk spans) count Unicode code points in that text. Two documents with the same
+title, text, pages and metadata have the same version on every machine. Not guaranteed: that doc_id is unique; the
+corpus says so, and ingest checks it.
 """
 
 from __future__ import annotations
