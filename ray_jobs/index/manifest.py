@@ -61,7 +61,8 @@ class Counts(_Frozen):
     read: int = 0
     unchanged: int = 0
     sources_failed: int = 0
-    documents: int = 0
+    documents: int = 0  # produced by the sources read, and kept from the snapshot before
+    kept: int = 0  # of these, kept from the snapshot before
     indexed: int = 0
     filtered: dict[str, int] = Field(default_factory=dict)  # by rule
     duplicates: int = 0
@@ -112,7 +113,8 @@ class MadeBy(_Frozen):
     tandem: str  # version of the code
     created: str  # ISO 8601, UTC
     config_hash: str
-    inputs_hash: str  # of every listed source with size and modification mark
+    inputs: dict[str, str]  # by SOURCE name: hash of its listing (path, size, modification mark)
+    documents_hash: str  # of the versions of all documents, whatever their order
     seconds: float
 
 

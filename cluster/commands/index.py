@@ -1,0 +1,114 @@
+"""`tandem index list|info|verify`: look after snapshots."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from cluster.settings import Command, show
+from ray_jobs.errors import CorruptError, UsageError
+from ray_jobs.index import manifest
+from ray_jobs.index.manifest import Manifest
+from ray_jobs.ingest.config import DEFAULT_STORE
+from ray_jobs.storage import Storage, open_storage
+
+
+class IndexCommand(Command):
+    """Look after the indices of a store: list them, show one, or verify one."""
+
+    action: CliPositionalArg[Literal["list", "info", "verify"]] = Field(description="what to do")
+    index: CliPositionalArg[str | None] = Field(None, description="name of the index, for info and verify")
+    store: str = Field(DEFAULT_STORE, description="path or URI of the store")
+    snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
+
+
+def run(command: IndexCommand) -> None:
+    """Do what was asked for."""
+    storage = open_storage(command.store)
+    if command.action == "list":
+        _list(storage, command.json_output)
+        return
+    if command.index is None:
+        raise UsageError(f"tandem index {command.action}: name an index; 'tandem index list' shows them")
+    if command.snapshot is None:
+        found = manifest.read_live(storage, command.index)
+    else:
+        found = manifest.read(storage, command.index, command.snapshot)
+    if command.action == "info":
+        _info(storage, found, command.json_output)
+    else:
+        _verify(storage, found, command.json_output)
+
+
+def _list(storage: Storage, as_json: bool) -> None:
+    found = [manifest.read_live(storage, name) for name in manifest.names(storage)]
+    if as_json:
+        show(json.dumps([_headline(item) for item in found], indent=1))
+        return
+    for item in found:
+        counts = item.counts
+        show(
+            f"{item.index:<24} snapshot {item.number:<4} {counts.indexed:>10,} documents {counts.chunks:>11,} chunks  "
+            f"{len(item.shards)} x {item.template.factory}  {item.made_by.created}"
+        )
+    if not found:
+        show(f"no index in {storage.uri}; create one with 'tandem ingest SOURCE --index NAME'")
+
+
+def _headline(item: Manifest) -> dict[str, object]:
+    return {
+        "index": item.index,
+        "snapshot": item.number,
+        "documents": item.counts.indexed,
+        "chunks": item.counts.chunks,
+        "shards": len(item.shards),
+        "index_type": item.template.factory,
+        "created": item.made_by.created,
+    }
+
+
+def _info(storage: Storage, item: Manifest, as_json: bool) -> None:
+    history = manifest.numbers(storage, item.index)
+    if as_json:
+        show(json.dumps({**item.model_dump(mode="json"), "history": history}, indent=1))
+        return
+    counts, embedder = item.counts, item.embedder
+    recall = (
+        "exact"
+        if item.recall is None
+        else f"recall@{item.recall.k} {item.recall.recall:.3f}, nprobe {item.recall.nprobe}"
+    )
+    columns = ", ".join(f"{name} {kind}" for name, kind in item.metadata.items()) or "none"
+    size = sum(file.size for file in item.files())
+    for line in (
+        f"index      {item.index}, snapshot {item.number} of {history}",
+        f"documents  {counts.indexed:,} indexed, {counts.duplicates:,} duplicates, {counts.empty:,} empty, "
+        f"{counts.failed:,} failed",
+        f"chunks     {counts.chunks:,} in {len(item.shards)} shards of {item.template.factory} ({recall})",
+        f"embedder   {embedder.model} ({embedder.engine} {embedder.precision}, {embedder.dimension} dimensions)",
+        f"metadata   {columns}",
+        f"size       {size:,} bytes in {len(item.files())} objects",
+        f"made       {item.made_by.created} by tandem {item.made_by.tandem} in {item.made_by.seconds:.1f} s",
+    ):
+        show(line)
+
+
+def _verify(storage: Storage, item: Manifest, as_json: bool) -> None:
+    from ray_jobs.index.verify import verify
+
+    result = verify(storage, item)
+    if as_json:
+        show(json.dumps(vars(result), indent=1))
+    elif not result.problems:
+        show(
+            f"{item.index} snapshot {item.number}: {result.files} files, {result.bytes:,} bytes, {result.rows:,} rows: intact"
+        )
+    if result.problems:
+        more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
+        raise CorruptError(
+            f"index={item.index}: snapshot {item.number} is damaged: {result.problems[0]}{more}; restore the files from "
+            f"a backup or ingest again"
+        )

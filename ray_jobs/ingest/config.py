@@ -1,0 +1,84 @@
+"""What a user may set of an ingest run; checked whole before any work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ray_jobs.corpus.chunking import ChunkingConfig
+from ray_jobs.corpus.metadata import ColumnType
+from ray_jobs.index.layout import check_name
+from ray_jobs.models.embedder import EmbedderConfig
+
+DEFAULT_STORE = "tandem-store"
+
+
+class Resources(BaseModel):
+    """What each stage asks of the cluster; None is fitted to the cluster's size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage_cpus: float = Field(1, gt=0, description="CPUs of one task that reads documents")
+    embed_cpus: int | None = Field(None, ge=1, description="CPUs of one embedding actor")
+    embed_actors: int | None = Field(None, ge=1, description="embedding actors at most")
+    build_cpus: float = Field(1, gt=0, description="CPUs of one task that builds a shard")
+
+
+class IngestConfig(BaseModel):
+    """One run of the ingest job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: tuple[str, ...] = Field((), description="files, folders, globs, URIs, or pydoc:PACKAGE")
+    index: str = Field(description="name of the index")
+    store: str = Field(DEFAULT_STORE, description="path or URI of the store")
+    id_prefix: str | None = Field(None, description="put before every document id of this run")
+    shards: int | None = Field(None, ge=1, le=100_000, description="wished number of shards; the bound on bytes wins")
+    shard_bytes: int = Field(2 << 30, ge=1 << 20, description="bytes of text and vectors in one shard at most")
+    group_bytes: int = Field(4 << 20, ge=1 << 12, description="bytes of sources that one task reads at most")
+    index_type: str = Field(
+        "auto", description="'auto', 'Flat', 'IVF{n}_HNSW32,SQ8', 'HNSW32' or a FAISS factory string"
+    )
+    recall_target: float = Field(0.95, gt=0, le=1, description="recall@10 below which nothing is published")
+    embedder: EmbedderConfig = EmbedderConfig()
+    chunking: ChunkingConfig = ChunkingConfig()
+    metadata: dict[str, ColumnType] = Field({}, description="types of metadata columns, in place of the inferred ones")
+    language: str = Field("english", description="language of stop words and stemming in lexical search")
+    prune: bool = Field(False, description="also remove documents that vanished from these sources")
+    max_failed: float = Field(0.01, ge=0, le=1, description="share of documents that may fail")
+    dry_run: bool = Field(False, description="print the plan and stop")
+    resources: Resources = Resources()
+
+    @field_validator("index")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return check_name(value)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not self.sources:
+            raise ValueError("sources is empty: expected at least one file, folder, glob, URI or pydoc:PACKAGE")
+        if self.shard_bytes < self.group_bytes:
+            raise ValueError(f"shard_bytes={self.shard_bytes} is below group_bytes={self.group_bytes}: raise it")
+        return self
+
+    def content_hash(self) -> str:
+        """A hash of everything that decides what the snapshot holds; the same hash and inputs mean nothing to do."""
+        deciding = self.model_dump(
+            mode="json",
+            include={
+                "shards": True,
+                "shard_bytes": True,
+                "index_type": True,
+                "recall_target": True,
+                "embedder": {"model", "max_tokens"},
+                "chunking": True,
+                "metadata": True,
+                "language": True,
+                "id_prefix": True,
+            },
+        )
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,228 @@
+"""Embed: chunks and vectors of one group of staged documents.
+
+Guaranteed: a document is indexed whole or not at all; one whose metadata does not fit the columns, or whose id another
+document has, becomes a dead letter or a counted duplicate. While the engine embeds one group, the next is read and
+chunked in a thread. Memory: two groups of text, one of vectors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_jobs.corpus import metadata
+from ray_jobs.corpus.chunking import Chunker, ChunkingConfig
+from ray_jobs.corpus.document import HEADING_SEPARATOR, Chunk, Document, table_to_documents
+from ray_jobs.corpus.metadata import MisfitError, Schema, Value
+from ray_jobs.corpus.tokens import Tokenizer
+from ray_jobs.index import layout
+from ray_jobs.index.rows import ROW_FIELDS
+from ray_jobs.ingest.dead_letters import DeadLetter, write_dead_letters
+from ray_jobs.ingest.ledger import IDS_SCHEMA, LEDGER_SCHEMA, write_partitioned
+from ray_jobs.ingest.receipts import Dropped, EmbeddedGroup, StagedGroup
+from ray_jobs.storage import Storage, new_id
+
+
+class DocumentEmbedder(Protocol):
+    """What this stage needs of an embedder."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Spans of the model's own tokens."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text the model sees, special tokens included."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors of texts, (n, d) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A group with its chunks, ready for the engine."""
+
+    staged: StagedGroup
+    kept: list[tuple[Document, list[Chunk]]]
+    fitted: list[Mapping[str, Value]]  # metadata in column types, one a document of `kept`
+    letters: list[DeadLetter]
+    ledger: pa.Table
+    reasons: Counter[str]
+    seconds: float
+
+
+def group_schema(schema: Schema) -> pa.Schema:
+    """Rows of a group: those of a shard without the document's number, and the text that lexical search sees."""
+    fields = [item for item in ROW_FIELDS if item.name != "document"]
+    return pa.schema(
+        [*fields, pa.field("metadata", metadata.arrow_schema(schema)), pa.field("lexical_text", pa.string())]
+    )
+
+
+class GroupEmbedder:
+    """Embeds one group after another."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        index: str,
+        run: str,
+        partitions: int,
+        embedder: DocumentEmbedder,
+        chunking: ChunkingConfig,
+        schema: Schema,
+    ) -> None:
+        self.storage = storage
+        self.index = index
+        self.run = run
+        self.partitions = partitions
+        self.embedder = embedder
+        self.schema = schema
+        self.chunker = Chunker(chunking, embedder.tokenizer, embedder.max_tokens)
+
+    def embed_all(self, groups: Iterable[tuple[StagedGroup, Sequence[Dropped]]]) -> Iterator[EmbeddedGroup]:
+        """Embed groups in order, preparing each while the one before is in the engine."""
+        with ThreadPoolExecutor(1, thread_name_prefix="prepare") as ahead:
+            pending = None
+            for staged, dropped in groups:
+                following = ahead.submit(self._prepare, staged, dropped)
+                if pending is not None:
+                    yield self._embed(pending.result())
+                pending = following
+            if pending is not None:
+                yield self._embed(pending.result())
+
+    def _prepare(self, staged: StagedGroup, dropped: Sequence[Dropped]) -> _Prepared:
+        started = time.monotonic()
+        ids = pq.read_table(self.storage.local(staged.ids_key)).sort_by("row")
+        rows = ids.column("row").to_pylist()
+        stored = pq.read_table(self.storage.local(staged.documents.key, staged.documents.sha256))
+        documents = table_to_documents(stored.take(pa.array(rows, pa.int64())) if staged.kept else stored)
+        displaced = {item.row: item for item in dropped}
+        letters: list[DeadLetter] = []
+        reasons: Counter[str] = Counter()
+        kept: list[tuple[int, Document, Mapping[str, Value]]] = []
+        for row, document in zip(rows, documents, strict=True):
+            if row in displaced:
+                reasons[displaced[row].reason] += 1
+                if displaced[row].reason == "duplicate-id":
+                    letters.append(_duplicate(document, displaced[row]))
+                continue
+            try:
+                kept.append((row, document, metadata.coerce(document.metadata, self.schema)))
+            except MisfitError as error:
+                reasons["misfit"] += 1
+                letters.append(DeadLetter(document.source, document.doc_id, document.doc_id, "misfit", str(error)))
+        chunked = list(self.chunker.chunk_all([document for _, document, _ in kept]))
+        return _Prepared(
+            staged=staged,
+            kept=[(document, chunks) for (_, document, _), chunks in zip(kept, chunked, strict=True)],
+            fitted=[fitted for _, _, fitted in kept],
+            letters=letters,
+            ledger=_ledger(ids, [row for row, _, _ in kept], [len(c) for c in chunked], staged.documents.key),
+            reasons=reasons,
+            seconds=time.monotonic() - started,
+        )
+
+    def _embed(self, prepared: _Prepared) -> EmbeddedGroup:
+        started = time.monotonic()
+        texts = [chunk.embedded_text for _, chunks in prepared.kept for chunk in chunks]
+        vectors = self.embedder.encode_documents(texts).astype(np.float16)
+        forward = time.monotonic() - started
+        object_id = new_id()
+        base = layout.run_folder(self.run)
+        keys = {name: f"{base}/groups/{object_id}{name}" for name in (".arrow", ".f16", ".ledger.parquet")}
+        with self.storage.scratch() as folder:
+            rows = self._write_rows(folder / "rows.arrow", prepared)
+            (folder / "vectors.f16").write_bytes(vectors.tobytes())
+            write_partitioned(folder / "ledger.parquet", prepared.ledger, self.partitions)
+            size = sum((folder / name).stat().st_size for name in ("rows.arrow", "vectors.f16"))
+            letters = write_dead_letters(self.storage, self.index, prepared.letters, folder)
+            for name, file in zip(keys, ("rows.arrow", "vectors.f16", "ledger.parquet"), strict=True):
+                self.storage.upload(keys[name], folder / file)
+        empty = sum(not chunks for _, chunks in prepared.kept)
+        return EmbeddedGroup(
+            group=prepared.staged.group,
+            rows_key=keys[".arrow"],
+            vectors_key=keys[".f16"],
+            ledger_key=keys[".ledger.parquet"],
+            dead_letters=letters,
+            rows=rows,
+            bytes=size,
+            indexed=len(prepared.kept) - empty,
+            empty=empty,
+            duplicates=prepared.reasons["duplicate"],
+            replaced=prepared.reasons["replaced"],
+            failed=prepared.reasons["duplicate-id"] + prepared.reasons["misfit"],
+            forward_seconds=forward,
+            seconds=prepared.seconds + time.monotonic() - started,
+        )
+
+    def _write_rows(self, path: Path, prepared: _Prepared) -> int:
+        schema = group_schema(self.schema)
+        records = [
+            {
+                "doc_id": document.doc_id,
+                "version": document.version,
+                "ordinal": chunk.ordinal,
+                "start": chunk.start,
+                "end": chunk.end,
+                "page": chunk.page,
+                "heading": HEADING_SEPARATOR.join(chunk.heading),
+                "title": document.title,
+                "text": chunk.text,
+                "source": document.source,
+                "metadata": fitted,
+                "lexical_text": chunk.embedded_text,
+            }
+            for (document, chunks), fitted in zip(prepared.kept, prepared.fitted, strict=True)
+            for chunk in chunks
+        ]
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(pa.Table.from_pylist(records, schema=schema))
+        return len(records)
+
+
+def _ledger(ids: pa.Table, rows: Sequence[int], chunks: Sequence[int], documents_key: str) -> pa.Table:
+    """Ledger entries of the documents that stay."""
+    kept = dict(zip(rows, chunks, strict=True))
+    entries = [
+        {
+            **{name: entry[name] for name in IDS_SCHEMA.names},
+            "documents_key": documents_key,
+            "chunks": kept[entry["row"]],
+            "status": "indexed" if kept[entry["row"]] else "empty",
+        }
+        for entry in ids.to_pylist()
+        if entry["row"] in kept
+    ]
+    return pa.Table.from_pylist(entries, schema=LEDGER_SCHEMA)
+
+
+def _duplicate(document: Document, dropped: Dropped) -> DeadLetter:
+    return DeadLetter(
+        source=document.source,
+        doc_id=document.doc_id,
+        locator=document.doc_id,
+        reason="duplicate-id",
+        message=f"id {document.doc_id!r} is taken by another document, from {dropped.kept_in}: make ids unique or use "
+        f"--id-prefix",
+    )

@@ -1,0 +1,160 @@
+"""Stage: read the parts of a group, store their text, and say which documents there are.
+
+Guaranteed: a part that cannot be read costs itself and becomes a dead letter; memory is bounded by one batch of
+documents, whatever the group holds. Documents of the snapshot before are staged by reference: their text is not copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_jobs.corpus import metadata
+from ray_jobs.corpus.document import DOCUMENT_SCHEMA, Document, Reject, documents_to_table, table_to_documents
+from ray_jobs.corpus.planning import SourcePart
+from ray_jobs.corpus.readers import read_part
+from ray_jobs.index import layout
+from ray_jobs.index.manifest import FileRecord
+from ray_jobs.ingest.dead_letters import DeadLetter, publish_file, write_dead_letters
+from ray_jobs.ingest.ledger import IDS_SCHEMA, live_documents, write_partitioned
+from ray_jobs.ingest.receipts import StagedGroup
+from ray_jobs.storage import Storage, new_id
+
+BATCH_CHARACTERS = 4 << 20
+WHOLE_FILE = "file"  # the locator of a reject that costs the whole file
+_MODULUS = 1 << 128
+
+
+@dataclass
+class _Tally:
+    """What has been seen of a group so far."""
+
+    ids: list[dict[str, object]] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    sources_read: int = 0
+    sources_failed: int = 0
+    failed: int = 0
+    text_bytes: int = 0
+    schema: metadata.Schema = field(default_factory=dict)
+    content: int = 0
+
+
+class Stager:
+    """Stages one group after another."""
+
+    def __init__(self, storage: Storage, index: str, run: str, partitions: int) -> None:
+        self.storage = storage
+        self.index = index
+        self.run = run
+        self.partitions = partitions
+
+    def stage(self, group: int, parts: Sequence[SourcePart]) -> StagedGroup:
+        """Read `parts`, store documents, ids and dead letters, and return the receipt."""
+        tally = _Tally()
+        object_id = new_id()
+        with self.storage.scratch() as folder:
+            path = folder / "documents.parquet"
+            with pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd") as writer:
+                for batch in _batches(self._read(parts, tally)):
+                    writer.write_table(documents_to_table(batch))
+            documents = publish_file(self.storage, layout.documents(self.index, object_id), path)
+            letters = write_dead_letters(self.storage, self.index, tally.letters, folder)
+            return self._receipt(group, documents, letters, tally, folder, kept=False)
+
+    def keep(
+        self, group: int, documents: FileRecord, ledger: Sequence[FileRecord], vanished_from: frozenset[str]
+    ) -> StagedGroup:
+        """Take over what is live in an object of the snapshot before, but for documents of sources being pruned."""
+        tally = _Tally()
+        known = live_documents(self.storage, ledger, documents.key)
+        rows = [row for row in known.to_pylist() if row["source_name"] not in vanished_from]
+        stored = pq.read_table(self.storage.local(documents.key, documents.sha256))
+        for row in sorted(rows, key=lambda row: int(row["row"])):
+            (document,) = table_to_documents(stored.slice(row["row"], 1))
+            _count(tally, document)
+            tally.ids.append({name: row[name] for name in IDS_SCHEMA.names})
+        with self.storage.scratch() as folder:
+            return self._receipt(group, documents, None, tally, folder, kept=True)
+
+    def _read(self, parts: Sequence[SourcePart], tally: _Tally) -> Iterator[Document]:
+        for part in parts:
+            produced = 0
+            broken = False
+            for item in read_part(part):
+                if isinstance(item, Reject):
+                    broken = broken or item.locator == WHOLE_FILE
+                    tally.failed += item.locator != WHOLE_FILE
+                    tally.letters.append(DeadLetter(part.file.doc_id, None, item.locator, item.reason, item.message))
+                    continue
+                produced += 1
+                tally.ids.append(_identity(item, len(tally.ids), part))
+                _count(tally, item)
+                yield item
+            if part.start == 0:
+                failed = broken and not produced
+                tally.sources_failed += failed
+                tally.sources_read += not failed
+
+    def _receipt(
+        self, group: int, documents: FileRecord, letters: FileRecord | None, tally: _Tally, folder: Path, kept: bool
+    ) -> StagedGroup:
+        ids_key = f"{layout.run_folder(self.run)}/ids/{new_id()}.parquet"
+        path = folder / "ids.parquet"
+        write_partitioned(path, pa.Table.from_pylist(tally.ids, schema=IDS_SCHEMA), self.partitions)
+        self.storage.upload(ids_key, path)
+        return StagedGroup(
+            group=group,
+            documents=documents,
+            ids_key=ids_key,
+            dead_letters=letters,
+            kept=kept,
+            sources_read=tally.sources_read,
+            sources_failed=tally.sources_failed,
+            produced=len(tally.ids) + tally.failed,
+            failed=tally.failed,
+            text_bytes=tally.text_bytes,
+            metadata=tally.schema,
+            content=f"{tally.content:032x}",
+        )
+
+
+def content_sum(groups: Sequence[StagedGroup]) -> str:
+    """One hash of all documents, whatever their order and grouping."""
+    return f"{sum(int(group.content, 16) for group in groups) % _MODULUS:032x}"
+
+
+def _identity(document: Document, row: int, part: SourcePart) -> dict[str, object]:
+    return {
+        "doc_id": document.doc_id,
+        "version": document.version,
+        "row": row,
+        "source_name": part.file.source,
+        "source": document.source,
+        "source_size": part.file.size,
+        "source_modified": part.file.modified,
+    }
+
+
+def _count(tally: _Tally, document: Document) -> None:
+    tally.text_bytes += len(document.text.encode())
+    tally.schema = metadata.merge(tally.schema, metadata.infer([document.metadata]))
+    digest = hashlib.blake2b(document.doc_id.encode() + b"\0" + document.version, digest_size=16).digest()
+    tally.content = (tally.content + int.from_bytes(digest, "little")) % _MODULUS
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,75 @@
+"""What an ingest run did, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ray_jobs.index.manifest import Counts, RecallReport
+
+
+class IngestSummary(BaseModel):
+    """The outcome of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: str
+    store: str
+    outcome: Literal["published", "unchanged"]
+    snapshot: int
+    job_id: str
+    counts: Counts
+    reasons: dict[str, int]  # of what failed
+    examples: tuple[str, ...]  # of what failed, a line each
+    shards: int
+    index_type: str
+    recall: RecallReport | None
+    embedder: str
+    engine: str
+    bytes: int  # of the snapshot
+    seconds: dict[str, float]  # a stage
+
+    def lines(self) -> list[str]:
+        """The summary as people read it."""
+        counts = self.counts
+        title = (
+            f"published snapshot {self.snapshot} of {self.index} in {self.store}"
+            if self.outcome == "published"
+            else f"nothing changed: snapshot {self.snapshot} of {self.index} is live, nothing was embedded"
+        )
+        lines = [
+            title,
+            f"sources   {counts.sources:,} listed = {counts.read:,} read + {counts.unchanged:,} unchanged "
+            f"+ {counts.sources_failed:,} failed",
+        ]
+        if self.outcome == "published":
+            lines += self._published()
+        if self.reasons:
+            listed = ", ".join(f"{number:,} {reason}" for reason, number in sorted(self.reasons.items()))
+            lines.append(f"failed    {listed}")
+            lines += [f"          {example}" for example in self.examples]
+        return lines
+
+    def _published(self) -> list[str]:
+        counts = self.counts
+        filtered = sum(counts.filtered.values())
+        recall = "exact" if self.recall is None else f"recall@{self.recall.k} {self.recall.recall:.3f}"
+        stages = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
+        return [
+            f"documents {counts.documents:,} produced = {counts.indexed:,} indexed + {filtered:,} filtered "
+            f"+ {counts.duplicates:,} duplicates + {counts.empty:,} empty + {counts.failed:,} failed"
+            + (f" ({counts.kept:,} kept from before)" if counts.kept else ""),
+            f"chunks    {counts.chunks:,} in {self.shards} shards of {self.index_type} ({recall}), {_size(self.bytes)}",
+            f"embedder  {self.embedder} ({self.engine})",
+            f"time      {sum(self.seconds.values()):.1f} s: {stages}",
+        ]
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,20 @@
+"""The embedder that belongs to an index: the same model, on whatever engine suits the machine that asks."""
+
+from __future__ import annotations
+
+from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, check_compatible
+
+
+def config_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -> EmbedderConfig:
+    """`config` as it is, or one that names the model of the index."""
+    if config is not None:
+        return config
+    engine = "fake" if index.engine == "fake" else "auto"
+    return EmbedderConfig(model=index.model, engine=engine, max_tokens=index.max_tokens)
+
+
+def load_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -> Embedder:
+    """Load an embedder for queries; raises UsageError when it is not the model that made the index."""
+    embedder = Embedder.load(config_for_queries(config, index))
+    check_compatible(index, embedder.identity)
+    return embedder

@@ -1,0 +1,170 @@
+"""Ray for the jobs: a session, the size of the cluster, and receipts streaming back from it.
+
+Guaranteed: without RAY_ADDRESS a job starts its own local Ray and stops it; an error of Tandem's raised in a worker
+reaches the caller as itself, not wrapped. Not guaranteed: which worker runs what.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ray_jobs.errors import TandemError
+
+MAX_BLOCKS = 2_000  # input blocks of a stage: below it each group is a block of its own, and its receipt comes at once
+LAPTOP_CPUS = 4  # up to which one embedding actor takes every CPU
+
+
+@dataclass(frozen=True)
+class ClusterSize:
+    """What the cluster has."""
+
+    cpus: int
+    gpus: int
+
+    @property
+    def is_laptop(self) -> bool:
+        """Whether the laptop profile applies: few CPUs, so that stages take turns instead of competing."""
+        return self.cpus <= LAPTOP_CPUS
+
+
+@contextmanager
+def session() -> Iterator[ClusterSize]:
+    """A Ray session: the one that runs already, the cluster that RAY_ADDRESS names, or a local one of its own.
+
+    Raises TandemError when Ray cannot be reached or started.
+    """
+    import ray
+
+    own = not ray.is_initialized()
+    if own:
+        # Ray prints its own lines about what it does; a job prints its progress instead.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = os.environ.get("RAY_ADDRESS")
+        try:
+            ray.init(
+                address=address,
+                logging_level=logging.ERROR,
+                log_to_driver=bool(os.environ.get("TANDEM_DEBUG")),
+                configure_logging=True,
+                include_dashboard=None if address else False,
+            )
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            reason = str(error).splitlines()[0]
+            raise TandemError(
+                f"RAY_ADDRESS={address or '(none)'}: cannot start or reach Ray ({reason}); check the address, or unset "
+                f"RAY_ADDRESS to run on this machine"
+            ) from error
+    try:
+        _quiet_ray_data()
+        resources = ray.cluster_resources()
+        yield ClusterSize(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)))
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def stream(
+    items: Sequence[dict[str, object]],
+    worker: Callable[..., Any] | type,
+    *,
+    arguments: Sequence[object] = (),
+    actors: tuple[int, int] | None = None,
+    batch_size: int = 1,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+) -> Iterator[dict[str, Any]]:
+    """Run `worker` over `items` with Ray Data and yield what it returns as it comes, in any order.
+
+    Each item is one row; `worker` gets batches of rows as columns and yields batches. With `actors` (least, most) it is
+    a class whose instances live as long as the stage, built from `arguments`; without, a function of the batch and
+    `arguments=`. Raises what the worker raised.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+    if not items:
+        return
+    dataset = ray.data.from_items(list(items), override_num_blocks=min(len(items), MAX_BLOCKS))
+    strategy = ActorPoolStrategy(min_size=actors[0], max_size=actors[1]) if actors else TaskPoolStrategy()
+    mapped = dataset.map_batches(
+        _bound(worker, arguments),
+        batch_size=batch_size,
+        compute=strategy,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus or None,
+    )
+    try:
+        yield from mapped.iter_rows()
+    except Exception as error:
+        cause = find_cause(error)
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def _bound(worker: Callable[..., Any] | type, arguments: Sequence[object]) -> Callable[..., Any] | type:
+    """The worker with its arguments inside: passed beside it they would be objects that outlive no restart."""
+    if not isinstance(worker, type):
+        return partial(worker, arguments=tuple(arguments)) if arguments else worker
+
+    class Bound(worker):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__(*arguments)
+
+    Bound.__name__ = worker.__name__
+    return Bound
+
+
+def find_cause(error: BaseException) -> TandemError | None:
+    """The error of Tandem's at the root of one that Ray wrapped, or None."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        # Ray raises a class made of its own and ours, with Ray's text; the original hangs below it.
+        if isinstance(current, TandemError) and type(current).__module__.startswith("ray_jobs."):
+            return type(current)(str(current).splitlines()[0])
+        pending += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+    return None
+
+
+@contextmanager
+def terminated_as_interrupt() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that a stopped job cleans up as an interrupted one does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _quiet_ray_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Ray gathers small outputs into one block, and receipts would come late: a block a receipt.
+    context.target_max_block_size = 1
+    if not os.environ.get("TANDEM_DEBUG"):
+        # What fails is raised; the same failure logged by the executor, with its stacks, is noise.
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
