@@ -209,8 +209,10 @@ class _Piece:
 
     def _at_word(self, limit: int) -> int:
         for offset in range(limit, max(self.fresh, limit - _FURTHEST_WORD_END), -1):
-            if self.found.text[offset - 1].isspace():
+            if _starts_word(self.found.text, offset):
                 return offset
+        while self.found.text[limit].isspace():
+            limit += 1
         return limit
 
     def _word_back(self, end: int, most: int) -> int:
@@ -218,8 +220,12 @@ class _Piece:
         if end in self.found.sentences(self.found.block_index(end)):
             return end
         back = max(self.start + 1, self.tokens.back(end, most))
-        words = (offset for offset in range(back, end) if self.found.text[offset - 1].isspace())
+        words = (offset for offset in range(back, end) if _starts_word(self.found.text, offset))
         return next(words, back)
+
+
+def _starts_word(text: str, offset: int) -> bool:
+    return text[offset - 1].isspace() and not text[offset].isspace()
 
 
 def _chunk(document: Document, found: Outline, ordinal: int, start: int, fresh: int, end: int, above: Context) -> Chunk:

@@ -22,61 +22,12 @@ LONGEST_HEADING = 500
 """Characters; a longer line is a paragraph, whatever it starts with."""
 
 _UNDERLINE_LEVELS = {"=": 1, "-": 2, "~": 3}
-_NOT_A_TITLE = ("|", ">", "- ", "* ", "+ ", "    ", "\t")
+_NOT_A_TITLE = ("|", ">", "- ", "* ", "+ ")
 
-_ABBREVIATIONS = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "etc",
-        "al",
-        "approx",
-        "dept",
-        "est",
-        "fig",
-        "figs",
-        "eq",
-        "eqs",
-        "no",
-        "nos",
-        "vol",
-        "vols",
-        "pp",
-        "ed",
-        "eds",
-        "cf",
-        "ca",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "e.g",
-        "i.e",
-        "u.s",
-        "u.k",
-        "a.m",
-        "p.m",
-        "ph.d",
-    ]
+_ABBREVIATION = re.compile(
+    r"mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|al|approx|dept|est|figs?|eqs?|nos?|vols?|pp|eds?|cf|ca|inc|ltd|co|corp"
+    r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|e\.g|i\.e|u\.s|u\.k|a\.m|p\.m|ph\.d",
+    re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(
     r"""
@@ -124,7 +75,7 @@ def blocks(text: str) -> Iterator[Block]:
     """Yield the blocks of a text, in order."""
     open_from = -1  # where the running paragraph or code block starts
     closed_at = 0  # where its last line ends
-    lines_in = 0
+    lines_in, indented = 0, False
     fence = ""
     offset = 0
     for line in text.split("\n"):
@@ -160,12 +111,13 @@ def blocks(text: str) -> Iterator[Block]:
             continue
         if open_from >= 0 and lines_in == 1 and first in _UNDERLINE_LEVELS and _underlines(stripped, first):
             title = text[open_from:closed_at]
-            if len(title) <= LONGEST_HEADING and not title.startswith(_NOT_A_TITLE):
+            if len(title) <= LONGEST_HEADING and not indented and not title.startswith(_NOT_A_TITLE):
                 yield Block("heading", open_from, start + len(line.rstrip()), _UNDERLINE_LEVELS[first], title)
                 open_from = -1
                 continue
         if open_from < 0:
             open_from, lines_in = start + len(line) - len(line.lstrip()), 0
+            indented = line.startswith(("    ", "\t"))
         lines_in += 1
         closed_at = start + len(line.rstrip())
     if open_from >= 0:
@@ -205,4 +157,4 @@ def _abbreviates(text: str, dot: int) -> bool:
         return False
     match = _WORD_BEFORE.search(text[max(0, dot - _LONGEST_ABBREVIATION) : dot])
     word = match[0] if match else ""
-    return word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper() and word != "I")
+    return _ABBREVIATION.fullmatch(word) is not None or (len(word) == 1 and word.isupper() and word != "I")
