@@ -109,6 +109,6 @@ def _verify(storage: Storage, item: Manifest, as_json: bool) -> None:
     if result.problems:
         more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
         raise CorruptError(
-            f"index={item.index}: snapshot {item.number} is damaged: {result.problems[0]}{more}; restore the files from "
-            f"a backup or ingest again"
+            f"index={item.index}: snapshot {item.number} is damaged: {result.problems[0]}{more}; restore the "
+            f"files from a backup or ingest again"
         )

@@ -6,7 +6,7 @@ the rows asked for. Rows of one document are adjacent and in order of ordinal. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +90,38 @@ class Rows:
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Every row, in order, a record batch at a time."""
         yield from self.table.select(columns).to_batches()
+
+
+class RowReader:
+    """Rows of all shards of a snapshot by (shard, row), each shard opened when it is first asked for."""
+
+    def __init__(self, open_rows: Callable[[int], Rows]) -> None:
+        self._open = open_rows
+        self._opened: dict[int, Rows] = {}
+
+    def keys(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int]]:
+        """doc_id and ordinal of each (shard, row), both (n,)."""
+        doc_ids, ordinals = [""] * len(rows), [0] * len(rows)
+        for number, positions in self._by_shard(shards):
+            found = self._rows(number).keys(rows[positions])
+            for position, doc_id, ordinal in zip(positions, *found, strict=True):
+                doc_ids[position], ordinals[position] = doc_id, ordinal
+        return doc_ids, ordinals
+
+    def fetch(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
+        """The stored row of each (shard, row), both (n,)."""
+        found: list[Mapping[str, Any]] = [{}] * len(rows)
+        for number, positions in self._by_shard(shards):
+            for position, row in zip(positions, self._rows(number).take(rows[positions]), strict=True):
+                found[position] = row
+        return found
+
+    def _rows(self, number: int) -> Rows:
+        if number not in self._opened:
+            self._opened[number] = self._open(number)
+        return self._opened[number]
+
+    @staticmethod
+    def _by_shard(shards: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        for number in np.unique(shards).tolist():
+            yield number, np.flatnonzero(shards == number)

@@ -23,7 +23,8 @@ from ray_jobs.index.factory import IndexType
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
-from ray_jobs.index.merge import By, Candidates, Fusion, Ranking, concatenate, fuse, rank
+from ray_jobs.index.merge import By, Candidates, Fusion, Keys, Ranking, concatenate, fuse, rank
+from ray_jobs.index.rows import RowReader
 from ray_jobs.index.shard import Shard
 
 if TYPE_CHECKING:
@@ -152,47 +153,27 @@ class Partition:
                 )
         return {stage: concatenate(parts) for stage, parts in found.items()}
 
-    def keys(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int]]:
-        """doc_id and ordinal of each (shard, row)."""
-        doc_ids, ordinals = [""] * len(rows), [0] * len(rows)
-        for number in np.unique(shards).tolist():
-            positions = np.flatnonzero(shards == number)
-            for position, doc_id, ordinal in zip(
-                positions, *self.shards[number].rows.keys(rows[positions]), strict=True
-            ):
-                doc_ids[position], ordinals[position] = doc_id, ordinal
-        return doc_ids, ordinals
 
-    def fetch(self, shards: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
-        """The stored row of each (shard, row)."""
-        found: list[Mapping[str, Any]] = [{}] * len(rows)
-        for number in np.unique(shards).tolist():
-            positions = np.flatnonzero(shards == number)
-            for position, row in zip(positions, self.shards[number].rows.take(rows[positions]), strict=True):
-                found[position] = row
-        return found
-
-
-def merge(parts: Sequence[Mapping[str, Candidates]], plan: Plan, partition: Partition) -> Ranking:
-    """One ranking from the candidates of every partition; `partition` is where keys of tied rows are read."""
+def merge(parts: Sequence[Mapping[str, Candidates]], plan: Plan, keys: Keys) -> Ranking:
+    """One ranking from the candidates of every partition; `keys` tells equal scores apart."""
     by = plan.config.by
     pools = {"dense": plan.pool, "lexical": plan.depth}
     rankings = {
-        stage: rank(concatenate([part[stage] for part in parts]), plan.depth, by, pools[stage], partition.keys)
+        stage: rank(concatenate([part[stage] for part in parts]), plan.depth, by, pools[stage], keys)
         for stage in plan.stages
     }
     if len(rankings) == 1:
         ((stage, ranking),) = rankings.items()
         return Ranking(ranking, {stage: ranking.score})
     weights = plan.config.weights.model_dump()
-    return fuse(rankings, weights, by, plan.config.fusion, plan.config.k, partition.keys)
+    return fuse(rankings, weights, by, plan.config.fusion, plan.config.k, keys)
 
 
-def to_hits(ranking: Ranking, queries: int, partition: Partition) -> list[list[Hit]]:
+def to_hits(ranking: Ranking, queries: int, rows: RowReader) -> list[list[Hit]]:
     """The hits of each of `queries` queries, with their stored text."""
     listed = ranking.candidates
     results: list[list[Hit]] = [[] for _ in range(queries)]
-    for position, row in enumerate(partition.fetch(listed.shard, listed.row)):
+    for position, row in enumerate(rows.fetch(listed.shard, listed.row)):
         hits = results[int(listed.query[position])]
         stages = {
             name: float(values[position]) for name, values in ranking.scores.items() if not np.isnan(values[position])

@@ -16,6 +16,7 @@ from ray_jobs.index.analysis import Analyzer
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import Manifest, read, read_live
 from ray_jobs.index.merge import Ranking
+from ray_jobs.index.rows import RowReader
 from ray_jobs.index.search import Partition, Plan, Queries, SearchConfig, Statistics, make_plan, merge, to_hits
 from ray_jobs.index.shard import Shard
 from ray_jobs.models.embedder import EmbedderIdentity, check_compatible
@@ -41,6 +42,7 @@ class Snapshot:
     def __init__(self, manifest: Manifest, partition: Partition) -> None:
         self.manifest = manifest
         self.partition = partition
+        self.rows = RowReader(lambda number: partition.shards[number].rows)
         self.analyzer = Analyzer(language=manifest.lexical.language)
 
     @classmethod
@@ -73,11 +75,11 @@ class Snapshot:
         terms = {term for query in queries.terms for term in query}
         statistics = self.partition.statistics(terms, where)
         plan = make_plan(self.manifest, config, where, statistics.allowed)
-        return to_hits(self.ranking(queries, plan, statistics), len(queries), self.partition)
+        return to_hits(self.ranking(queries, plan, statistics), len(queries), self.rows)
 
     def ranking(self, queries: Queries, plan: Plan, statistics: Statistics) -> Ranking:
         """Where the hits of each query are, without their text."""
-        return merge([self.partition.candidates(queries, plan, statistics)], plan, self.partition)
+        return merge([self.partition.candidates(queries, plan, statistics)], plan, self.rows.keys)
 
     def prepare(self, texts: Sequence[str], config: SearchConfig, embedder: QueryEmbedder | None) -> Queries:
         """Embed and analyse queries as the mode needs it."""

@@ -61,7 +61,7 @@ class IngestPlan(BaseModel):
         return [
             f"plan for {self.index}; nothing was written",
             f"sources    {self.sources:,} ({formats}), {self.source_bytes / 1e6:,.1f} MB, in {self.groups:,} groups",
-            f"documents  about {self.documents:,}, {self.chunks:,} chunks (from a sample of {self.sampled_documents:,})",
+            f"documents  about {self.documents:,}, {self.chunks:,} chunks (by a sample of {self.sampled_documents:,})",
             f"embedder   {self.embedder} ({self.engine}), {self.dimension} dimensions",
             f"index      {self.index_type}: {self.index_type_reason}",
             f"shards     {self.shards}, each about {self.shard_disk / 1e6:,.1f} MB on disk, "

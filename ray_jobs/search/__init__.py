@@ -1,0 +1,1 @@
+"""The job that answers many queries over the shards of a snapshot."""
