@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ray_jobs.answer.protocol import Citation, Passage
 
 _MARKER = re.compile(r"\[(\d{1,4})\]")
+_MARKED = re.compile(r"\[\d{1,4}\]")
 
 
 def cited_numbers(text: str) -> list[int]:
@@ -48,7 +49,9 @@ def problems(text: str, citations: Sequence[Citation], passages: Sequence[Passag
 def unquoted(text: str, citations: Sequence[Citation]) -> list[str]:
     """Sentences of ``text``, without their markers, that stand in no quote, white space and case aside."""
     quotes = [_plain(citation.quote) for citation in citations]
-    spoken = [_plain(text[start:end]) for start, end in sentence_spans(text, 0, len(text))]
+    # A marker ends a statement even where no full stop does.
+    statements = _MARKED.split(text)
+    spoken = [_plain(part[start:end]) for part in statements for start, end in sentence_spans(part, 0, len(part))]
     return [sentence for sentence in spoken if sentence and not any(sentence in quote for quote in quotes)]
 
 
