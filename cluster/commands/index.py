@@ -104,7 +104,8 @@ def _verify(storage: Storage, item: Manifest, as_json: bool) -> None:
         show(json.dumps(vars(result), indent=1))
     elif not result.problems:
         show(
-            f"{item.index} snapshot {item.number}: {result.files} files, {result.bytes:,} bytes, {result.rows:,} rows: intact"
+            f"{item.index} snapshot {item.number}: {result.files} files, {result.bytes:,} bytes, "
+            f"{result.rows:,} rows: intact"
         )
     if result.problems:
         more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""

@@ -1,0 +1,65 @@
+"""`tandem ask QUESTION --index NAME`: a cited answer, without a server."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import CliPositionalArg
+
+from cluster.settings import Command, show
+from ray_jobs.answer.extractive import ReaderConfig
+from ray_jobs.answer.protocol import Citation
+from ray_jobs.index.merge import By
+from ray_jobs.index.search import SearchConfig
+from ray_jobs.ingest.config import DEFAULT_STORE
+from ray_jobs.models.embedder import EmbedderConfig
+
+
+class AskCommand(SearchConfig, Command):
+    """Answer a question from an index, with numbered citations, or say that the corpus does not answer it."""
+
+    question: CliPositionalArg[str] = Field(description="what to ask")
+    index: str = Field(description="name of the index")
+    store: str = Field(DEFAULT_STORE, description="path or URI of the store")
+    snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
+    k: int = Field(
+        8, ge=1, le=100, validation_alias=AliasChoices("k", "top-k", "top_k"), description="passages to answer from"
+    )
+    by: By = Field("chunk", description="what k counts")
+    reader: ReaderConfig = ReaderConfig()
+    embedder: EmbedderConfig | None = Field(None, description="how to embed the question; None: as the index was")
+
+
+def run(command: AskCommand) -> None:
+    """Answer and print the answer with its citations."""
+    from ray_jobs.answer.asking import ask, extractive_reader
+    from ray_jobs.index.snapshot import Snapshot
+    from ray_jobs.models.for_queries import load_for_queries
+    from ray_jobs.storage import open_storage
+
+    snapshot = Snapshot.open(open_storage(command.store), command.index, command.snapshot)
+    embedder = load_for_queries(command.embedder, snapshot.manifest.embedder)
+    search = SearchConfig.model_validate(command.model_dump(include=set(SearchConfig.model_fields)))
+    asked = ask(snapshot, command.question, search, embedder, extractive_reader(snapshot, embedder, command.reader))
+    if command.json_output:
+        show(json.dumps(asked.to_dict(), ensure_ascii=False, indent=1))
+        return
+    show(asked.answer.text)
+    sources: dict[int, list[Citation]] = {}
+    for citation in asked.answer.citations:
+        sources.setdefault(citation.number, []).append(citation)
+    if sources:
+        show("")
+    for number, citations in sources.items():
+        show(f"[{number}] {_place(citations)}")
+    steps = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in asked.timings.items())
+    show(f"\n({asked.index} snapshot {asked.snapshot}; {steps})")
+
+
+def _place(citations: list[Citation]) -> str:
+    """Document, heading, page and spans of what one source was quoted for."""
+    first = citations[0]
+    spans = ", ".join(f"{citation.start}:{citation.end}" for citation in citations)
+    parts = [first.doc_id, first.heading, f"p. {first.page}" if first.page is not None else "", f"characters {spans}"]
+    return ", ".join(part for part in parts if part)
