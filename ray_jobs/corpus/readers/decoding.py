@@ -1,8 +1,8 @@
 """Turn bytes into text when the file does not say its encoding.
 
-Guaranteed: a byte order mark and valid UTF-8 are always believed; a text that is UTF-8 but for a few broken bytes stays
-UTF-8, with U+FFFD in their place. Not guaranteed: anything else is a guess by statistics, and short texts in one-byte
-encodings are guessed wrongly at times.
+Guaranteed: a byte order mark is always believed, and so is valid UTF-8 unless one byte in a hundred is a control
+character; a text that is UTF-8 but for a few broken bytes stays UTF-8, with U+FFFD in their place. Not guaranteed:
+anything else is a guess by statistics, and short texts in one-byte encodings are guessed wrongly at times.
 """
 
 from __future__ import annotations
