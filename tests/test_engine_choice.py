@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +144,13 @@ def test_a_cache_that_cannot_be_written_is_named(tiny: Path, tmp_path: Path) -> 
 def test_the_cache_lies_in_the_user_s_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(os.environ, "XDG_CACHE_HOME", str(tmp_path))
     assert openvino_ir.cache_folder(None) == tmp_path / "tandem" / "models"
+
+
+def test_openvino_reports_its_use_to_no_one() -> None:
+    program = (
+        "from ray_jobs.models.openvino_runtime import load_openvino\n"
+        "load_openvino()\n"
+        "from openvino.tools import ovc\n"
+        "assert type(ovc.telemetry).__module__ == 'openvino.tools.ovc.telemetry_stub', type(ovc.telemetry)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

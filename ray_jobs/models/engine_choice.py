@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.embedder_config import Device, EmbedderConfig, EngineName, Precision
-from ray_jobs.models.openvino_engine import cpu_has_bfloat16
 from ray_jobs.models.openvino_ir import converted
+from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.resolve import resolve
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 

@@ -7,7 +7,6 @@ same ones. Guaranteed: cosine to torch in float32 at least 0.99999 in float32, 0
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from ray_jobs.errors import CorruptError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.engine import TokenBatch
+from ray_jobs.models.openvino_runtime import available_cpus, load_openvino
 
 if TYPE_CHECKING:
     from openvino import InferRequest
@@ -29,10 +29,8 @@ class OpenVinoEngine:
     """Runs a converted graph with one inference request a stream. Safe to call from several threads."""
 
     def __init__(self, graph: Path, precision: Precision, threads: int | None) -> None:
-        from openvino import Core
-
         self.parallel = threads or available_cpus()
-        core = Core()
+        core = load_openvino().Core()
         try:
             compiled = core.compile_model(
                 graph,
@@ -65,15 +63,3 @@ class OpenVinoEngine:
             return vectors
         finally:
             self._requests.put(request)
-
-
-def available_cpus() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the CPU computes in bfloat16 (AVX512-BF16 or AMX)."""
-    from openvino import Core
-
-    return "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ray_jobs.errors import CorruptError, ModelError, StorageError
 from ray_jobs.models.engine import EncoderSpec
+from ray_jobs.models.openvino_runtime import load_openvino
 from ray_jobs.models.resolve import ResolvedModel
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ def converted(model: ResolvedModel, cache: Path | None = None) -> Path:
     Raises ModelError when the architecture cannot be converted or the converted graph disagrees with torch,
     StorageError when the cache cannot be written.
     """
-    from openvino import get_version
-
-    build = get_version().split("-")[0]
+    build = load_openvino().get_version().split("-")[0]
     target = cache_folder(cache) / f"{model.revision[:40]}-openvino-{build}-{_FORMAT}"
     if (target / SPEC).is_file():
         return target
@@ -93,17 +92,16 @@ def _publish(draft: Path, target: Path) -> None:
 
 
 def _convert(model: ResolvedModel, folder: Path) -> None:
-    from openvino import save_model
-
-    from ray_jobs.models.sentence_model import describe, load_sentence_model, tokenizer_json
+    from ray_jobs.models.sentence_model import describe, load_sentence_model, quiet_transformers, tokenizer_json
 
     loaded = load_sentence_model(model, "cpu")
     spec = describe(loaded, model.name)
     if not spec.pools_prompt:
         raise ModelError(f"model {model.name!r} leaves its prompt out of pooling, which OpenVINO cannot: engine=torch")
     probe = _probe(spec, int(loaded[0].config.vocab_size))
-    graph, expected = _trace(loaded, spec, probe, model.name)
-    save_model(graph, folder / GRAPH, compress_to_fp16=False)
+    with quiet_transformers():
+        graph, expected = _trace(loaded, spec, probe, model.name)
+    load_openvino().save_model(graph, folder / GRAPH, compress_to_fp16=False)
     _compare(folder / GRAPH, probe, expected, model.name)
     (folder / TOKENIZER).write_text(tokenizer_json(loaded), encoding="utf-8")
     (folder / SPEC).write_text(json.dumps(dataclasses.asdict(spec), indent=1), encoding="utf-8")
@@ -125,7 +123,6 @@ def _trace(
     model: SentenceTransformer, spec: EncoderSpec, probe: tuple[NDArray[np.int64], NDArray[np.int64]], name: str
 ) -> tuple[Any, NDArray[np.float32]]:
     import torch
-    from openvino import PartialShape, convert_model
 
     from ray_jobs.models.sentence_model import run_modules
 
@@ -142,14 +139,14 @@ def _trace(
 
     ids, mask = (torch.from_numpy(part) for part in probe)
     example = {"input_ids": ids, "attention_mask": mask}
-    pipeline = Pipeline().eval()
+    pipeline, openvino = Pipeline().eval(), load_openvino()
     try:
         # Tracing warns of every Python condition it fixes; whether it fixed them rightly is compared afterwards.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             expected: NDArray[np.float32] = pipeline(ids, mask).numpy()
-            graph = convert_model(pipeline, example_input=example)
-            graph.reshape({port.any_name: PartialShape([-1, -1]) for port in graph.inputs})
+            graph = openvino.convert_model(pipeline, example_input=example)
+            graph.reshape({port.any_name: openvino.PartialShape([-1, -1]) for port in graph.inputs})
     except Exception as error:
         # The converter raises whatever the architecture provokes.
         raise ModelError(

@@ -28,7 +28,7 @@ def load_sentence_model(model: ResolvedModel, device: str) -> SentenceTransforme
     from sentence_transformers import SentenceTransformer
 
     try:
-        with _quiet():
+        with quiet_transformers():
             loaded = SentenceTransformer(str(model.path), device=device, local_files_only=True)
     except Exception as error:
         # Every architecture fails in its own way here: the reason is kept, the user gets one line.
@@ -88,8 +88,8 @@ def run_modules(model: SentenceTransformer, features: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    # Loading draws a bar of its own across the job's and logs advice on training: neither is for the user here.
+def quiet_transformers() -> Iterator[None]:
+    """No progress bar of transformers' own across a job's, and no advice on training, while a model is loaded."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
