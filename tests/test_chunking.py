@@ -15,11 +15,11 @@ from ray_jobs.corpus.tokens import LONG_TOKEN, WINDOW_CHARACTERS, token_maps
 from ray_jobs.errors import ModelError, UsageError
 
 WORD = re.compile(r"[\u3040-\u9fff]|[^\W\u3040-\u9fff]+|[^\w\s]")
-PIECES = st.sampled_from(
-    ["word ", "Longer words follow here. ", "What? ", "e.g. this ", "\n", "\n\n", "\t", " " * 9, "\u00a0", "\u2028"]
-    + ["# One\n", "## Two\n", "### Three\n\n", "Title\n=====\n", "Sub\n---\n", "```\n", "~~~py\n", "x = 1  # no\n"]
-    + ["- item\n", "| a | b |\n", "句子。", "第二句！", "y" * 200, "a" * 40 + " ", "    indented\n"]
-)
+PROSE = ["word ", "Longer words follow here. ", "What? ", "e.g. this ", "句子。", "第二句！", "y" * 200, "a" * 40 + " "]
+SPACE = ["\n", "\n\n", "\t", " " * 9, "\u00a0", "\u2028"]
+MARKUP = ["# One\n", "## Two\n", "### Three\n\n", "Title\n=====\n", "Sub\n---\n", "- item\n", "| a | b |\n", "    in\n"]
+CODE = ["```\n", "~~~py\n", "x = 1  # no\n"]
+PIECES = st.sampled_from([*PROSE, *SPACE, *MARKUP, *CODE])
 TEXTS = st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=120).map("".join))
 
 
@@ -183,6 +183,8 @@ def sentences_of(text: str) -> list[str]:
         ("Use v1.2 or 3.5 now. Then stop.", ["Use v1.2 or 3.5 now.", "Then stop."]),
         ("他说：「好。」然后走了。", ["他说：「好。」", "然后走了。"]),
         ("Intro:\n- one\n- two\n1. three", ["Intro:", "- one", "- two", "1. three"]),
+        ("Steps.\n  4. If so, go.\n  5. Else stay.", ["Steps.", "4. If so, go.", "5. Else stay."]),
+        ("It was 1984. Then it ended.", ["It was 1984.", "Then it ended."]),
         ("no capital. after this", ["no capital. after this"]),
     ],
 )

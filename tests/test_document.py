@@ -47,7 +47,8 @@ def test_pages_start_where_their_own_text_starts(pages: list[str]) -> None:
     made = document("".join(pages), pages=tuple(offsets))
     assert unicodedata.is_normalized("NFC", made.text)
     for page, start, end in zip(pages, made.pages, (*made.pages[1:], len(made.text)), strict=True):
-        assert made.text[start:end].removesuffix("\n") == document(page).text.removesuffix("\n")
+        alone = document(page).text
+        assert made.text[start:end] in (alone, alone + "\n")
 
 
 @settings(deadline=None)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +16,9 @@ from hypothesis import strategies as st
 from ray_jobs.corpus.document import Document, Reject
 from ray_jobs.corpus.formats import FORMATS, STREAMED
 from ray_jobs.corpus.planning import SourcePart, whole
-from ray_jobs.corpus.readers import READERS, open_file, read_part
+from ray_jobs.corpus.readers import READERS, parts_of, read_part
 from ray_jobs.corpus.readers import jsonl as jsonl_reader
 from ray_jobs.corpus.readers.decoding import decode
-from ray_jobs.corpus.readers.parquet import row_group_bytes
 from ray_jobs.corpus.sources import SourceFile, list_sources
 
 CHINESE = "检索增强生成把语料变成分片的索引，然后回答问题。"
@@ -195,6 +193,13 @@ def test_a_page_is_its_main_content(tmp_path: Path) -> None:
     assert not any(word in found.text for word in ("Products", "track", "Privacy"))
 
 
+def test_names_with_underscores_are_not_escaped_and_code_is_left_alone(tmp_path: Path) -> None:
+    page = r"<main><h1>Names</h1><p>Call map_batches and read_a_file often.</p><pre><code>a\_b</code></pre></main>"
+    text = text_of(read_bytes(tmp_path, "a.html", page.encode()))
+    assert "Call map_batches and read_a_file often." in text
+    assert r"a\_b" in text
+
+
 def test_a_page_is_read_in_the_encoding_it_declares(tmp_path: Path) -> None:
     page = f"<html><head><meta charset=gb2312></head><body><p>{CHINESE}</p></body></html>"
     assert text_of(read_bytes(tmp_path, "a.html", page.encode("gb2312"))) == CHINESE
@@ -308,8 +313,8 @@ def test_a_lone_surrogate_and_a_null_do_not_stop_a_document(tmp_path: Path) -> N
 
 
 def test_a_truncated_gzip_keeps_what_was_read_and_says_where_it_stopped(tmp_path: Path) -> None:
-    lines = b"".join(b'{"text": "%d"}\n' % (i * 7919) for i in range(200_000))
-    found = read_bytes(tmp_path, "a.jsonl.gz", gzip.compress(lines)[:-1000])
+    lines = b"".join(b'{"text": "%d"}\n' % (i * 7919) for i in range(100_000))
+    found = read_bytes(tmp_path, "a.jsonl.gz", gzip.compress(lines)[:-500])
     assert reasons(found)[-1] == "unreadable"
     assert set(reasons(found)[:-1]) == {""}
 
@@ -332,20 +337,20 @@ def test_parts_of_a_file_together_yield_each_line_once(
     assert [d for part in parts for d in read_part(part)] == list(read_part(whole(file)))
 
 
-def parquet_parts(path: Path) -> Iterator[SourcePart]:
-    (file,) = list_sources([str(path)])
-    with open_file(file) as stream:
-        sizes = row_group_bytes(stream)
-    assert sum(sizes) <= file.size
-    return (SourcePart(file, i, i + 1, size) for i, size in enumerate(sizes))
-
-
 def test_row_groups_of_parquet_together_yield_each_row_once(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": [f"row {i}" for i in range(10)]}), path, row_group_size=3)
-    parts = list(parquet_parts(path))
-    assert len(parts) == 4
+    (file,) = list_sources([str(path)])
+    parts = parts_of(file, 1)
+    assert [(part.start, part.end) for part in parts] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert sum(part.size for part in parts) <= file.size
     assert [d for part in parts for d in read_part(part)] == read(path)
+
+
+def test_a_parquet_file_without_a_footer_stays_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    (file,) = list_sources([str(tmp_path / "a.parquet")])
+    assert parts_of(file, 1) == [whole(file)]
 
 
 def test_parquet_types_become_metadata(tmp_path: Path) -> None:

@@ -152,9 +152,11 @@ def _skip_space(text: str, position: int, end: int) -> int:
 
 
 def _abbreviates(text: str, dot: int) -> bool:
-    """Say whether the full stop at `dot` ends an abbreviation or an initial rather than a sentence."""
+    """Say whether the full stop at `dot` ends an abbreviation, an initial or the number of a list item."""
     if text[dot] != ".":
         return False
     match = _WORD_BEFORE.search(text[max(0, dot - _LONGEST_ABBREVIATION) : dot])
     word = match[0] if match else ""
+    if word.isdigit():
+        return not text[text.rfind("\n", 0, dot) + 1 : dot - len(word)].strip()
     return _ABBREVIATION.fullmatch(word) is not None or (len(word) == 1 and word.isupper() and word != "I")

@@ -16,10 +16,10 @@ from importlib import import_module
 from typing import BinaryIO, cast
 
 from ray_jobs.corpus.document import Document, RawDocument, Reject, make_document
-from ray_jobs.corpus.formats import COMPRESSIONS, FORMATS, STREAMED, compression_of
+from ray_jobs.corpus.formats import FORMATS, STREAMED, compression_of
 from ray_jobs.corpus.listing import is_uri
 from ray_jobs.corpus.metadata import MisfitError
-from ray_jobs.corpus.planning import SourcePart
+from ray_jobs.corpus.planning import SourcePart, split
 from ray_jobs.corpus.sources import SourceFile
 
 READERS: dict[str, str] = {
@@ -64,6 +64,23 @@ def read_part(part: SourcePart) -> Iterator[Document | Reject]:
         yield Reject("file", "unreadable", f"reading stopped here: {_line(error)}")
 
 
+def parts_of(file: SourceFile, max_bytes: int) -> list[SourcePart]:
+    """Cut a file into parts of at most `max_bytes`, opening it only if it is Parquet and larger: for its footer.
+
+    A Parquet file whose footer cannot be read stays whole, so that reading it tells why. Raises UsageError for a bound
+    that is not positive.
+    """
+    if file.format != "parquet" or file.size <= max_bytes:
+        return split(file, max_bytes)
+    from ray_jobs.corpus.readers.parquet import row_group_bytes
+
+    try:
+        with open_file(file) as stream:
+            return split(file, max_bytes, row_group_bytes(stream))
+    except OSError:
+        return split(file, max_bytes)
+
+
 def open_file(file: SourceFile) -> BinaryIO:
     """Open a file for reading, through pyarrow's filesystems and decompressed. Raises OSError."""
     from pyarrow import fs
@@ -93,4 +110,4 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-__all__ = ["COMPRESSIONS", "FORMATS", "MAX_WHOLE_BYTES", "READERS", "open_file", "read_part"]
+__all__ = ["MAX_WHOLE_BYTES", "READERS", "open_file", "parts_of", "read_part"]

@@ -15,6 +15,8 @@ from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.readers.decoding import UndecodableError, decode
 
 _DECLARED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
+_FENCED = re.compile(r"(```.*?```)", re.DOTALL)
+_ESCAPED = re.compile(r"\\([_*`\[\]<>|~])")
 _NOT_CONTENT = ["//nav", "//footer", "//aside", "//*[@role='navigation']", "//script", "//style", "//noscript"]
 
 
@@ -44,7 +46,14 @@ def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
         favor_recall=True,
         prune_xpath=_NOT_CONTENT,
     )
-    yield RawDocument(text=text or html2txt(tree) or "", title=title)
+    yield RawDocument(text=_unescape(text) if text else html2txt(tree) or "", title=title)
+
+
+def _unescape(markdown: str) -> str:
+    """Undo the escapes outside code: nothing renders this text, and `map\\_batches` is not what people search for."""
+    pieces = _FENCED.split(markdown)
+    pieces[::2] = [_ESCAPED.sub(r"\1", piece) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 def _decode(data: bytes) -> str:
