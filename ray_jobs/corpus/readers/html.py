@@ -15,7 +15,7 @@ from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.readers.decoding import UndecodableError, decode
 
 _DECLARED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
-_FENCED = re.compile(r"(```.*?```)", re.DOTALL)
+_CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([_*`\[\]<>|~])")
 _NOT_CONTENT = ["//nav", "//footer", "//aside", "//*[@role='navigation']", "//script", "//style", "//noscript"]
 
@@ -50,8 +50,8 @@ def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
 
 
 def _unescape(markdown: str) -> str:
-    """Undo the escapes outside code: nothing renders this text, and `map\\_batches` is not what people search for."""
-    pieces = _FENCED.split(markdown)
+    """Undo the escapes outside code: nothing renders this text, and nobody searches for a name with backslashes."""
+    pieces = _CODE.split(markdown)
     pieces[::2] = [_ESCAPED.sub(r"\1", piece) for piece in pieces[::2]]
     return "".join(pieces)
 
