@@ -1,0 +1,120 @@
+"""Merging against a reading of its definition, candidate by candidate."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, fuse, rank
+
+Row = tuple[int, int, int, int, float]  # query, shard, row, document, score
+
+rows = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 9), st.integers(0, 5), st.integers(0, 6).map(float)),
+    max_size=60,
+    unique_by=lambda row: row[:3],
+)
+
+
+def candidates(found: list[Row]) -> Candidates:
+    columns = list(zip(*found, strict=True)) or [[]] * 5
+    query, shard, row, document = (np.array(column, np.int64) for column in columns[:4])
+    # The document of a row is a function of the row, as it is in a shard.
+    return Candidates(query, shard, row, row // 2, np.array(columns[4], float), np.array(columns[4], float))
+
+
+def keys(shards: Ints, rows: Ints) -> tuple[list[str], list[int]]:
+    """Documents are named so that their order is not the order of shards."""
+    return [f"{9 - shard}-{row // 2}" for shard, row in zip(shards, rows, strict=True)], [int(row) % 2 for row in rows]
+
+
+def expected(found: Candidates, depth: int, by_document: bool) -> dict[int, list[tuple[int, int]]]:
+    ranked: dict[int, list[tuple[int, int]]] = {}
+    names, ordinals = keys(found.shard, found.row)
+    order = sorted(range(len(found)), key=lambda i: (-found.score[i], names[i], ordinals[i]))
+    seen: set[tuple[int, int, int]] = set()
+    for i in order:
+        query, shard = int(found.query[i]), int(found.shard[i])
+        group = (query, shard, int(found.document[i] if by_document else found.row[i]))
+        if group not in seen:
+            seen.add(group)
+            ranked.setdefault(query, []).append((shard, int(found.row[i])))
+    return {query: listed[:depth] for query, listed in ranked.items()}
+
+
+def listed(ranking: Candidates) -> dict[int, list[tuple[int, int]]]:
+    found: dict[int, list[tuple[int, int]]] = {}
+    for query, shard, row in zip(ranking.query, ranking.shard, ranking.row, strict=True):
+        found.setdefault(int(query), []).append((int(shard), int(row)))
+    return found
+
+
+@given(found=rows, depth=st.integers(1, 8), by_document=st.booleans())
+def test_rank_is_a_total_order_and_one_chunk_a_competitor(found: list[Row], depth: int, by_document: bool) -> None:
+    union = candidates(found)
+    ranking = rank(union, depth, "document" if by_document else "chunk", depth, keys)
+    assert listed(ranking) == expected(union, depth, by_document)
+
+
+@given(found=rows, depth=st.integers(1, 8), seed=st.integers(0, 99))
+def test_rank_does_not_depend_on_the_order_of_candidates(found: list[Row], depth: int, seed: int) -> None:
+    union = candidates(found)
+    shuffled = union[np.random.default_rng(seed).permutation(len(union))]
+    assert listed(rank(union, depth, "document", depth, keys)) == listed(rank(shuffled, depth, "document", depth, keys))
+
+
+@given(found=rows, count=st.integers(1, 6))
+def test_cut_keeps_the_best_groups_with_all_ties_and_tells_completeness(found: list[Row], count: int) -> None:
+    union = candidates(found)
+    mask, complete = cut(union.query, union.groups("document"), union.score, count)
+    for query in range(3):
+        own = union.query == query
+        best = sorted(
+            {
+                int(g): s
+                for g, s in sorted(
+                    zip(union.groups("document")[own], union.score[own], strict=True), key=lambda p: p[1]
+                )
+            }.values()
+        )
+        threshold = best[-count] - TOLERANCE if len(best) >= count else -np.inf
+        assert (mask[own] == (union.score[own] >= threshold)).all()
+        if query < len(complete):
+            assert complete[query] == bool((union.score[own] < threshold).any())
+
+
+@given(dense=rows, lexical=rows, depth=st.integers(1, 8))
+def test_reciprocal_rank_fusion_is_its_formula(dense: list[Row], lexical: list[Row], depth: int) -> None:
+    rankings = {
+        "dense": rank(candidates(dense), 5, "document", 5, keys),
+        "lexical": rank(candidates(lexical), 5, "document", 5, keys),
+    }
+    weights = {"dense": 0.3, "lexical": 0.7}
+    fused = fuse(rankings, weights, "document", "rrf", depth, keys)
+    scores: dict[tuple[int, int], float] = {}
+    for name, ranking in sorted(rankings.items()):
+        position: dict[int, int] = {}
+        for query, group in zip(ranking.query.tolist(), ranking.groups("document").tolist(), strict=True):
+            position[query] = position.get(query, 0) + 1
+            scores[query, group] = scores.get((query, group), 0.0) + weights[name] / (60 + position[query])
+    for query in range(3):
+        own = fused.candidates.query == query
+        best = sorted((score for (q, _), score in scores.items() if q == query), reverse=True)[:depth]
+        np.testing.assert_allclose(fused.candidates.score[own], best)
+
+
+def test_scaled_scores_fuse_to_one_for_the_best_of_both() -> None:
+    dense = candidates([(0, 0, 0, 0, 3.0), (0, 0, 2, 1, 1.0)])
+    lexical = candidates([(0, 0, 0, 0, 9.0), (0, 0, 4, 2, 5.0)])
+    fused = fuse({"dense": dense, "lexical": lexical}, {"dense": 0.5, "lexical": 0.5}, "document", "score", 5, keys)
+    assert fused.candidates.row.tolist() == [0, 2, 4]
+    np.testing.assert_allclose(fused.candidates.score, [1.0, 0.0, 0.0])
+    np.testing.assert_allclose(fused.scores["lexical"], [9.0, np.nan, 5.0])
+
+
+def test_nothing_found_merges_to_nothing() -> None:
+    empty = concatenate([])
+    assert len(rank(empty, 5, "document", 5, keys)) == 0
+    fused = fuse({"dense": empty, "lexical": empty}, {"dense": 1.0, "lexical": 1.0}, "chunk", "score", 5, keys)
+    assert len(fused.candidates) == 0

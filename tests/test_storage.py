@@ -1,0 +1,140 @@
+"""A key is written once, whole or not at all; refusals of the disk are one line."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+
+from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError, UsageError
+from ray_jobs.storage import LocalStorage, ObjectStorage, Storage, open_storage
+
+
+@pytest.fixture(params=["local", "object"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "local":
+        return LocalStorage(tmp_path / "store")
+    return ObjectStorage("memory:///", tmp_path / "cache")
+
+
+def test_the_second_writer_of_a_key_is_refused_and_the_first_stays(storage: Storage, tmp_path: Path) -> None:
+    storage.create("a/b", b"first")
+    path = tmp_path / "file"
+    path.write_bytes(b"second")
+    with pytest.raises(ConflictError, match="a/b exists already"):
+        storage.create("a/b", b"second")
+    with pytest.raises(ConflictError, match="a/b exists already"):
+        storage.upload("a/b", path)
+    assert storage.read("a/b") == b"first"
+
+
+def test_of_many_racing_writers_exactly_one_wins(storage: Storage) -> None:
+    outcomes: list[bytes | None] = []
+    barrier = threading.Barrier(8)
+
+    def write(data: bytes) -> None:
+        barrier.wait()
+        try:
+            storage.create("race", data)
+            outcomes.append(data)
+        except ConflictError:
+            outcomes.append(None)
+
+    threads = [threading.Thread(target=write, args=(str(n).encode() * 1000,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [outcome for outcome in outcomes if outcome is not None]
+    assert len(outcomes) == 8
+    assert storage.read("race") == winner
+
+
+def test_listing_sees_what_was_written_and_what_was_deleted(storage: Storage) -> None:
+    for key in ("x/1", "x/y/2", "z/3"):
+        storage.create(key, b"data")
+    assert sorted((item.key, item.size) for item in storage.list("x")) == [("x/1", 4), ("x/y/2", 4)]
+    storage.delete("x/1")
+    storage.delete("x/1")
+    assert [item.key for item in storage.list("x")] == ["x/y/2"]
+    assert list(storage.list("nothing")) == []
+
+
+def test_a_local_copy_has_the_bytes_of_the_key(storage: Storage, tmp_path: Path) -> None:
+    with storage.scratch() as folder:
+        path = folder / "made"
+        path.write_bytes(b"content")
+        storage.upload("k", path)
+    assert storage.local("k").read_bytes() == b"content"
+    assert not folder.exists()
+
+
+def test_a_missing_key_is_named(storage: Storage) -> None:
+    assert not storage.exists("none")
+    with pytest.raises(NotFoundError, match="none does not exist"):
+        storage.read("none")
+    with pytest.raises(NotFoundError, match="none does not exist"):
+        storage.local("none")
+
+
+def test_a_cached_copy_with_other_bytes_than_recorded_is_refused(tmp_path: Path) -> None:
+    storage = ObjectStorage("memory:///", tmp_path / "cache")
+    storage.create("k", b"content")
+    with pytest.raises(CorruptError, match="differs from its sha256"):
+        storage.local("k", "0" * 64)
+
+
+def test_an_upload_across_file_systems_is_whole_and_leaves_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    real = __import__("os").link
+
+    def link(source: Path, target: Path) -> None:
+        if Path(source).name == "outside":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr("os.link", link)
+    path = tmp_path / "outside"
+    path.write_bytes(b"content")
+    storage.upload("a/k", path)
+    assert [entry.name for entry in (tmp_path / "store" / "a").iterdir()] == ["k"]
+    assert storage.read("a/k") == b"content"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "no space left"), (errno.EACCES, "permission denied"), (errno.EROFS, "read-only")],
+)
+def test_a_disk_that_refuses_is_explained_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    storage = LocalStorage(tmp_path / "store")
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(StorageError, match=words):
+        storage.create("a/k", b"content")
+    assert list(storage.list("a")) == []
+    assert list((tmp_path / "store" / "a").iterdir()) == []
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(StorageError, match="choose another --store"):
+        open_storage(str(tmp_path / "store")).create("a", b"")
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown scheme 'ftp'"):
+        open_storage("ftp://host/path")
+
+
+def test_a_key_cannot_leave_the_store(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"without '\.\.'"):
+        LocalStorage(tmp_path).read("../secret")
