@@ -48,7 +48,7 @@ _NOISE = re.compile(
     re.VERBOSE,
 )
 _CODE = re.compile(r".*[{};\\]\s*$|\s*[)\]}]+[,;:]?\s*$|\s*[\w.\[\]'\"]+\s*[-+*/|&]?=\s*\S|\s*[\w.]+\([^\s]*\)\s*$")
-_LINK = re.compile(r"\[[^\]\n]*\]\([^)\s]*\)")
+_LINK = re.compile(r"\[[^\]\n]*\]\([^)\s]*\)|:\w+:`[^`<]*<[^`>]*>`")
 _WORD = re.compile(r"\S*[^\W\d_]{2,}\S*")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
