@@ -150,7 +150,8 @@ def test_prose_is_quotable_and_markup_and_code_are_not() -> None:
         "    trainer.fit with many words here\n\n>>> ray.init() starts a cluster\n| a table | of many | words here |\n"
         "1. First start a cluster\n   on the head node.\n* Then submit the job to it.\n\n"
         "Args:\n    num_cpus: The number of CPUs to reserve.\n\nresult = trainer.fit()\n"
-        "[A link to some other page](/docs/other)\n:doc:`A link to another page <docs/other>`\n![An image of a cluster](x.png)\n"
+        "[A link to some other page](/docs/other)\n:doc:`A link to another page <docs/other>`\n"
+        "![An image of a cluster](x.png)\n"
         "Use the following code to start it:\n"
     )
     assert quotes(text) == [
