@@ -126,6 +126,11 @@ def test_a_budget_below_one_text_is_refused() -> None:
         Embedder.load(EmbedderConfig(engine="fake", batch_tokens=100))
 
 
+def test_a_model_with_a_long_window_needs_no_budget_of_the_user() -> None:
+    spec = dataclasses.replace(FAKE_SPEC, max_tokens=100_000)
+    assert Embedder(encoder(spec=spec), CONFIG).encode_documents(["word " * 9000]).shape == (1, 64)
+
+
 def test_max_tokens_above_the_positions_of_the_model_is_refused() -> None:
     with pytest.raises(UsageError, match="max_tokens=600"):
         Embedder(

@@ -58,7 +58,8 @@ class Embedder:
         self._spec: EncoderSpec = encoder.spec
         self._pad_multiple = encoder.pad_multiple
         self.max_tokens = _max_tokens(config, encoder.spec)
-        self._batch_tokens = config.batch_tokens or encoder.batch_tokens
+        # What suits the engine is too small for one text of a model with a long window.
+        self._batch_tokens = config.batch_tokens or max(encoder.batch_tokens, self.max_tokens)
         if self._batch_tokens < self.max_tokens:
             raise UsageError(
                 f"batch_tokens={self._batch_tokens} is below max_tokens={self.max_tokens} of {encoder.name!r}: "
