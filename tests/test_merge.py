@@ -19,7 +19,7 @@ rows = st.lists(
 
 def candidates(found: list[Row]) -> Candidates:
     columns = list(zip(*found, strict=True)) or [[]] * 5
-    query, shard, row, document = (np.array(column, np.int64) for column in columns[:4])
+    query, shard, row = (np.array(column, np.int64) for column in columns[:3])
     # The document of a row is a function of the row, as it is in a shard.
     return Candidates(query, shard, row, row // 2, np.array(columns[4], float), np.array(columns[4], float))
 

@@ -48,7 +48,7 @@ def check_failures(run: Run, staged: Sequence[StagedGroup], embedded: Sequence[E
     """Raise RejectedError when a larger share of documents failed than the configuration allows."""
     counts = count(run, staged, embedded)
     failed = counts.failed + counts.sources_failed
-    total = counts.documents + counts.sources_failed
+    total = sum(group.produced for group in staged if not group.kept) + counts.sources_failed
     if failed <= run.config.max_failed * total:
         return
     reasons, examples = _failures(run.storage, _dead_letters(staged, embedded))

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ray_jobs.corpus.planning import SourcePart, pack, split
-from ray_jobs.corpus.readers import open_file
+from ray_jobs.corpus.planning import SourcePart, pack
+from ray_jobs.corpus.readers import parts_of
 from ray_jobs.corpus.sources import SourceFile
 from ray_jobs.ingest.receipts import EmbeddedGroup, GroupSlice, ShardPlan
 
@@ -37,23 +37,10 @@ def plan_sources(files: Sequence[SourceFile], group_bytes: int) -> SourcePlan:
     """Divide listed files into groups of at most `group_bytes`, smaller ones where there is little to read."""
     total = sum(file.size for file in files)
     bound = max(min(group_bytes, total // MIN_GROUPS), min(group_bytes, SMALLEST_GROUP))
-    parts = (part for file in files for part in split(file, bound, _row_groups(file)))
+    parts = (part for file in files for part in parts_of(file, bound))
     groups = tuple(pack(parts, bound))
     partitions = max(1, -(-total // (BYTES_A_DOCUMENT * IDS_A_PARTITION)))
     return SourcePlan(len(files), total, groups, partitions, listing_hashes(files))
-
-
-def _row_groups(file: SourceFile) -> list[int]:
-    """Sizes of a Parquet file's row groups; none where it cannot be opened, which reading it will report."""
-    if file.format != "parquet":
-        return []
-    from ray_jobs.corpus.readers.parquet import row_group_bytes
-
-    try:
-        with open_file(file) as stream:
-            return row_group_bytes(stream)
-    except Exception:
-        return []
 
 
 def listing_hashes(files: Iterable[SourceFile]) -> dict[str, str]:

@@ -1,0 +1,9 @@
+"""The sharded index: write, publish, open and search a snapshot; knows no Ray.
+
+layout, manifest     where everything is, and the commit
+factory, template    which FAISS index, trained once for all shards
+shard                vectors, rows and postings of one shard: dense, rows, postings, lexical, analysis
+filters              expressions on metadata
+search, merge        statistics, candidates and one ranking from many shards; snapshot puts them together
+verify               whether a snapshot is what its manifest says
+"""

@@ -1,0 +1,38 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import os
+import secrets
+
+import hypothesis
+import pytest
+
+# Ray reads these when it is imported; the clusters of the tests share one token.
+os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+
+# Machines are shared: how long one example takes says nothing about the code.
+hypothesis.settings.register_profile("tandem", deadline=None)
+hypothesis.settings.load_profile("tandem")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[dict[str, str]]:
+    """The environment that reaches a real local Ray cluster, one for all tests."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
+    yield {**os.environ, "RAY_ADDRESS": cluster.address}
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_session(cluster: dict[str, str]) -> Iterator[None]:
+    """This process connected to the cluster, so that jobs run in it."""
+    import ray
+
+    ray.init(address=cluster["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
