@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,32 +45,69 @@ def session() -> Iterator[ClusterSize]:
     """
     import ray
 
-    own = not ray.is_initialized()
-    if own:
+    if ray.is_initialized():
+        _quiet_ray_data()
+        yield _size()
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    with _native_messages_aside():
         # Ray prints its own lines about what it does; a job prints its progress instead.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        address = os.environ.get("RAY_ADDRESS")
         try:
             ray.init(
                 address=address,
                 logging_level=logging.ERROR,
                 log_to_driver=bool(os.environ.get("TANDEM_DEBUG")),
-                configure_logging=True,
                 include_dashboard=None if address else False,
             )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             reason = str(error).splitlines()[0]
             raise TandemError(
-                f"RAY_ADDRESS={address or '(none)'}: cannot start or reach Ray ({reason}); check the address, or unset "
-                f"RAY_ADDRESS to run on this machine"
-            ) from error
-    try:
-        _quiet_ray_data()
-        resources = ray.cluster_resources()
-        yield ClusterSize(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)))
-    finally:
-        if own:
+                f"RAY_ADDRESS={address or '(none)'}: cannot start or reach Ray ({reason}); check the address and the "
+                f"cluster's token, or unset RAY_ADDRESS to run on this machine"
+            ) from None
+        try:
+            _quiet_ray_data()
+            yield _size()
+        finally:
             ray.shutdown()
+
+
+def _size() -> ClusterSize:
+    import ray
+
+    resources = ray.cluster_resources()
+    return ClusterSize(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)))
+
+
+@contextmanager
+def _native_messages_aside() -> Iterator[None]:
+    """Keep what native code writes to file descriptor 2 off the terminal; shown after all if the session breaks.
+
+    Ray's core writes there, whatever the log level, of things that are no concern of the user's. Python's own standard
+    error goes on to where it went.
+    """
+    if os.environ.get("TANDEM_DEBUG") or sys.stderr is not sys.__stderr__:
+        yield
+        return
+    ours, terminal = sys.stderr, os.dup(2)
+    with tempfile.TemporaryFile() as aside, os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
+        ours.flush()
+        os.dup2(aside.fileno(), 2)
+        sys.stderr = stream
+        try:
+            yield
+        except (TandemError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            aside.seek(0)
+            os.write(terminal, aside.read())
+            raise
+        finally:
+            stream.flush()
+            sys.stderr = ours
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def stream(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import os
 import secrets
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
-# Ray reads these when it is imported; the clusters of the tests share one token.
+# Ray reads these when it is imported; the clusters of the tests share one token. FAISS spends more on starting threads
+# for so little work than on the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
 
 # Machines are shared: how long one example takes says nothing about the code.
@@ -23,7 +24,10 @@ def cluster() -> Iterator[dict[str, str]]:
     """The environment that reaches a real local Ray cluster, one for all tests."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "object_store_memory": 200_000_000, "include_dashboard": False},
+    )
     yield {**os.environ, "RAY_ADDRESS": cluster.address}
     cluster.shutdown()
 
