@@ -75,7 +75,7 @@ class LineProgress:
     """A line when a stage starts and ends, and every few seconds between."""
 
     def __init__(self, stream: TextIO | None = None, every: float = LINE_SECONDS) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream
         self._every = every
 
     @contextmanager
@@ -118,8 +118,7 @@ class BarProgress:
 
 def for_terminal(stream: TextIO | None = None) -> Progress:
     """Bars where `stream` (standard error) is a terminal, lines elsewhere."""
-    stream = stream or sys.stderr
-    return BarProgress() if stream.isatty() else LineProgress(stream)
+    return BarProgress() if (stream or sys.stderr).isatty() else LineProgress(stream)
 
 
 class _Silent:
@@ -128,7 +127,7 @@ class _Silent:
 
 
 class _Lines:
-    def __init__(self, name: str, counter: Counter, stream: TextIO, every: float) -> None:
+    def __init__(self, name: str, counter: Counter, stream: TextIO | None, every: float) -> None:
         self._name = name
         self._counter = counter
         self._stream = stream
@@ -148,4 +147,5 @@ class _Lines:
         self._write(f"done in {self._counter.seconds:.1f} s {self._counter.rates()}".rstrip())
 
     def _write(self, text: str) -> None:
-        print(f"{self._name:<7} {text}", file=self._stream, flush=True)
+        # Standard error is looked up each time: a session may have put another stream in its place.
+        print(f"{self._name:<7} {text}", file=self._stream or sys.stderr, flush=True)

@@ -87,10 +87,11 @@ def _native_messages_aside() -> Iterator[None]:
     Ray's core writes there, whatever the log level, of things that are no concern of the user's. Python's own standard
     error goes on to where it went.
     """
-    if os.environ.get("TANDEM_DEBUG") or sys.stderr is not sys.__stderr__:
+    ours = sys.stderr
+    if os.environ.get("TANDEM_DEBUG") or ours is None or ours is not sys.__stderr__:
         yield
         return
-    ours, terminal = sys.stderr, os.dup(2)
+    terminal = os.dup(2)
     with tempfile.TemporaryFile() as aside, os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
         ours.flush()
         os.dup2(aside.fileno(), 2)
