@@ -93,7 +93,6 @@ def _native_messages_aside() -> Iterator[None]:
         return
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as aside, os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
-        ours.flush()
         os.dup2(aside.fileno(), 2)
         sys.stderr = stream
         try:

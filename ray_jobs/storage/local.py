@@ -1,0 +1,149 @@
+"""A store in a folder of this machine or of a shared file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ray_jobs.errors import ConflictError, NotFoundError, StorageError
+from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error
+
+SCRATCH = ".scratch"
+
+
+class LocalStorage:
+    """A store in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = str(root)
+
+    def read(self, key: str) -> bytes:
+        """The bytes of `key`; raises NotFoundError."""
+        with self._explained("read", key):
+            return self._path(key).read_bytes()
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write `key` if it is absent; raises ConflictError if it exists."""
+        with self._explained("write", key):
+            target = self._path(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._publish(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write the file `path` at `key` if it is absent; raises ConflictError if it exists."""
+        with self._explained("write", key):
+            target = self._path(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            try:
+                self._publish(path, target)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                    raise
+                self._copy(path, target)
+
+    def exists(self, key: str) -> bool:
+        """Whether `key` is there."""
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects below the folder `prefix`, in order of key."""
+        folder = self._path(prefix)
+        if not folder.is_dir():
+            return
+        with self._explained("list", prefix):
+            for path in sorted(folder.rglob("*")):
+                if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                    continue
+                with suppress(FileNotFoundError):  # another process may collect it meanwhile
+                    status = path.stat()
+                    if path.is_file():
+                        yield ObjectInfo(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+
+    def delete(self, key: str) -> None:
+        """Remove `key` and the folders that it leaves empty; absent is fine."""
+        with self._explained("delete", key):
+            target = self._path(key)
+            target.unlink(missing_ok=True)
+            for folder in target.parents:
+                if folder == self.root:
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:  # not empty, or gone already
+                    break
+
+    def local(self, key: str, sha256: str | None = None) -> Path:
+        """The file itself; raises NotFoundError."""
+        path = self._path(key)
+        if not path.is_file():
+            raise NotFoundError(f"{self.uri}/{key} does not exist; expected an object of the store")
+        return path
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder on the same file system as the store, so that an upload is a link and not a copy."""
+        with self._explained("write", SCRATCH):
+            folder = self.root / SCRATCH / uuid.uuid4().hex
+            folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _path(self, key: str) -> Path:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise StorageError(f"key={key!r}: expected a relative key without '..'")
+        return self.root / key
+
+    def _publish(self, source: Path, target: Path) -> None:
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise ConflictError(
+                f"{self.uri}/{target.relative_to(self.root)} exists already; another run wrote it first"
+            ) from None
+        _sync_folder(target.parent)
+
+    def _copy(self, path: Path, target: Path) -> None:
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            with path.open("rb") as source, temporary.open("xb") as file:
+                shutil.copyfileobj(source, file, BLOCK)
+                file.flush()
+                os.fsync(file.fileno())
+            self._publish(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explained(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{self.uri}/{key} does not exist; expected an object of the store") from error
+        except OSError as error:
+            raise StorageError(f"cannot {verb} {self.uri}/{key}: {explain_os_error(error)}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
