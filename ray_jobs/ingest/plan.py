@@ -17,7 +17,7 @@ from ray_jobs.corpus.sources import SourceFile
 from ray_jobs.ingest.receipts import EmbeddedGroup, GroupSlice, ShardPlan
 
 MIN_GROUPS = 32  # below which groups are made smaller, so that work spreads and progress shows
-SMALLEST_GROUP = 64 << 10
+SMALLEST_GROUP = 256 << 10
 IDS_A_PARTITION = 1_000_000
 BYTES_A_DOCUMENT = 1 << 12  # assumed when the number of hash partitions is fixed, before anything is read
 
