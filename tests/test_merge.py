@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, fuse, rank
+from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, cut_sorted, fuse, rank
 
 Row = tuple[int, int, int, int, float]  # query, shard, row, document, score
 
@@ -118,3 +118,21 @@ def test_nothing_found_merges_to_nothing() -> None:
     assert len(rank(empty, 5, "document", 5, keys)) == 0
     fused = fuse({"dense": empty, "lexical": empty}, {"dense": 1.0, "lexical": 1.0}, "chunk", "score", 5, keys)
     assert len(fused.candidates) == 0
+
+
+@given(
+    scores=st.lists(st.lists(st.integers(0, 5), min_size=6, max_size=6), min_size=1, max_size=4),
+    groups=st.lists(st.lists(st.integers(0, 4), min_size=6, max_size=6), min_size=4, max_size=4),
+    count=st.integers(1, 7),
+    own=st.booleans(),
+)
+def test_cutting_sorted_lists_is_cutting(
+    scores: list[list[int]], groups: list[list[int]], count: int, own: bool
+) -> None:
+    score = -np.sort(-np.array(scores, float), axis=1)
+    group = np.tile(np.arange(6), (len(score), 1)) if own else np.array(groups[: len(score)])
+    query = np.repeat(np.arange(len(score)), 6)
+    mask, complete = cut(query, group.ravel(), score.ravel(), count)
+    fast_mask, fast_complete = cut_sorted(None if own else group, score, count)
+    assert fast_mask.ravel().tolist() == mask.tolist()
+    assert fast_complete.tolist() == complete.tolist()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import CorruptError
-from ray_jobs.index.merge import cut
+from ray_jobs.index.merge import cut_sorted
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -53,8 +53,10 @@ class DenseShard:
                 f"{faiss_path.name}; restore it from a backup"
             )
         shape = (index.ntotal, dimension)
-        vectors = np.memmap(vectors_path, np.float16, "r", shape=shape) if size else np.empty(shape, np.float16)
-        return cls(index, vectors)
+        if size == 0:
+            return cls(index, np.empty(shape, np.float16))
+        # A plain view: indexing a memmap object costs more than reading the rows.
+        return cls(index, np.memmap(vectors_path, np.float16, "r", shape=shape).view(np.ndarray))
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -84,15 +86,12 @@ class DenseShard:
         while len(pending):
             scores, rows = self._search(queries[pending], fetch, allowed, exact, nprobe)
             found = rows >= 0
-            local, _ = np.nonzero(found)
-            row, score = rows[found], scores[found]
-            kept, complete = cut(
-                local, row if groups is None else groups[row].astype(np.int64), score.astype(np.float64), count
-            )
-            finished = (found.sum(axis=1) < fetch) | (fetch >= available)
-            finished[: len(complete)] |= complete
-            kept &= finished[local]
-            done.append((pending[local[kept]], row[kept], score[kept]))
+            scores[~found] = -np.inf  # nothing more was found: below every score
+            kept, complete = cut_sorted(None if groups is None else groups[rows], scores, count)
+            finished = complete | ~found[:, -1] | (fetch >= available)
+            kept &= found & finished[:, None]
+            local, _ = np.nonzero(kept)
+            done.append((pending[local], rows[kept], scores[kept]))
             pending = pending[~finished]
             fetch = min(available, fetch * 2)
         query, row, score = (np.concatenate(column) for column in zip(*done, strict=True))

@@ -94,6 +94,28 @@ def cut(query: Ints, group: Ints, score: Floats, count: int) -> tuple[npt.NDArra
     return mask, complete
 
 
+def cut_sorted(
+    group: npt.NDArray[np.integer] | None, score: npt.NDArray[np.floating], count: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """`cut` for lists that are sorted already: entries (q, n), descending along each list; None: each its own group."""
+    queries, length = score.shape
+    if group is None:
+        distinct = np.broadcast_to(np.arange(1, length + 1), score.shape)
+    else:
+        order = np.argsort(group, axis=1, kind="stable")
+        ordered = np.take_along_axis(group, order, 1)
+        first = np.ones(score.shape, np.bool_)
+        np.put_along_axis(first, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], 1)
+        distinct = np.cumsum(first, axis=1)
+    position = np.sum(distinct < count, axis=1)
+    reached = position < length
+    threshold = np.full(queries, -np.inf)
+    threshold[reached] = score[reached, position[reached]] - TOLERANCE
+    mask = score >= threshold[:, None]
+    complete: npt.NDArray[np.bool_] = np.any(~mask, axis=1)
+    return mask, complete
+
+
 def rank(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> Candidates:
     """The best `depth` competitors of each query, each as its best chunk, in order.
 
@@ -136,7 +158,7 @@ def fuse(
     competitor = competitor.reshape(-1)
     total = np.bincount(competitor, weights=values).astype(np.float64)
     best_first = np.lexsort((union.row, -values, competitor))
-    shown = best_first[np.r_[True, np.diff(competitor[best_first]) != 0]] if len(best_first) else best_first
+    shown = best_first[_changes(competitor[best_first])] if len(best_first) else best_first
     fused = union[shown]
     ranked = _total_order(fused, total, keys)
     ranked = ranked[_running_count(fused.query[ranked], np.ones(len(ranked), np.bool_)) <= depth]
@@ -159,7 +181,10 @@ def _total_order(candidates: Candidates, score: Floats, keys: Keys) -> Ints:
     same = (np.diff(candidates.query[order]) == 0) & (np.diff(score[order]) == 0)
     if not same.any():
         return order
-    tied = np.flatnonzero(np.r_[False, same] | np.r_[same, False])
+    member = np.zeros(len(order), np.bool_)
+    member[1:] = same
+    member[:-1] |= same
+    tied = np.flatnonzero(member)
     members = order[tied]
     doc_ids, ordinals = keys(candidates.shard[members], candidates.row[members])
     by_key = sorted(
@@ -175,8 +200,7 @@ def _first_of_group(query: Ints, group: Ints) -> npt.NDArray[np.bool_]:
     first = np.zeros(len(query), np.bool_)
     order = np.lexsort((np.arange(len(query)), group, query))
     if len(order):
-        changes = np.r_[True, (np.diff(query[order]) != 0) | (np.diff(group[order]) != 0)]
-        first[order[changes]] = True
+        first[order[_changes(query[order]) | _changes(group[order])]] = True
     return first
 
 
@@ -185,11 +209,24 @@ def _running_count(query: Ints, counted: npt.NDArray[np.bool_]) -> Ints:
     total = np.cumsum(counted, dtype=np.int64)
     if not len(query):
         return total
-    starts = np.flatnonzero(np.r_[True, np.diff(query) != 0])
-    before = np.r_[0, total[starts[1:] - 1]]
-    sizes = np.diff(np.r_[starts, len(query)])
-    counts: Ints = total - np.repeat(before, sizes)
+    starts = np.flatnonzero(_changes(query))
+    before = np.zeros(len(starts), np.int64)
+    before[1:] = total[starts[1:] - 1]
+    counts: Ints = total - np.repeat(before, _sizes(starts, len(query)))
     return counts
+
+
+def _changes(values: Ints) -> npt.NDArray[np.bool_]:
+    """Marks, in a sequence of runs (n,) with n > 0, the first entry of each run."""
+    changes = np.empty(len(values), np.bool_)
+    changes[0] = True
+    np.not_equal(values[1:], values[:-1], out=changes[1:])
+    return changes
+
+
+def _sizes(starts: Ints, end: int) -> Ints:
+    """Lengths of runs from where they start and where the last one ends."""
+    return np.diff(starts, append=end)
 
 
 def _rrf(ranking: Candidates, constant: int) -> Floats:
@@ -199,8 +236,8 @@ def _rrf(ranking: Candidates, constant: int) -> Floats:
 def _scaled(ranking: Candidates) -> Floats:
     if not len(ranking):
         return np.empty(0)
-    starts = np.flatnonzero(np.r_[True, np.diff(ranking.query) != 0])
-    sizes = np.diff(np.r_[starts, len(ranking)])
+    starts = np.flatnonzero(_changes(ranking.query))
+    sizes = _sizes(starts, len(ranking))
     high = np.repeat(ranking.score[starts], sizes)
     low = np.repeat(ranking.score[starts + sizes - 1], sizes)
     flat = high - low <= TOLERANCE
