@@ -55,7 +55,8 @@ def session() -> Iterator[ClusterSize]:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             ray.init(
-                address=address,
+                # Without an address Ray would join whatever runs on this machine already.
+                address=address or "local",
                 logging_level=logging.ERROR,
                 log_to_driver=bool(os.environ.get("TANDEM_DEBUG")),
                 include_dashboard=None if address else False,

@@ -49,6 +49,9 @@ class OpenVinoEngine:
         self._requests: SimpleQueue[InferRequest] = SimpleQueue()
         for _ in range(self.parallel):
             self._requests.put(compiled.create_infer_request())
+        # The binding sets its array types up in the first inference, holding one lock while it waits for another: two
+        # threads that both come first would wait for each other for ever.
+        self.run(np.zeros((1, 8), np.int64), np.ones((1, 8), np.int64))
 
     def forward(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Embeddings, float32 of shape (rows of the batch, dimension)."""
