@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from ray_jobs.errors import CorruptError, NotFoundError
 
+from ray_jobs.index.scratch import write_array
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -66,9 +67,9 @@ def write_postings(folder: Path, documents_terms: Iterable[Sequence[str]]) -> No
     counts = np.bincount(term_of_posting, minlength=len(vocabulary))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else np.empty(0, np.int64)
 
-    np.concatenate([run.rows for run in runs])[order].astype("<i4").tofile(folder / "rows.i32")
-    np.concatenate([run.frequencies for run in runs])[order].astype("<u2").tofile(folder / "frequencies.u16")
-    np.asarray(lengths, "<i4").tofile(folder / "lengths.i32")
+    write_array(np.concatenate([run.rows for run in runs])[order].astype("<i4"), folder / "rows.i32")
+    write_array(np.concatenate([run.frequencies for run in runs])[order].astype("<u2"), folder / "frequencies.u16")
+    write_array(np.asarray(lengths, "<i4"), folder / "lengths.i32")
     table = pa.table([pa.array(terms_sorted, pa.string()), pa.array(starts, pa.int64())], schema=_TERMS_SCHEMA)
     with pa.OSFile(str(folder / "terms.arrow"), "wb") as sink, pa.ipc.new_file(sink, _TERMS_SCHEMA) as writer:
         writer.write_table(table, max_chunksize=max(1, len(terms_sorted)))

@@ -27,6 +27,7 @@ from ray_jobs.index.merge import Candidates
 from ray_jobs.index.postings import FILES as POSTING_FILES
 from ray_jobs.index.postings import Postings, write_postings
 from ray_jobs.index.rows import Rows, RowWriter
+from ray_jobs.index.scratch import write_faiss
 from ray_jobs.storage import Storage, sha256_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _write_index(folder: Path, template: Path, rows: int) -> None:
     vectors = np.fromfile(folder / layout.VECTORS_F16, np.float16).reshape(rows, index.d)
     for start in range(0, rows, _ADD_ROWS):
         index.add(vectors[start : start + _ADD_ROWS].astype(np.float32))
-    faiss.write_index(index, str(folder / layout.VECTORS_FAISS))
+    write_faiss(index, folder / layout.VECTORS_FAISS)
 
 
 def shard_files() -> list[str]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ray_jobs.errors import RejectedError
 from ray_jobs.index.factory import IndexType
 from ray_jobs.index.manifest import Manifest, RecallReport
+from ray_jobs.index.scratch import write_faiss
 from ray_jobs.index.search import Queries, SearchConfig, Statistics, make_plan
 from ray_jobs.index.snapshot import Snapshot
 
@@ -43,7 +44,7 @@ def train(index_type: IndexType, sample: npt.NDArray[np.float32], dimension: int
         trained_on = len(sample)
     else:
         trained_on = 0
-    faiss.write_index(index, str(path))
+    write_faiss(index, path)
     return trained_on
 
 
