@@ -7,6 +7,7 @@ the rows asked for. Rows of one document are adjacent and in order of ordinal. N
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,29 @@ class Rows:
 
     def keys(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int]]:
         """The (doc_id, ordinal) of `rows`, the order in which equal scores are listed."""
-        taken = self.table.select(["doc_id", "ordinal"]).take(pa.array(rows))
-        return taken.column("doc_id").to_pylist(), taken.column("ordinal").to_pylist()
+        with _readable():
+            taken = self.table.select(["doc_id", "ordinal"]).take(pa.array(rows))
+            return taken.column("doc_id").to_pylist(), taken.column("ordinal").to_pylist()
 
     def take(self, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
         """The whole rows at these positions, as dictionaries."""
-        found: list[dict[str, Any]] = self.table.take(pa.array(rows)).to_pylist()
+        with _readable():
+            found: list[dict[str, Any]] = self.table.take(pa.array(rows)).to_pylist()
         return found
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Every row, in order, a record batch at a time."""
         yield from self.table.select(columns).to_batches()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (UnicodeDecodeError, pa.ArrowException) as error:
+        raise CorruptError(
+            f"rows of a shard cannot be read ({error}); try 'tandem index verify', restore the shard or ingest again"
+        ) from None
 
 
 class RowReader:

@@ -203,7 +203,13 @@ class Shard:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         wanted = count if not by_document else 2 * count
         while True:
-            row, value = score(self.postings, terms, statistics, allowed, wanted)
+            try:
+                row, value = score(self.postings, terms, statistics, allowed, wanted)
+            except IndexError:
+                raise CorruptError(
+                    f"shard={self.record.id}: postings name rows that it does not have; try 'tandem index verify', "
+                    f"restore the shard or ingest again"
+                ) from None
             enough = not by_document or len(np.unique(self.rows.documents[row])) >= count
             if enough or len(row) < wanted:
                 return row, value
