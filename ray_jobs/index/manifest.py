@@ -178,20 +178,17 @@ def numbers(storage: Storage, name: str) -> list[int]:
 
 def read_live(storage: Storage, name: str) -> Manifest:
     """The manifest of the live snapshot; raises NotFoundError naming the indices that exist."""
-    found = numbers(storage, name)
-    if not found:
-        known = ", ".join(names(storage)) or "none yet"
-        raise NotFoundError(
-            f"index={name}: no such index in store {storage.uri} (it has: {known}); create it with "
-            f"'tandem ingest SOURCE --index {name}'"
-        )
-    return read(storage, name, found[-1])
+    return read(storage, name, _existing(storage, name)[-1])
 
 
 def read(storage: Storage, name: str, number: int) -> Manifest:
     """The manifest of snapshot `number`; raises NotFoundError or CorruptError."""
     key = layout.manifest(name, number)
-    data = storage.read(key)
+    try:
+        data = storage.read(key)
+    except NotFoundError:
+        known = ", ".join(map(str, _existing(storage, name)))
+        raise NotFoundError(f"snapshot={number}: index {name} has no such snapshot; expected one of {known}") from None
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -201,6 +198,17 @@ def read(storage: Storage, name: str, number: int) -> Manifest:
             f"{storage.uri}/{key} is not a manifest of format {FORMAT_VERSION}: {place}: {first['msg']}; "
             f"restore it from a backup or use another snapshot"
         ) from None
+
+
+def _existing(storage: Storage, name: str) -> list[int]:
+    found = numbers(storage, name)
+    if not found:
+        known = ", ".join(names(storage)) or "none yet"
+        raise NotFoundError(
+            f"index={name}: no such index in store {storage.uri} (it has: {known}); create it with "
+            f"'tandem ingest SOURCE --index {name}'"
+        )
+    return found
 
 
 def names(storage: Storage) -> list[str]:
