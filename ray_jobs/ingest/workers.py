@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -12,8 +13,8 @@ from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import FileRecord
-from ray_jobs.ingest.build import ShardBuilder
 from ray_jobs.index.scratch import scratch
+from ray_jobs.ingest.build import ShardBuilder
 from ray_jobs.ingest.decide import displaced
 from ray_jobs.ingest.embed import GroupEmbedder
 from ray_jobs.ingest.ledger import publish_partition, read_partition
@@ -71,8 +72,15 @@ class Embed:
         chunking: ChunkingConfig,
         schema: Schema,
     ) -> None:
-        model = Embedder.load(embedder)
-        self._groups = GroupEmbedder(open_storage(store), index, run, partitions, model, chunking, schema)
+        self._storage = open_storage(store)
+        self._run = (index, run, partitions)
+        self._config = (embedder, chunking, schema)
+
+    @cached_property
+    def _groups(self) -> GroupEmbedder:
+        # Not in the constructor: of an error there, Ray brings the driver no more than its text.
+        embedder, chunking, schema = self._config
+        return GroupEmbedder(self._storage, *self._run, Embedder.load(embedder), chunking, schema)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """Embed the groups of a batch, one ahead of the other."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -39,8 +40,17 @@ class Embed:
     """Rows {block, queries} to {block, key, terms}."""
 
     def __init__(self, task: Task, embedder: EmbedderConfig | None) -> None:
-        self._stages = task.stages()
-        self._embedder = None if embedder is None else Embedder.load(embedder)
+        self._task = task
+        self._config = embedder
+
+    @cached_property
+    def _stages(self) -> SearchStages:
+        # Not in the constructor: of an error there, Ray brings the driver no more than its text.
+        return self._task.stages()
+
+    @cached_property
+    def _embedder(self) -> Embedder | None:
+        return None if self._config is None else Embedder.load(self._config)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """Embed the blocks of a batch."""
@@ -69,8 +79,12 @@ class Search:
     """Rows {shards, block, key} to {block, key}; a partition stays open while the work of its blocks lasts."""
 
     def __init__(self, task: Task, known: Statistics) -> None:
-        self._stages = task.stages()
+        self._task = task
         self._known = known
+
+    @cached_property
+    def _stages(self) -> SearchStages:
+        return self._task.stages()
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """Search one partition for each block of a batch."""
