@@ -44,6 +44,8 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     StorageError when the store refuses; in every case the old snapshot stays live.
     """
     storage = open_storage(config.store)
+    # Workers may stand in another folder.
+    config = config.model_copy(update={"store": storage.uri})
     before = live(storage, config.index)
     plan = plan_sources(list(list_sources(config.sources, config.id_prefix)), config.group_bytes)
     if before is not None and _same_inputs(before, config, plan):

@@ -106,7 +106,7 @@ class _Job:
         self.cluster = cluster
         self.progress = progress
         self.run_id = new_id()
-        self.task = workers.Task(config.store, config.index, manifest.number, self.run_id, config.search)
+        self.task = workers.Task(storage.uri, config.index, manifest.number, self.run_id, config.search)
         size = config.block_queries
         self.blocks = [list(queries[first : first + size]) for first in range(0, len(queries), size)]
         shard_bytes = sum(file.size for shard in manifest.shards for file in shard.files.values())
