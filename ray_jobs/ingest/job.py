@@ -50,7 +50,8 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     plan = plan_sources(list(list_sources(config.sources, config.id_prefix)), config.group_bytes)
     if before is not None and _same_inputs(before, config, plan):
         return outcome.unchanged(storage, before, plan)
-    with terminated_as_interrupt(), session() as cluster:
+    # Ray handles signals its own way; what comes after its start counts.
+    with session() as cluster, terminated_as_interrupt():
         under_way = Run(storage, config, plan, before, cluster, progress or SilentProgress())
         try:
             return _publish(under_way)

@@ -71,7 +71,8 @@ def run(config: SearchJobConfig, progress: Progress | None = None) -> SearchSumm
         parse(config.search.where)
     queries = read_queries(config.queries)
     check_writable(config.output)
-    with terminated_as_interrupt(), session() as cluster:
+    # Ray handles signals its own way; what comes after its start counts.
+    with session() as cluster, terminated_as_interrupt():
         job = _Job(config, storage, manifest, queries, cluster, progress or SilentProgress())
         try:
             hits = job.run()
