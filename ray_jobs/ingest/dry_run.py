@@ -18,6 +18,7 @@ from ray_jobs.corpus.sources import list_sources
 from ray_jobs.index.factory import choose
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.plan import SourcePlan, plan_sources, shard_count
+from ray_jobs.ingest.preflight import check_choices
 from ray_jobs.models.embedder import Embedder, choose_engine
 
 SAMPLE_GROUPS = 8
@@ -76,6 +77,7 @@ def dry_run(config: IngestConfig) -> IngestPlan:
     plan = plan_sources(files, config.group_bytes)
     chosen = choose_engine(config.embedder)
     embedder = Embedder.load(chosen)
+    check_choices(config, embedder)
     chunker = Chunker(config.chunking, embedder.tokenizer, embedder.max_tokens)
     documents, share = _sample(plan)
     chunks = [chunk for found in chunker.chunk_all(documents) for chunk in found]

@@ -22,7 +22,7 @@ from ray_jobs.index.shard import Shard
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.index.template import default_nprobe, train, tune, with_recall
 from ray_jobs.index.verify import check_file
-from ray_jobs.ingest import dispatch, outcome
+from ray_jobs.ingest import dispatch, outcome, preflight
 from ray_jobs.ingest.build import sample_vectors
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.context import Run
@@ -66,6 +66,7 @@ def live(storage: Storage, name: str) -> Manifest | None:
 
 def _publish(run: Run) -> IngestSummary:
     embedder, identity = _choose_embedder(run)
+    preflight.check_writable(run.storage, run.job_id)
     staged = dispatch.stage(run)
     outcome.check_failures(run, staged, [])
     if run.before is not None and _same_documents(run, run.before, staged, identity):
@@ -88,7 +89,9 @@ def _choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
         chosen = choose_engine(run.config.embedder)
         if chosen.threads is None and chosen.device == "cpu":
             chosen = chosen.model_copy(update={"threads": run.embed_cpus()})
-        return chosen, Embedder.load(chosen).identity
+        embedder = Embedder.load(chosen)
+        preflight.check_choices(run.config, embedder)
+        return chosen, embedder.identity
 
 
 def _train(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> TemplateRecord:

@@ -1,0 +1,35 @@
+"""What can be refused before anything is read: a wrong choice of the user's, and a store that cannot be written.
+
+Guaranteed: a language, an index type or a chunk length that cannot be is a UsageError before the first document is
+read. Not guaranteed: what depends on the corpus, such as more inverted lists than vectors or a column that no document
+has.
+"""
+
+from __future__ import annotations
+
+from ray_jobs.corpus.chunking import Chunker
+from ray_jobs.errors import NotFoundError, StorageError
+from ray_jobs.index import layout
+from ray_jobs.index.analysis import Analyzer
+from ray_jobs.index.factory import check_factory
+from ray_jobs.ingest.config import IngestConfig
+from ray_jobs.models.embedder import Embedder
+from ray_jobs.storage import Storage
+
+
+def check_choices(config: IngestConfig, embedder: Embedder) -> None:
+    """Raise UsageError for a choice that this embedder, FAISS or the analyser cannot follow."""
+    Analyzer(language=config.language)
+    Chunker(config.chunking, embedder.tokenizer, embedder.max_tokens)
+    if config.index_type != "auto":
+        check_factory(config.index_type.replace("{n}", "1"), embedder.dimension)
+
+
+def check_writable(storage: Storage, job_id: str) -> None:
+    """Write and remove an object of the run's own; raises StorageError for a store that cannot be written."""
+    key = f"{layout.run_folder(job_id)}/started"
+    try:
+        storage.create(key, b"")
+        storage.delete(key)
+    except NotFoundError:
+        raise StorageError(f"store={storage.uri}: nothing can be written there; choose another --store") from None
