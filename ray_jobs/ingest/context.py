@@ -60,6 +60,10 @@ class Run:
         cpus = self.embed_cpus()
         return wished or max(1, self.cluster.cpus // cpus), cpus, 0
 
+    def task_cpus(self, wished: float) -> float:
+        """CPUs of one task: as wished, never more than there are, since Ray would wait for more for ever."""
+        return min(wished, self.cluster.cpus)
+
     def clean_up(self) -> None:
         """Remove what was only in flight; what a killed run leaves is named by no manifest."""
         folder = layout.run_folder(self.job_id)

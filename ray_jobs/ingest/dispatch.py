@@ -29,9 +29,10 @@ def stage(run: Run) -> list[StagedGroup]:
     ]
     arguments = (run.config.store, run.config.index, run.job_id, run.plan.partitions)
     sizes = [sum(part.size for part in parts) for parts in run.plan.groups]
+    cpus = run.task_cpus(run.config.resources.stage_cpus)
     staged = []
     with run.timed("read"), run.progress.stage("read", sum(sizes)) as stage:
-        for row in stream(items, workers.stage, arguments=arguments, num_cpus=run.config.resources.stage_cpus):
+        for row in stream(items, workers.stage, arguments=arguments, num_cpus=cpus):
             receipt = StagedGroup.model_validate_json(row["receipt"])
             stage.advance(sizes[receipt.group], documents=receipt.produced)
             staged.append(receipt)
@@ -131,9 +132,10 @@ def build(
         dimension,
         run.config.language,
     )
+    cpus = run.task_cpus(run.config.resources.build_cpus)
     built = []
     with run.timed("build"), run.progress.stage("build", len(items)) as stage:
-        for row in stream(items, workers.build, arguments=arguments, num_cpus=run.config.resources.build_cpus):
+        for row in stream(items, workers.build, arguments=arguments, num_cpus=cpus):
             receipt = ShardReceipt.model_validate_json(row["receipt"])
             stage.advance(1, chunks=receipt.record.rows)
             built.append(receipt)
