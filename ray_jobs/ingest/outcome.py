@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import pyarrow.parquet as pq
 
 from ray_jobs.corpus.metadata import Schema
-from ray_jobs.errors import RejectedError
+from ray_jobs.errors import RejectedError, StorageError
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, TemplateRecord
 from ray_jobs.ingest.build import ShardReceipt
@@ -107,7 +108,7 @@ def make_manifest(
 def summarise(
     run: Run, published: Manifest, staged: Sequence[StagedGroup], embedded: Sequence[EmbeddedGroup]
 ) -> IngestSummary:
-    """The summary of a published run, stored beside its configuration."""
+    """The summary of a published run, stored beside its configuration where the store takes it."""
     reasons, examples = _failures(run.storage, _dead_letters(staged, embedded))
     summary = IngestSummary(
         index=published.index,
@@ -126,9 +127,11 @@ def summarise(
         bytes=sum(file.size for file in published.files()),
         seconds={name: round(value, 3) for name, value in run.seconds.items()},
     )
-    folder = layout.run_folder(run.job_id)
-    run.storage.create(f"{folder}/config.json", run.config.model_dump_json(indent=1).encode())
-    run.storage.create(f"{folder}/metrics.json", summary.model_dump_json(indent=1).encode())
+    # The snapshot is live, and its manifest holds the counts: a disk that is full by now costs only these copies.
+    with suppress(StorageError):
+        folder = layout.run_folder(run.job_id)
+        run.storage.create(f"{folder}/config.json", run.config.model_dump_json(indent=1).encode())
+        run.storage.create(f"{folder}/metrics.json", summary.model_dump_json(indent=1).encode())
     return summary
 
 
