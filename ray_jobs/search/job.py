@@ -6,6 +6,7 @@ output file appears whole or not at all. Memory of the driver: the queries' text
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.errors import StorageError
 from ray_jobs.index import layout
-from ray_jobs.index.filters import parse
+from ray_jobs.index.filters import check, parse
 from ray_jobs.index.manifest import Manifest, read, read_live
 from ray_jobs.index.partitions import partitions_of
 from ray_jobs.index.search import Statistics
@@ -31,7 +32,7 @@ from ray_jobs.search import workers
 from ray_jobs.search.config import SearchJobConfig
 from ray_jobs.search.queries import Query, read_queries
 from ray_jobs.search.stages import HIT_SCHEMA
-from ray_jobs.storage import Storage, explain_os_error, new_id, open_storage
+from ray_jobs.storage import Storage, new_id, open_storage
 
 _COPY_BYTES = 1 << 20
 
@@ -68,7 +69,7 @@ def run(config: SearchJobConfig, progress: Progress | None = None) -> SearchSumm
     number = config.snapshot
     manifest = read_live(storage, config.index) if number is None else read(storage, config.index, number)
     if config.search.where is not None:
-        parse(config.search.where)
+        check(parse(config.search.where), manifest.metadata)
     queries = read_queries(config.queries)
     check_writable(config.output)
     # Ray handles signals its own way; what comes after its start counts.
@@ -195,17 +196,21 @@ class _Job:
 
 def check_writable(output: Path) -> None:
     """Raise StorageError before any work when `output` cannot be made."""
+    temporary = _temporary(output)
     try:
+        if output.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         output.parent.mkdir(parents=True, exist_ok=True)
+        # Permission bits do not tell what the file system takes; trying does.
+        temporary.touch()
+        temporary.unlink()
     except OSError as error:
-        raise StorageError(f"output={output}: {explain_os_error(error)}") from None
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise StorageError(f"output={output}: expected a file in a folder that you may write")
+        raise _refused(output, error) from None
 
 
 def write_output(output: Path, parts: Sequence[Path]) -> None:
     """Join the parts into `output`, which appears whole or not at all."""
-    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    temporary = _temporary(output)
     try:
         if output.suffix == ".parquet":
             with pq.ParquetWriter(temporary, HIT_SCHEMA, compression="zstd") as writer:
@@ -218,9 +223,17 @@ def write_output(output: Path, parts: Sequence[Path]) -> None:
                         shutil.copyfileobj(source, file, _COPY_BYTES)
         temporary.replace(output)
     except OSError as error:
-        raise StorageError(f"output={output}: {explain_os_error(error)}") from error
+        raise _refused(output, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(output: Path) -> Path:
+    return output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+
+
+def _refused(output: Path, error: OSError) -> StorageError:
+    return StorageError(f"output={output}: {error.strerror or error}; expected a file in a folder that can be written")
 
 
 def _json(queries: list[Query]) -> str:
