@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
+from cluster.paths import anchored
 from cluster.settings import Command, show
 from ray_jobs.ingest.config import IngestConfig
 
@@ -22,6 +23,7 @@ def run(command: IngestCommand) -> None:
     from ray_jobs.ingest.dry_run import dry_run
 
     config = IngestConfig.model_validate(command.model_dump(include=set(IngestConfig.model_fields)))
+    config = config.model_copy(update={"embedder": anchored(config.embedder)})
     if config.dry_run:
         plan = dry_run(config)
         show(plan.model_dump_json(indent=1) if command.json_output else "\n".join(plan.lines()))

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
+from cluster.paths import anchored
 from cluster.settings import Command, show
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.search import SearchConfig
@@ -75,7 +76,7 @@ def _run_job(command: SearchCommand, queries: Path, output: Path) -> None:
         queries=queries,
         output=output,
         search=command.search_config(),
-        embedder=command.embedder,
+        embedder=command.embedder and anchored(command.embedder),
     )
     summary = job.run(config, progress.for_terminal())
     show(summary.model_dump_json(indent=1) if command.json_output else "\n".join(summary.lines()))
