@@ -1,7 +1,8 @@
 """The `tandem` command: a table of commands, and how every one of them ends.
 
 Guaranteed: exit code 0 for success, 2 for bad usage, 1 for a failure, 130 when interrupted; a failure that the user can
-act on is one line on standard error. A traceback is a defect (or TANDEM_DEBUG is set).
+act on is one line on standard error (a filter adds two that show the place). A traceback is a defect (or TANDEM_DEBUG
+is set).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ray_jobs.errors import TandemError, UsageError
+from ray_jobs.storage import explain_os_error
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("IngestCommand", "a corpus to a published snapshot of an index"),
@@ -36,12 +38,19 @@ def run(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: nothing was published by this run; what was live is live", file=sys.stderr)
+        print("interrupted; what was live is live, 'tandem index list' shows it", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more while it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Wrapped by Ray it would be one of Ray's errors, with their stacks; those are defects.
+        if os.environ.get("TANDEM_DEBUG") or error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{explain_os_error(error)}", file=sys.stderr)
+        return TandemError.exit_code
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -55,7 +64,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        raise UsageError(f"tandem {name}: no such command; expected one of {', '.join(COMMANDS)}")
+        raise UsageError(f"tandem {name}: no such command; expected one of {', '.join(COMMANDS)}; see 'tandem --help'")
     from cluster import settings
 
     module = import_module(f"cluster.commands.{name}")

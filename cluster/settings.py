@@ -7,8 +7,10 @@ and what is expected, raised before any work. Environment: TANDEM_KEY, nested ke
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -49,8 +51,7 @@ def read(model: type[C], arguments: Sequence[str], name: str) -> C:
     except ValidationError as error:
         raise UsageError(f"tandem {name}: {_explain(error)}") from None
     except SettingsError as error:
-        reason = " ".join(str(error).removeprefix("error parsing CLI: ").split())
-        raise UsageError(f"tandem {name}: {reason}; see 'tandem {name} --help'") from None
+        raise UsageError(f"tandem {name}: {_explain_source(error)}; see 'tandem {name} --help'") from None
 
 
 def _settings_class(model: type[C], name: str, arguments: list[str]) -> type[BaseSettings]:
@@ -85,7 +86,7 @@ def _settings_class(model: type[C], name: str, arguments: list[str]) -> type[Bas
 
 
 def _file_source(settings: type[BaseSettings], command_line: CliSettingsSource[Any]) -> InitSettingsSource:
-    path = command_line().get("config")
+    path = command_line().get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
     return InitSettingsSource(settings, {} if path is None else read_yaml(Path(path)))
 
 
@@ -100,8 +101,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"config={path}: not YAML ({reason}); expected keys and values") from None
     if loaded is None:
         return {}
-    if not isinstance(loaded, dict):
-        raise UsageError(f"config={path}: holds a {type(loaded).__name__}; expected keys and values")
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise UsageError(f"config={path}: holds a {type(loaded).__name__}; expected keys and values, as in 'k: 10'")
+    if "config" in loaded:
+        raise UsageError(f"config={path}: names another file in 'config'; expected all keys in one file")
     return loaded
 
 
@@ -119,9 +122,22 @@ def _explain(error: ValidationError) -> str:
     elif first["type"] == "extra_forbidden":
         text = f"{key}={first['input']!r}: unknown key; 'tandem COMMAND --help' lists those of each command"
     else:
-        text = f"{key}={first['input']!r}: {message}" if key else message
+        # An impossible pair names its keys itself.
+        named = not isinstance(first["input"], Mapping)
+        text = f"{key}={first['input']!r}: {message}" if key and named else f"{key}: {message}" if key else message
     more = len(problems) - len(alike)
     return f"{text} (and {more} more)" if more else text
+
+
+def _explain_source(error: SettingsError) -> str:
+    """What is wrong with the command line, or with an environment variable that is not JSON."""
+    reason = " ".join(str(error).removeprefix("error parsing CLI: ").split())
+    field = re.search(r'error parsing value for field "(\w+)" from source "EnvSettingsSource"', reason)
+    if field is not None:
+        key = f"{ENV_PREFIX}{field[1].upper()}"
+        return f"{key}={os.environ.get(key, '')!r}: expected JSON, or one of its keys as in {key}__KEY"
+    extra = re.fullmatch(r"unrecognized arguments: ([^-].*)", reason)
+    return f"{extra[1]!r} is one argument too many; put a text of several words in quotes" if extra else reason
 
 
 def _lower(text: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from cluster.settings import Command, show
-from ray_jobs.errors import CorruptError, UsageError
+from ray_jobs.errors import CorruptError
 from ray_jobs.index import manifest
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.ingest.config import DEFAULT_STORE
@@ -24,6 +24,14 @@ class IndexCommand(Command):
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
     snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
 
+    @model_validator(mode="after")
+    def _names_what_it_needs(self) -> Self:
+        if self.action == "list" and (self.index is not None or self.snapshot is not None):
+            raise ValueError("list shows every index of the store; for one of them: tandem index info NAME")
+        if self.action != "list" and self.index is None:
+            raise ValueError(f"{self.action} needs the name of an index; 'tandem index list' shows them")
+        return self
+
 
 def run(command: IndexCommand) -> None:
     """Do what was asked for."""
@@ -31,8 +39,7 @@ def run(command: IndexCommand) -> None:
     if command.action == "list":
         _list(storage, command.json_output)
         return
-    if command.index is None:
-        raise UsageError(f"tandem index {command.action}: name an index; 'tandem index list' shows them")
+    assert command.index is not None, "the model requires it"
     if command.snapshot is None:
         found = manifest.read_live(storage, command.index)
     else:
@@ -84,7 +91,7 @@ def _info(storage: Storage, item: Manifest, as_json: bool) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in item.metadata.items()) or "none"
     size = sum(file.size for file in item.files())
     for line in (
-        f"index      {item.index}, snapshot {item.number} of {history}",
+        f"index      {item.index}, snapshot {item.number} of {', '.join(map(str, history))}",
         f"documents  {counts.indexed:,} indexed, {counts.duplicates:,} duplicates, {counts.empty:,} empty, "
         f"{counts.failed:,} failed",
         f"chunks     {counts.chunks:,} in {len(item.shards)} shards of {item.template.factory} ({recall})",
