@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from ray_jobs.errors import CorruptError, NotFoundError
-
 from ray_jobs.index.scratch import write_array
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -143,8 +144,14 @@ class Postings:
 
     def total(self, alive: npt.NDArray[np.bool_] | None = None) -> tuple[int, int]:
         """Rows and the sum of their lengths; only those where ``alive`` (rows,) is true, if given."""
-        lengths = self.lengths if alive is None else self.lengths[alive]
+        if alive is None:
+            return len(self.lengths), self._total_length
+        lengths = self.lengths[alive]
         return len(lengths), int(lengths.sum(dtype=np.int64))
+
+    @cached_property
+    def _total_length(self) -> int:
+        return int(self.lengths.sum(dtype=np.int64))
 
     def _find(self, term: str) -> int | None:
         wanted = term.encode()
