@@ -1,8 +1,8 @@
 """Candidate fusions of two rankings, as functions of whole score matrices; for tuning only.
 
-A `Scores` holds, for q queries over n documents, dense and lexical scores (q, n) of the best `depth` documents of each
-ranking, NaN elsewhere. A fusion gives fused scores (q, n), -inf for documents in neither ranking. `weight` is the dense
-one; the lexical weight is 1 - weight.
+A `Scores` holds, for q queries, dense and lexical scores (q, m) of the documents in the best `depth` of either ranking,
+NaN where one ranking does not hold them. A fusion gives fused scores (q, m), -inf for columns that hold no document.
+`weight` is the dense one; the lexical weight is 1 - weight.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Scores:
     dense: Matrix
     lexical: Matrix
     bound: Matrix  # (q, 1), what BM25 can reach at most for each query: the sum of its terms' idf
+    document: npt.NDArray[np.int64]  # (q, m), which document each column is
 
     @property
     def neither(self) -> npt.NDArray[np.bool_]:
@@ -34,11 +35,21 @@ Fusion = Callable[[Scores, float], Matrix]
 
 
 def cut(dense: Matrix, lexical: Matrix, bound: Matrix, depth: int, complete: bool) -> Scores:
-    """The best `depth` of each ranking; `complete` fills in the true score of what only the other one found."""
+    """The best `depth` of each ranking of all documents (q, n).
+
+    `complete` fills in the true score of what only the other one found.
+    """
     kept_dense, kept_lexical = _best(dense, depth), _best(lexical, depth) & (lexical > 0)
+    either = kept_dense | kept_lexical
+    document = np.argsort(~either, axis=1, kind="stable")[:, : int(either.sum(axis=1).max())]
     if complete:
-        kept_dense = kept_lexical = kept_dense | kept_lexical
-    return Scores(np.where(kept_dense, dense, np.nan), np.where(kept_lexical, lexical, np.nan), bound)
+        kept_dense = kept_lexical = either
+    return Scores(
+        np.take_along_axis(np.where(kept_dense, dense, np.nan), document, 1),
+        np.take_along_axis(np.where(kept_lexical, lexical, np.nan), document, 1),
+        bound,
+        document,
+    )
 
 
 def _best(scores: Matrix, depth: int) -> npt.NDArray[np.bool_]:

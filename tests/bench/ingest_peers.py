@@ -118,6 +118,9 @@ class LangChain:
 
 def contenders(sample: Sequence[str]) -> tuple[Tandem, BareForward, list[Contender]]:
     """Tandem, the limit, and the peers, warm; `sample` is what (b)'s batch size is chosen on."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     config = choose_engine(EmbedderConfig())
     encoder = load_encoder(config)
     tandem = Tandem(encoder, config)

@@ -71,7 +71,7 @@ def measure(quick: bool) -> list[Table]:
         measured = [_set(system, asked, truth) for system in systems]
         for turn in range(size.rounds):
             _round(measured, asked, size, turn)
-    return [_speed(measured, len(vectors), len(asked)), _sharding(measured)]
+    return [_speed(measured, len(vectors), len(asked)), _sharding(measured, asked, truth)]
 
 
 def _systems(folder: Path, embedder: Embedder, stored: np.ndarray, rows: pa.Table) -> list[System]:
@@ -179,13 +179,20 @@ def _speed(measured: list[Measured], vectors: int, asked: int) -> Table:
     return Table("Dense search at equal recall", columns, rows, notes)
 
 
-def _sharding(measured: list[Measured]) -> Table:
-    """Recall by number of shards, at the setting that one shard needs."""
+def _sharding(measured: list[Measured], asked: Vectors, truth: Rows) -> Table:
+    """What sharding changes, at the setting that one shard needs."""
     rows: list[list[Cell]] = []
+    whole: dict[str, tuple[int, Rows | None]] = {}
     for item in measured:
         if isinstance(item.system, TandemIndex):
-            rows.append([item.system.name, f"{item.effort}" if item.effort else "", f"{item.recall:.4f}"])
-    return Table("Recall by number of shards", ["index", "nprobe", "recall@10"], rows)
+            factory = item.system.snapshot.manifest.template.factory
+            effort, expected = whole.get(factory, (item.effort, None))
+            found = item.system.find(asked, effort, _cpus())
+            whole.setdefault(factory, (effort, found))
+            same = 1.0 if expected is None else float((found == expected).all(axis=1).mean())
+            rows.append([item.system.name, f"{effort or ''}", f"{_recall(found, truth):.4f}", f"{same:.1%}"])
+    columns = ["index", "nprobe", "recall@10", "queries with the very hits of one shard"]
+    return Table("What sharding changes", columns, rows)
 
 
 def _ratio(own: list[float], other: list[float]) -> str:

@@ -169,7 +169,7 @@ class LanceDB:
         found = np.full((len(queries), K), -1, np.int64)
         for place, query in enumerate(queries):
             search = self._table.search(query, vector_column_name="vector").distance_type("dot").ef(effort)
-            rows = search.select(["row"]).limit(K).to_arrow()["row"].to_numpy()
+            rows = search.select(["row", "_distance"]).limit(K).to_arrow()["row"].to_numpy()
             found[place, : len(rows)] = rows
         return found
 

@@ -81,7 +81,7 @@ def main() -> int:
 def _row(name: str, complete: bool, fusion: Fusion, sets: list[Training], scores: list[Scores]) -> list[Cell]:
     reached = []
     for weight in WEIGHTS:
-        values = [measured(item, fusion(part, weight)) for item, part in zip(sets, scores, strict=True)]
+        values = [measured(item, part, fusion(part, weight)) for item, part in zip(sets, scores, strict=True)]
         reached.append((objective(values), weight, values))
     best = max(reached)
     near = [weight for value, weight, _ in reached if value >= best[0] - 0.002]
@@ -89,9 +89,9 @@ def _row(name: str, complete: bool, fusion: Fusion, sets: list[Training], scores
     return [name, "computed" if complete else "left out", best[1], f"{min(near)} to {max(near)}", *figures]
 
 
-def measured(item: Training, fused: Matrix) -> float:
+def measured(item: Training, scores: Scores, fused: Matrix) -> float:
     """nDCG@10 for SciFact, hit@1 for the rest."""
-    top = np.argsort(-fused, axis=1, kind="stable")[:, :10]
+    top = np.take_along_axis(scores.document, np.argsort(-fused, axis=1, kind="stable")[:, :10], 1)
     found = [[item.documents[place] for place in row] for row in top.tolist()]
     pairs = zip(found, item.relevant, strict=True)
     if item.name.startswith("SciFact"):
