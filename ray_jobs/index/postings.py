@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_jobs.errors import CorruptError, NotFoundError
-from ray_jobs.index.scratch import write_array
+from ray_jobs.index.files import write_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -21,13 +21,13 @@ from ray_jobs.errors import CorruptError
 from ray_jobs.index import layout
 from ray_jobs.index.analysis import Analyzer
 from ray_jobs.index.dense import DenseShard
+from ray_jobs.index.files import write_faiss
 from ray_jobs.index.lexical import LexicalStatistics, score
 from ray_jobs.index.manifest import FileRecord, ShardRecord
 from ray_jobs.index.merge import Candidates
 from ray_jobs.index.postings import FILES as POSTING_FILES
 from ray_jobs.index.postings import Postings, write_postings
 from ray_jobs.index.rows import Rows, RowWriter
-from ray_jobs.index.scratch import write_faiss
 from ray_jobs.storage import Storage, sha256_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from ray_jobs.errors import RejectedError
 from ray_jobs.index.factory import IndexType
+from ray_jobs.index.files import write_faiss
 from ray_jobs.index.manifest import Manifest, RecallReport
-from ray_jobs.index.scratch import write_faiss
 from ray_jobs.index.search import Queries, SearchConfig, Statistics, make_plan
 from ray_jobs.index.snapshot import Snapshot
 

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.index.manifest import FileRecord, ShardRecord
-from ray_jobs.index.scratch import scratch
 from ray_jobs.index.shard import publish_shard, write_shard
 from ray_jobs.ingest.receipts import EmbeddedGroup, GroupSlice, ShardPlan
 from ray_jobs.storage import Storage, new_id
@@ -48,7 +47,7 @@ class ShardBuilder:
     def build(self, plan: ShardPlan) -> ShardReceipt:
         """Write the shard of `plan` and publish its files."""
         template = self.storage.local(self.template.key, self.template.sha256)
-        with scratch(self.storage) as folder:
+        with self.storage.scratch() as folder:
             built = write_shard(folder / "shard", self._groups(plan), template, self.schema, self.language)
             record = publish_shard(self.storage, self.index, new_id(), built)
         return ShardReceipt(number=plan.number, record=record, total_length=built.total_length)

@@ -27,7 +27,6 @@ from ray_jobs.corpus.metadata import MisfitError, Schema, Value
 from ray_jobs.corpus.tokens import Tokenizer
 from ray_jobs.index import layout
 from ray_jobs.index.rows import ROW_FIELDS
-from ray_jobs.index.scratch import scratch
 from ray_jobs.ingest.dead_letters import DeadLetter, write_dead_letters
 from ray_jobs.ingest.ledger import IDS_SCHEMA, LEDGER_SCHEMA, write_partitioned
 from ray_jobs.ingest.receipts import Dropped, EmbeddedGroup, StagedGroup
@@ -151,7 +150,7 @@ class GroupEmbedder:
         object_id = new_id()
         base = layout.run_folder(self.run)
         keys = {name: f"{base}/groups/{object_id}{name}" for name in (".arrow", ".f16", ".ledger.parquet")}
-        with scratch(self.storage) as folder:
+        with self.storage.scratch() as folder:
             rows = self._write_rows(folder / "rows.arrow", prepared)
             (folder / "vectors.f16").write_bytes(vectors.tobytes())
             write_partitioned(folder / "ledger.parquet", prepared.ledger, self.partitions)

@@ -16,7 +16,6 @@ from ray_jobs.errors import ConflictError, RejectedError, UsageError
 from ray_jobs.index import layout, manifest
 from ray_jobs.index.factory import choose, training_size
 from ray_jobs.index.manifest import FileRecord, Manifest, TemplateRecord
-from ray_jobs.index.scratch import scratch
 from ray_jobs.index.search import Partition
 from ray_jobs.index.shard import Shard
 from ray_jobs.index.snapshot import Snapshot
@@ -102,7 +101,7 @@ def _train(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> Templ
             f"index={run.config.index}: none of the sources has any text to index; nothing was published, name sources "
             f"with text"
         )
-    with run.timed("train"), scratch(run.storage) as folder:
+    with run.timed("train"), run.storage.scratch() as folder:
         chosen = choose(run.config.index_type, rows, run.shard_count(embedded), dimension)
         sample = sample_vectors(run.storage, embedded, training_size(chosen, rows), dimension, seed=0)
         path = folder / "template.faiss"

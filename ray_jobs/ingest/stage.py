@@ -20,7 +20,6 @@ from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.readers import read_part
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import FileRecord
-from ray_jobs.index.scratch import scratch
 from ray_jobs.ingest.dead_letters import DeadLetter, publish_file, write_dead_letters
 from ray_jobs.ingest.ledger import IDS_SCHEMA, live_documents, write_partitioned
 from ray_jobs.ingest.receipts import StagedGroup
@@ -58,7 +57,7 @@ class Stager:
         """Read `parts`, store documents, ids and dead letters, and return the receipt."""
         tally = _Tally()
         object_id = new_id()
-        with scratch(self.storage) as folder:
+        with self.storage.scratch() as folder:
             path = folder / "documents.parquet"
             with pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd") as writer:
                 for batch in _batches(self._read(parts, tally)):
@@ -79,7 +78,7 @@ class Stager:
             (document,) = table_to_documents(stored.slice(row["row"], 1))
             _count(tally, document)
             tally.ids.append({name: row[name] for name in IDS_SCHEMA.names})
-        with scratch(self.storage) as folder:
+        with self.storage.scratch() as folder:
             return self._receipt(group, documents, None, tally, folder, kept=True)
 
     def _read(self, parts: Sequence[SourcePart], tally: _Tally) -> Iterator[Document]:

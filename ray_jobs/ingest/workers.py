@@ -13,7 +13,6 @@ from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import FileRecord
-from ray_jobs.index.scratch import scratch
 from ray_jobs.ingest.build import ShardBuilder
 from ray_jobs.ingest.decide import displaced
 from ray_jobs.ingest.embed import GroupEmbedder
@@ -105,7 +104,7 @@ def ledger(batch: Batch, arguments: tuple[str, str, str, list[str]]) -> Iterator
     store, index, ledger_id, keys = arguments
     storage = open_storage(store)
     for partition in batch["partition"]:
-        with scratch(storage) as folder:
+        with storage.scratch() as folder:
             key = layout.ledger(index, ledger_id, int(partition))
             record = publish_partition(storage, keys, int(partition), key, folder)
         yield _row(record.model_dump_json())

@@ -27,7 +27,6 @@ from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import Manifest, read
 from ray_jobs.index.merge import Candidates
 from ray_jobs.index.rows import RowReader, Rows
-from ray_jobs.index.scratch import scratch
 from ray_jobs.index.search import Partition, Queries, SearchConfig, Statistics, make_plan, merge, to_hits
 from ray_jobs.index.shard import Shard
 from ray_jobs.index.snapshot import QueryEmbedder, prepare
@@ -102,7 +101,7 @@ class SearchStages:
         rows = RowReader(self._rows)
         hits = to_hits(merge(parts, plan, rows.keys), len(queries), rows)
         key = f"{self.folder}/{new_id()}{suffix}"
-        with scratch(self.storage) as folder:
+        with self.storage.scratch() as folder:
             path = folder / f"hits{suffix}"
             write_hits(path, queries, hits)
             self.storage.upload(key, path)
@@ -128,7 +127,7 @@ class SearchStages:
 
     def _store(self, table: pa.Table) -> str:
         key = f"{self.folder}/{new_id()}.arrow"
-        with scratch(self.storage) as folder:
+        with self.storage.scratch() as folder:
             path = folder / "part.arrow"
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
                 writer.write_table(table)

@@ -67,7 +67,7 @@ class Storage(Protocol):
         ...
 
     def scratch(self) -> AbstractContextManager[Path]:
-        """A folder for files about to be uploaded, removed at the end."""
+        """A folder for files about to be uploaded, removed at the end; StorageError for what the disk refuses in it."""
         ...
 
 

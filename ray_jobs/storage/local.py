@@ -98,13 +98,13 @@ class LocalStorage:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder on the same file system as the store, so that an upload is a link and not a copy."""
+        folder = self.root / SCRATCH / uuid.uuid4().hex
         with self._explained("write", SCRATCH):
-            folder = self.root / SCRATCH / uuid.uuid4().hex
             folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):

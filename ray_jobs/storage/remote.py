@@ -117,8 +117,11 @@ class ObjectStorage:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder on the local disk."""
-        with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
-            yield Path(folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
+                yield Path(folder)
+        except OSError as error:
+            raise StorageError(f"cannot write to {tempfile.gettempdir()}: {explain_os_error(error)}") from error
 
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:
