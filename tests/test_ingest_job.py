@@ -203,7 +203,7 @@ def test_a_finished_or_failed_run_leaves_no_objects_in_flight(tmp_path: Path) ->
     with pytest.raises(RejectedError):
         ingest(tmp_path, write_jsonl(tmp_path / "b.jsonl", [{"no": "text"}]))
     left = [item.key for item in LocalStorage(tmp_path / "store").list("runs")]
-    assert [key.rsplit("/", 1)[1] for key in left] == ["config.json", "metrics.json"]
+    assert [key.rsplit("/", 1)[1] for key in left] == ["config.json", "events.jsonl", "metrics.json"]
     assert list((tmp_path / "store" / ".scratch").iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import Manifest
@@ -32,13 +33,17 @@ class Run:
     job_id: str = field(default_factory=new_id)
     started: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
+    events: list[dict[str, object]] = field(default_factory=list)  # stages as they ended
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add the time spent inside to the stage `name`."""
         started = time.monotonic()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+        seconds = time.monotonic() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        ended = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.events.append({"time": ended, "stage": name, "seconds": round(seconds, 3)})
 
     def shard_count(self, embedded: Sequence[EmbeddedGroup]) -> int:
         """How many shards the embedded groups fill."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -131,6 +132,8 @@ def summarise(
     with suppress(StorageError):
         folder = layout.run_folder(run.job_id)
         run.storage.create(f"{folder}/config.json", run.config.model_dump_json(indent=1).encode())
+        events = "".join(json.dumps(event) + "\n" for event in run.events)
+        run.storage.create(f"{folder}/events.jsonl", events.encode())
         run.storage.create(f"{folder}/metrics.json", summary.model_dump_json(indent=1).encode())
     return summary
 
