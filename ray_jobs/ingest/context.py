@@ -70,7 +70,10 @@ class Run:
         return min(wished, self.cluster.cpus)
 
     def clean_up(self) -> None:
-        """Remove what was only in flight; what a killed run leaves is named by no manifest."""
+        """Remove what was only in flight.
+
+        No manifest names what a killed run leaves, nor what a worker still writes that an interruption reaches late.
+        """
         folder = layout.run_folder(self.job_id)
         for kind in ("ids", "groups"):
             for item in list(self.storage.list(f"{folder}/{kind}")):
