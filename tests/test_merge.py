@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, cut_sorted, fuse, rank
+from ray_jobs.index.fusion import Fusing, fuse
+from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, cut_sorted, rank
 
 Row = tuple[int, int, int, int, float]  # query, shard, row, document, score
 
@@ -91,7 +92,7 @@ def test_reciprocal_rank_fusion_is_its_formula(dense: list[Row], lexical: list[R
         "lexical": rank(candidates(lexical), 5, "document", 5, keys),
     }
     weights = {"dense": 0.3, "lexical": 0.7}
-    fused = fuse(rankings, weights, "document", "rrf", depth, keys)
+    fused = fuse(rankings, Fusing("rrf", weights, np.ones(3), False), "document", depth, keys)
     scores: dict[tuple[int, int], float] = {}
     for name, ranking in sorted(rankings.items()):
         position: dict[int, int] = {}
@@ -107,7 +108,8 @@ def test_reciprocal_rank_fusion_is_its_formula(dense: list[Row], lexical: list[R
 def test_scaled_scores_fuse_to_one_for_the_best_of_both() -> None:
     dense = candidates([(0, 0, 0, 0, 3.0), (0, 0, 2, 1, 1.0)])
     lexical = candidates([(0, 0, 0, 0, 9.0), (0, 0, 4, 2, 5.0)])
-    fused = fuse({"dense": dense, "lexical": lexical}, {"dense": 0.5, "lexical": 0.5}, "document", "score", 5, keys)
+    fusing = Fusing("minmax", {"dense": 0.5, "lexical": 0.5}, np.ones(1), False)
+    fused = fuse({"dense": dense, "lexical": lexical}, fusing, "document", 5, keys)
     assert fused.candidates.row.tolist() == [0, 2, 4]
     np.testing.assert_allclose(fused.candidates.score, [1.0, 0.0, 0.0])
     np.testing.assert_allclose(fused.scores["lexical"], [9.0, np.nan, 5.0])
@@ -116,7 +118,8 @@ def test_scaled_scores_fuse_to_one_for_the_best_of_both() -> None:
 def test_nothing_found_merges_to_nothing() -> None:
     empty = concatenate([])
     assert len(rank(empty, 5, "document", 5, keys)) == 0
-    fused = fuse({"dense": empty, "lexical": empty}, {"dense": 1.0, "lexical": 1.0}, "chunk", "score", 5, keys)
+    fusing = Fusing("bounded", {"dense": 1.0, "lexical": 1.0}, np.ones(1), True)
+    fused = fuse({"dense": empty, "lexical": empty}, fusing, "chunk", 5, keys)
     assert len(fused.candidates) == 0
 
 
@@ -136,3 +139,20 @@ def test_cutting_sorted_lists_is_cutting(
     fast_mask, fast_complete = cut_sorted(None if own else group, score, count)
     assert fast_mask.ravel().tolist() == mask.tolist()
     assert fast_complete.tolist() == complete.tolist()
+
+
+def test_bounded_scores_are_shares_of_the_bound_and_cosines_with_the_last_for_what_is_missing() -> None:
+    dense = candidates([(0, 0, 0, 0, 0.8), (0, 0, 2, 1, 0.5), (1, 0, 6, 3, 0.1)])
+    lexical = candidates([(0, 0, 0, 0, 9.0), (0, 0, 4, 2, 6.0)])
+    fusing = Fusing("bounded", {"dense": 0.4, "lexical": 0.6}, np.array([12.0, 7.0]), True)
+    fused = fuse({"dense": dense, "lexical": lexical}, fusing, "document", 5, keys)
+    assert fused.candidates.row.tolist() == [0, 4, 2, 6]
+    expected = [0.4 * 0.8 + 0.6 * 0.75, 0.4 * 0.5 + 0.6 * 0.5, 0.4 * 0.5, 0.4 * 0.1]
+    np.testing.assert_allclose(fused.candidates.score, expected)
+
+
+def test_bounded_fusion_scales_what_is_not_a_cosine() -> None:
+    dense = candidates([(0, 0, 0, 0, 30.0), (0, 0, 2, 1, 10.0)])
+    fusing = Fusing("bounded", {"dense": 0.4, "lexical": 0.6}, np.ones(1), False)
+    fused = fuse({"dense": dense, "lexical": concatenate([])}, fusing, "document", 5, keys)
+    np.testing.assert_allclose(fused.candidates.score, [0.4, 0.0])

@@ -66,7 +66,7 @@ def make_queries(seed: int, count: int) -> list[str]:
     k=st.integers(1, 12),
     by=st.sampled_from(["document", "chunk"]),
     mode=st.sampled_from(MODES),
-    fusion=st.sampled_from(["score", "rrf"]),
+    fusion=st.sampled_from(["bounded", "minmax", "rrf"]),
     where=st.sampled_from([None, "year >= 2005", "year = 2003"]),
     exact_below=st.sampled_from([0, 20_000]),
 )

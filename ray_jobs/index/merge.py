@@ -2,7 +2,7 @@
 
 Guaranteed: the ranking over any split of the rows into shards equals the ranking over one shard, because each step is a
 function of the union of candidates: a cut at a score with all its ties, a total order (score descending, then doc_id,
-then ordinal), and a fusion that reads only merged rankings.
+then ordinal).
 Not guaranteed: anything about shards that did not answer.
 """
 
@@ -18,7 +18,6 @@ import numpy.typing as npt
 TOLERANCE = 1e-5  # what the same inner product may differ by between two ways of computing it in float32
 
 By = Literal["document", "chunk"]
-Fusion = Literal["score", "rrf"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 # (shards (n,), rows (n,)) -> doc_id and ordinal of each: the order in which equal scores are listed
@@ -84,7 +83,7 @@ def cut(query: Ints, group: Ints, score: Floats, count: int) -> tuple[npt.NDArra
     queries = int(query.max()) + 1 if len(query) else 0
     order = np.lexsort((-score, query))
     first = _first_of_group(query[order], group[order])
-    distinct = _running_count(query[order], first)
+    distinct = running_count(query[order], first)
     threshold = np.full(queries, -np.inf)
     reached = order[first & (distinct == count)]
     threshold[query[reached]] = score[reached] - TOLERANCE
@@ -124,58 +123,12 @@ def rank(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> C
     """
     kept, _ = cut(candidates.query, candidates.groups(by), candidates.selection, pool)
     listed = candidates[kept]
-    listed = listed[_total_order(listed, listed.score, keys)]
+    listed = listed[total_order(listed, listed.score, keys)]
     listed = listed[_first_of_group(listed.query, listed.groups(by))]
-    return listed[_running_count(listed.query, np.ones(len(listed), np.bool_)) <= depth]
+    return listed[running_count(listed.query, np.ones(len(listed), np.bool_)) <= depth]
 
 
-def fuse(
-    rankings: Mapping[str, Candidates],
-    weights: Mapping[str, float],
-    by: By,
-    fusion: Fusion,
-    depth: int,
-    keys: Keys,
-    rrf_constant: int = 60,
-) -> Ranking:
-    """Fuse named rankings of one batch of queries into one, best first, at most `depth` a query.
-
-    "rrf": sum of weight / (constant + rank) (Cormack, Clarke and Büttcher, SIGIR 2009, with weights).
-    "score": sum of weight x score scaled to [0, 1] between the ranking's last and first score; a competitor missing
-    from a ranking gets 0 there (the convex combination of Bruch, Gai and Ingber, TOIS 2023, with min-max scaling).
-    A document is shown as its chunk in the ranking that contributes most to it.
-    """
-    names = sorted(rankings)
-    union = concatenate([rankings[name] for name in names])
-    values = np.concatenate(
-        [
-            weights[name] * (_rrf(rankings[name], rrf_constant) if fusion == "rrf" else _scaled(rankings[name]))
-            for name in names
-        ]
-    )
-    pairs = np.stack([union.query, union.groups(by)], axis=1)
-    _, competitor = np.unique(pairs, axis=0, return_inverse=True)
-    competitor = competitor.reshape(-1)
-    total = np.bincount(competitor, weights=values).astype(np.float64)
-    best_first = np.lexsort((union.row, -values, competitor))
-    shown = best_first[_changes(competitor[best_first])] if len(best_first) else best_first
-    fused = union[shown]
-    ranked = _total_order(fused, total, keys)
-    ranked = ranked[_running_count(fused.query[ranked], np.ones(len(ranked), np.bool_)) <= depth]
-    stages = {}
-    start = 0
-    for name in names:
-        end = start + len(rankings[name])
-        stage = np.full(len(total), np.nan)
-        stage[competitor[start:end]] = union.score[start:end]
-        stages[name] = stage[ranked]
-        start = end
-    chosen = fused[ranked]
-    final = Candidates(chosen.query, chosen.shard, chosen.row, chosen.document, chosen.selection, total[ranked])
-    return Ranking(final, stages)
-
-
-def _total_order(candidates: Candidates, score: Floats, keys: Keys) -> Ints:
+def total_order(candidates: Candidates, score: Floats, keys: Keys) -> Ints:
     """Positions in order of query, score descending, doc_id, ordinal; keys are read only where scores tie."""
     order = np.lexsort((candidates.row, candidates.shard, -score, candidates.query))
     same = (np.diff(candidates.query[order]) == 0) & (np.diff(score[order]) == 0)
@@ -200,45 +153,30 @@ def _first_of_group(query: Ints, group: Ints) -> npt.NDArray[np.bool_]:
     first = np.zeros(len(query), np.bool_)
     order = np.lexsort((np.arange(len(query)), group, query))
     if len(order):
-        first[order[_changes(query[order]) | _changes(group[order])]] = True
+        first[order[run_starts(query[order]) | run_starts(group[order])]] = True
     return first
 
 
-def _running_count(query: Ints, counted: npt.NDArray[np.bool_]) -> Ints:
+def running_count(query: Ints, counted: npt.NDArray[np.bool_]) -> Ints:
     """For entries sorted by query: how many counted entries the query has up to and including each."""
     total = np.cumsum(counted, dtype=np.int64)
     if not len(query):
         return total
-    starts = np.flatnonzero(_changes(query))
+    starts = np.flatnonzero(run_starts(query))
     before = np.zeros(len(starts), np.int64)
     before[1:] = total[starts[1:] - 1]
-    counts: Ints = total - np.repeat(before, _sizes(starts, len(query)))
+    counts: Ints = total - np.repeat(before, run_lengths(starts, len(query)))
     return counts
 
 
-def _changes(values: Ints) -> npt.NDArray[np.bool_]:
+def run_starts(values: Ints) -> npt.NDArray[np.bool_]:
     """Marks, in a sequence of runs (n,) with n > 0, the first entry of each run."""
-    changes = np.empty(len(values), np.bool_)
-    changes[0] = True
-    np.not_equal(values[1:], values[:-1], out=changes[1:])
-    return changes
+    starts = np.empty(len(values), np.bool_)
+    starts[0] = True
+    np.not_equal(values[1:], values[:-1], out=starts[1:])
+    return starts
 
 
-def _sizes(starts: Ints, end: int) -> Ints:
+def run_lengths(starts: Ints, end: int) -> Ints:
     """Lengths of runs from where they start and where the last one ends."""
     return np.diff(starts, append=end)
-
-
-def _rrf(ranking: Candidates, constant: int) -> Floats:
-    return 1.0 / (constant + _running_count(ranking.query, np.ones(len(ranking), np.bool_)).astype(np.float64))
-
-
-def _scaled(ranking: Candidates) -> Floats:
-    if not len(ranking):
-        return np.empty(0)
-    starts = np.flatnonzero(_changes(ranking.query))
-    sizes = _sizes(starts, len(ranking))
-    high = np.repeat(ranking.score[starts], sizes)
-    low = np.repeat(ranking.score[starts + sizes - 1], sizes)
-    flat = high - low <= TOLERANCE
-    return np.where(flat, 1.0, (ranking.score - low) / np.where(flat, 1.0, high - low))

@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ray_jobs.corpus.document import chunk_id
 from ray_jobs.index.factory import IndexType
+from ray_jobs.index.fusion import Fusing, Fusion, fuse
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
-from ray_jobs.index.merge import By, Candidates, Fusion, Keys, Ranking, concatenate, fuse, rank
+from ray_jobs.index.merge import By, Candidates, Keys, Ranking, concatenate, rank
 from ray_jobs.index.rows import RowReader
 from ray_jobs.index.shard import Shard
 
@@ -43,8 +44,8 @@ class Weights(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dense: float = Field(0.5, ge=0)
-    lexical: float = Field(0.5, ge=0)
+    dense: float = Field(0.4, ge=0)
+    lexical: float = Field(0.6, ge=0)
 
     @model_validator(mode="after")
     def _one_counts(self) -> Self:
@@ -63,7 +64,10 @@ class SearchConfig(BaseModel):
     by: By = Field("document", description="what k counts; a document scores as its best chunk")
     where: str | None = Field(None, description="filter on metadata, such as \"lang = 'en' and year >= 2020\"")
     depth: int = Field(100, ge=1, le=10_000, description="results of each stage that hybrid search fuses")
-    fusion: Fusion = Field("score", description="fuse by scaled scores, or by ranks (rrf)")
+    # Of ten fusions this one, with these weights, was best on training questions: tests/bench/tune_fusion.py.
+    fusion: Fusion = Field(
+        "bounded", description="fuse by absolute scores, by scaled scores (minmax) or by ranks (rrf)"
+    )
     weights: Weights = Weights()
     nprobe: int | None = Field(None, ge=1, description="inverted lists scanned a query; None: the snapshot's own")
     exact_below: int = Field(
@@ -154,8 +158,22 @@ class Partition:
         return {stage: concatenate(parts) for stage, parts in found.items()}
 
 
-def merge(parts: Sequence[Mapping[str, Candidates]], plan: Plan, keys: Keys) -> Ranking:
-    """One ranking from the candidates of every partition; `keys` tells equal scores apart."""
+def lexical_bounds(queries: Sequence[Sequence[str]], statistics: LexicalStatistics) -> npt.NDArray[np.float64]:
+    """What BM25 can reach at most for each analysed query, (q,): the sum of the idf of its terms."""
+    return np.array([sum(statistics.idf(term) for term in sorted(terms)) for terms in queries], np.float64)
+
+
+def merge(
+    parts: Sequence[Mapping[str, Candidates]],
+    plan: Plan,
+    manifest: Manifest,
+    bounds: npt.NDArray[np.float64],
+    keys: Keys,
+) -> Ranking:
+    """One ranking from the candidates of every partition.
+
+    `bounds` (q,) are those of `lexical_bounds`; `keys` tells equal scores apart.
+    """
     by = plan.config.by
     pools = {"dense": plan.pool, "lexical": plan.depth}
     rankings = {
@@ -165,8 +183,8 @@ def merge(parts: Sequence[Mapping[str, Candidates]], plan: Plan, keys: Keys) -> 
     if len(rankings) == 1:
         ((stage, ranking),) = rankings.items()
         return Ranking(ranking, {stage: ranking.score})
-    weights = plan.config.weights.model_dump()
-    return fuse(rankings, weights, by, plan.config.fusion, plan.config.k, keys)
+    fusing = Fusing(plan.config.fusion, plan.config.weights.model_dump(), bounds, manifest.embedder.normalized)
+    return fuse(rankings, fusing, by, plan.config.k, keys)
 
 
 def to_hits(ranking: Ranking, queries: int, rows: RowReader) -> list[list[Hit]]:

@@ -17,7 +17,17 @@ from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import Manifest, read, read_live
 from ray_jobs.index.merge import Ranking
 from ray_jobs.index.rows import RowReader
-from ray_jobs.index.search import Partition, Plan, Queries, SearchConfig, Statistics, make_plan, merge, to_hits
+from ray_jobs.index.search import (
+    Partition,
+    Plan,
+    Queries,
+    SearchConfig,
+    Statistics,
+    lexical_bounds,
+    make_plan,
+    merge,
+    to_hits,
+)
 from ray_jobs.index.shard import Shard
 from ray_jobs.models.embedder import EmbedderIdentity, check_compatible
 from ray_jobs.storage import Storage
@@ -81,7 +91,9 @@ class Snapshot:
 
     def ranking(self, queries: Queries, plan: Plan, statistics: Statistics) -> Ranking:
         """Where the hits of each query are, without their text."""
-        return merge([self.partition.candidates(queries, plan, statistics)], plan, self.rows.keys)
+        found = self.partition.candidates(queries, plan, statistics)
+        bounds = lexical_bounds(queries.terms, statistics.lexical)
+        return merge([found], plan, self.manifest, bounds, self.rows.keys)
 
     def prepare(self, texts: Sequence[str], config: SearchConfig, embedder: QueryEmbedder | None) -> Queries:
         """Embed and analyse queries as the mode needs it."""

@@ -27,7 +27,16 @@ from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import Manifest, read
 from ray_jobs.index.merge import Candidates
 from ray_jobs.index.rows import RowReader, Rows
-from ray_jobs.index.search import Partition, Queries, SearchConfig, Statistics, make_plan, merge, to_hits
+from ray_jobs.index.search import (
+    Partition,
+    Queries,
+    SearchConfig,
+    Statistics,
+    lexical_bounds,
+    make_plan,
+    merge,
+    to_hits,
+)
 from ray_jobs.index.shard import Shard
 from ray_jobs.index.snapshot import QueryEmbedder, prepare
 from ray_jobs.search.queries import Query
@@ -99,7 +108,9 @@ class SearchStages:
         plan = make_plan(self.manifest, self.config, self.where, statistics.allowed)
         parts = [_from_table(self._load(key), plan.stages) for key in keys]
         rows = RowReader(self._rows)
-        hits = to_hits(merge(parts, plan, rows.keys), len(queries), rows)
+        analyzer = Analyzer(language=self.manifest.lexical.language)
+        bounds = lexical_bounds([analyzer.terms(query.text) for query in queries], statistics.lexical)
+        hits = to_hits(merge(parts, plan, self.manifest, bounds, rows.keys), len(queries), rows)
         key = f"{self.folder}/{new_id()}{suffix}"
         with self.storage.scratch() as folder:
             path = folder / f"hits{suffix}"
