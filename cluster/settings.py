@@ -29,15 +29,16 @@ from pydantic_settings import (
 from ray_jobs.errors import UsageError
 
 ENV_PREFIX = "TANDEM_"
+SHORTCUTS = {"json-output": "json", "k": "top-k"}  # flags besides the name of the key
 
 
 class Command(BaseModel):
     """What every command takes besides its own configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     config: Path | None = Field(None, description="YAML file with any of these keys")
-    json_output: bool = Field(False, alias="json", description="print one JSON object, for machines")
+    json_output: bool = Field(False, description="print one JSON object, for machines")
 
 
 C = TypeVar("C", bound=Command)
@@ -64,6 +65,8 @@ def _settings_class(model: type[C], name: str, arguments: list[str]) -> type[Bas
             cli_hide_none_type=True,
             cli_enforce_required=False,
             cli_exit_on_error=False,
+            # Not as aliases: those would be read from the environment without the prefix.
+            cli_shortcuts={key: flag for key, flag in SHORTCUTS.items() if key.replace("-", "_") in model.model_fields},
             env_prefix=ENV_PREFIX,
             env_nested_delimiter="__",
         )
@@ -120,7 +123,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         text = f"{key} is missing: give --{key.replace('_', '-')}"
     elif first["type"] == "extra_forbidden":
-        text = f"{key}={first['input']!r}: unknown key; 'tandem COMMAND --help' lists those of each command"
+        meant = f"did you mean {key.replace('-', '_')}? " if "-" in key else ""
+        text = f"{key}={first['input']!r}: unknown key; {meant}'tandem COMMAND --help' lists those of each command"
     else:
         # An impossible pair names its keys itself.
         named = not isinstance(first["input"], Mapping)

@@ -102,6 +102,7 @@ CONFIGURATIONS: list[tuple[bytes, list[str]]] = [
     (b"\xff\xfe\x00", ["config=c.yaml", "not YAML"]),
     (b"config: other.yaml", ["config=c.yaml", "one file"]),
     (b"colour: red", ["colour='red'", "unknown key", "--help"]),
+    (b"exact-below: 1", ["exact-below=1", "unknown key", "did you mean exact_below?"]),
     (b"k: many", ["k='many'", "integer"]),
     (b"k: 0", ["k=0", "greater than or equal to 1"]),
     (b"weights: {dense: heavy}", ["weights.dense='heavy'", "number"]),
@@ -142,6 +143,12 @@ def test_a_wrong_environment_variable_is_refused_in_one_line(
 ) -> None:
     monkeypatch.setenv(name, value)
     run(capsys, "search", "cat", "--index", "x").refused(*fragments, code=2)
+
+
+def test_a_variable_without_the_prefix_is_no_setting(capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("K", "TOP_K", "JSON", "INDEX", "STORE"):
+        monkeypatch.setenv(name, "another program's")
+    run(capsys, "search", "cat", "--index", "x", "--json").refused("index=x", "no such index", code=1)
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(

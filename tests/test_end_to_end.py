@@ -141,7 +141,7 @@ def test_the_index_is_listed_described_and_verified(capsys: Capsys) -> None:
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
     ("suffix", "count", "more"),
-    [("jsonl", 9, ()), ("parquet", 3, ("--mode", "dense", "--by", "chunk", "-k", 4, "--where", "exists year"))],
+    [("jsonl", 5, ()), ("parquet", 3, ("--mode", "dense", "--by", "chunk", "-k", 4, "--where", "exists year"))],
 )
 def test_a_file_of_queries_gives_what_single_searches_give(
     capsys: Capsys, made: Path, tmp_path: Path, suffix: str, count: int, more: tuple[object, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from cluster.settings import Command, show
@@ -23,9 +23,7 @@ class AskCommand(SearchConfig, Command):
     index: str = Field(description="name of the index")
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
     snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
-    k: int = Field(
-        8, ge=1, le=100, validation_alias=AliasChoices("k", "top-k", "top_k"), description="passages to answer from"
-    )
+    k: int = Field(8, ge=1, le=100, description="passages to answer from")
     by: By = Field("chunk", description="what k counts")
     reader: ReaderConfig = ReaderConfig()
     embedder: EmbedderConfig | None = Field(None, description="how to embed the question; None: as the index was")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from cluster.paths import anchored
@@ -24,9 +24,7 @@ class SearchCommand(SearchConfig, Command):
     index: str = Field(description="name of the index")
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
     snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
-    k: int = Field(
-        10, ge=1, le=10_000, validation_alias=AliasChoices("k", "top-k", "top_k"), description="results a query"
-    )
+    k: int = Field(10, ge=1, le=10_000, description="results a query")
     queries: Path | None = Field(None, description='JSON Lines of {"id", "text"}: search them all as a job')
     output: Path | None = Field(None, description="where the job writes its hits; Parquet by suffix, else JSON Lines")
     embedder: EmbedderConfig | None = Field(None, description="how to embed queries; None: as the index was")
