@@ -14,9 +14,9 @@ from ray_jobs.models.embedder import EmbedderConfig
 def anchored(embedder: EmbedderConfig) -> EmbedderConfig:
     """The same embedder, its paths absolute; a name that is no folder here stays a name."""
     folder = Path(embedder.model).expanduser()
-    return embedder.model_copy(
-        update={
-            "model": str(folder.absolute()) if folder.is_dir() else embedder.model,
-            "cache": embedder.cache and embedder.cache.expanduser().absolute(),
-        }
-    )
+    absolute: dict[str, object] = {}
+    if folder.is_dir():
+        absolute["model"] = str(folder.absolute())
+    if embedder.cache is not None:
+        absolute["cache"] = embedder.cache.expanduser().absolute()
+    return embedder.model_copy(update=absolute)

@@ -19,6 +19,17 @@ hypothesis.settings.register_profile("tandem", deadline=None)
 hypothesis.settings.load_profile("tandem")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Marks of verified files and copies of remote ones stay out of the user's cache."""
+    before = os.environ.get("TANDEM_CACHE")
+    os.environ["TANDEM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("TANDEM_CACHE")
+    if before is not None:
+        os.environ["TANDEM_CACHE"] = before
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[dict[str, str]]:
     """The environment that reaches a real local Ray cluster, one for all tests."""

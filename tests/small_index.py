@@ -69,6 +69,7 @@ def rows_table(documents: Sequence[SmallDocument], schema: md.Schema) -> pa.Tabl
                     "start": start,
                     "end": start + len(text),
                     "page": None,
+                    "page_breaks": [],
                     "heading": "",
                     "title": "",
                     "text": text,

@@ -115,7 +115,6 @@ def test_an_answer_cites_spans_that_cut_exactly_the_stored_text(capsys: Capsys, 
         assert " ".join(citation["quote"].split()) in asked["answer"]
 
 
-@pytest.mark.xfail(strict=True, reason="a citation names the page on which its passage starts, not that of its quote")
 def test_an_answer_says_on_which_page_it_stands(capsys: Capsys) -> None:
     shown = run(capsys, "ask", ASKED["bridge"][0], *INDEX).succeeded()
     assert "1890" in shown

@@ -157,6 +157,17 @@ def test_a_truncated_file_is_refused_at_open_with_both_sizes(storage: LocalStora
         Snapshot.open(storage, "small")
 
 
+@pytest.mark.parametrize("name", ["vectors.faiss", "vectors.f16", "rows.arrow", "postings/rows.i32"])
+def test_a_flipped_byte_is_refused_at_open_even_after_an_open_that_was_fine(storage: LocalStorage, name: str) -> None:
+    Snapshot.open(storage, "small")
+    path = storage.root / read_live(storage, "small").shards[0].files[name].key
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(CorruptError, match=f"{name}: content differs from its sha256"):
+        Snapshot.open(storage, "small")
+
+
 def test_an_intact_snapshot_verifies(storage: LocalStorage) -> None:
     result = verify(storage, read_live(storage, "small"))
     assert result.problems == ()

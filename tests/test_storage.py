@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError, UsageError
-from ray_jobs.storage import LocalStorage, ObjectStorage, Storage, open_storage
+from ray_jobs.storage import LocalStorage, ObjectStorage, Storage, open_storage, sha256_of
 
 
 @pytest.fixture(params=["local", "object"])
@@ -84,6 +84,21 @@ def test_a_cached_copy_with_other_bytes_than_recorded_is_refused(tmp_path: Path)
     storage.create("k", b"content")
     with pytest.raises(CorruptError, match="differs from its sha256"):
         storage.local("k", "0" * 64)
+
+
+def test_a_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
+    hashed: list[Path] = []
+    monkeypatch.setattr("ray_jobs.storage.verified.sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    storage = LocalStorage(tmp_path / "store")
+    storage.create("k", b"content")
+    digest = sha256_of(storage.local("k"))
+    for _ in range(3):
+        storage.local("k", digest)
+    assert len(hashed) == 1
+    (tmp_path / "store" / "k").write_bytes(b"Content")
+    with pytest.raises(CorruptError, match="differs from its sha256"):
+        storage.local("k", digest)
 
 
 def test_an_upload_across_file_systems_is_whole_and_leaves_no_temporary(

@@ -103,6 +103,7 @@ def to_passages(hits: Sequence[Hit]) -> list[Passage]:
             title=hit.title,
             heading=hit.heading,
             page=hit.page,
+            page_breaks=tuple(hit.page_breaks),
             source=hit.source,
             start=hit.start,
             end=hit.end,

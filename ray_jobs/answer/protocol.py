@@ -19,7 +19,8 @@ from typing import Protocol
 class Passage:
     """A retrieved chunk, numbered from 1 for this question; ``[number]`` in an answer refers to it.
 
-    ``text`` is exactly ``document text[start:end]``, in code points. ``page`` counts from 1; None without pages.
+    ``text`` is exactly ``document text[start:end]``, in code points. ``page`` is the one on which it starts,
+    from 1; None without pages.
     """
 
     number: int
@@ -33,6 +34,11 @@ class Passage:
     end: int
     text: str
     score: float
+    page_breaks: tuple[int, ...] = ()  # where further pages start inside it, code points of the document
+
+    def page_at(self, position: int) -> int | None:
+        """The page on which the code point ``position`` of the document stands; None without pages."""
+        return None if self.page is None else self.page + sum(start <= position for start in self.page_breaks)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Citation:
             source=passage.source,
             start=passage.start + start,
             end=passage.start + end,
-            page=passage.page,
+            page=passage.page_at(passage.start + start),
             heading=passage.heading,
             quote=passage.text[start:end],
         )

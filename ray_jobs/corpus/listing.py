@@ -94,7 +94,9 @@ def _local(source: str) -> Iterator[Listed]:
     try:
         status = os.stat(root)
     except OSError as error:
-        raise NotFoundError(f"source {source!r}: there is no such file or folder ({error.strerror})") from error
+        raise NotFoundError(
+            f"source {source!r}: there is no such file or folder ({error.strerror}); check the path"
+        ) from error
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(root, "", {(status.st_dev, status.st_ino)})
     elif stat.S_ISREG(status.st_mode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 
@@ -20,7 +20,8 @@ class Hit:
     end: int
     title: str
     heading: str
-    page: int | None
+    page: int | None  # on which the chunk starts
+    page_breaks: Sequence[int]  # where further pages start inside it, code points into the stored text
     metadata: Mapping[str, object]
     scores: Mapping[str, float]  # a score a stage that found it: "dense", "lexical"
 

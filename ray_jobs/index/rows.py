@@ -25,7 +25,8 @@ ROW_FIELDS: tuple[pa.Field, ...] = (
     pa.field("ordinal", pa.int32(), nullable=False),
     pa.field("start", pa.int32(), nullable=False),  # code points into the stored text
     pa.field("end", pa.int32(), nullable=False),
-    pa.field("page", pa.int32()),
+    pa.field("page", pa.int32()),  # on which the chunk starts, from 1
+    pa.field("page_breaks", pa.list_(pa.int32()), nullable=False),  # where further pages start inside it, code points
     pa.field("heading", pa.string(), nullable=False),
     pa.field("title", pa.string(), nullable=False),
     pa.field("text", pa.string(), nullable=False),

@@ -213,6 +213,7 @@ def _hit(row: Mapping[str, Any], score: float, rank: int, stages: Mapping[str, f
         title=row["title"],
         heading=row["heading"],
         page=row["page"],
+        page_breaks=row["page_breaks"],
         metadata={name: value for name, value in row["metadata"].items() if value is not None},
         scores=stages,
     )

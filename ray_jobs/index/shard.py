@@ -132,13 +132,15 @@ class Shard:
 
         Raises CorruptError when sizes or row counts are not those of the manifest, NotFoundError for a missing file.
         """
-        paths = {name: storage.local(file.key, file.sha256) for name, file in record.files.items()}
+        paths = {name: storage.local(file.key) for name, file in record.files.items()}
         for name, path in paths.items():
             if path.stat().st_size != record.files[name].size:
                 raise CorruptError(
                     f"{path}: {path.stat().st_size} bytes, the manifest says {record.files[name].size}; "
                     f"restore the file or roll back to another snapshot"
                 )
+        for file in record.files.values():
+            storage.local(file.key, file.sha256)
         dense = DenseShard.open(paths[layout.VECTORS_FAISS], paths[layout.VECTORS_F16], dimension)
         rows = Rows.open(paths[layout.ROWS])
         postings = Postings.open(paths[f"{layout.POSTINGS}/{POSTING_FILES[0]}"].parent)

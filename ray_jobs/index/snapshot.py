@@ -60,7 +60,7 @@ class Snapshot:
         """Open snapshot `number` of an index, the live one by default.
 
         Raises NotFoundError for an index or number that does not exist, CorruptError for files that are not what the
-        manifest says (sizes and structure; hashes are checked by `verify`).
+        manifest says (size, hash and structure).
         """
         manifest = read_live(storage, name) if number is None else read(storage, name, number)
         dimension = manifest.embedder.dimension

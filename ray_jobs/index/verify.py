@@ -54,7 +54,7 @@ def verify(storage: Storage, manifest: Manifest, seen: Callable[[FileRecord], No
 def check_file(storage: Storage, record: FileRecord) -> str | None:
     """What is wrong with one object, or None."""
     try:
-        path = storage.local(record.key, record.sha256)
+        path = storage.local(record.key)
         if path.stat().st_size != record.size:
             return f"{record.key}: {path.stat().st_size} bytes, expected {record.size}"
         if sha256_of(path) != record.sha256:

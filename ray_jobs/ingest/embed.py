@@ -186,6 +186,7 @@ class GroupEmbedder:
                 "start": chunk.start,
                 "end": chunk.end,
                 "page": chunk.page,
+                "page_breaks": [start for start in document.pages if chunk.start < start < chunk.end],
                 "heading": HEADING_SEPARATOR.join(chunk.heading),
                 "title": document.title,
                 "text": chunk.text,

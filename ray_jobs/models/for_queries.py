@@ -6,11 +6,12 @@ from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity,
 
 
 def config_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -> EmbedderConfig:
-    """`config` as it is, or one that names the model of the index."""
-    if config is not None:
-        return config
+    """`config` with what it leaves open taken from the index: the model, its maximum length, and the fake engine."""
+    given = {} if config is None else config.model_dump(exclude_unset=True)
     engine = "fake" if index.engine == "fake" else "auto"
-    return EmbedderConfig(model=index.model, engine=engine, max_tokens=index.max_tokens)
+    return EmbedderConfig.model_validate(
+        {"model": index.model, "engine": engine, "max_tokens": index.max_tokens, **given}
+    )
 
 
 def load_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -> Embedder:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ray_jobs.errors import ConflictError, NotFoundError, StorageError
+from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
+from ray_jobs.storage import verified
 from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error
 
 SCRATCH = ".scratch"
@@ -64,9 +65,9 @@ class LocalStorage:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects below the folder `prefix`, in order of key."""
         folder = self._path(prefix)
-        if not folder.is_dir():
-            return
         with self._explained("list", prefix):
+            if not folder.is_dir():
+                return
             for path in sorted(folder.rglob("*")):
                 if any(part.startswith(".") for part in path.relative_to(folder).parts):
                     continue
@@ -89,10 +90,18 @@ class LocalStorage:
                     break
 
     def local(self, key: str, sha256: str | None = None) -> Path:
-        """The file itself; raises NotFoundError."""
+        """The file itself; raises NotFoundError, and CorruptError where it has another hash.
+
+        A file is hashed once and again whenever its size, its modification time or its place on the disk changes.
+        """
         path = self._path(key)
-        if not path.is_file():
-            raise NotFoundError(f"{self.uri}/{key} does not exist; expected an object of the store")
+        with self._explained("read", key):
+            if not path.is_file():
+                raise NotFoundError(f"{self.uri}/{key} does not exist; expected an object of the store")
+            if sha256 is not None and not verified.holds(path, sha256):
+                raise CorruptError(
+                    f"{self.uri}/{key}: content differs from its sha256 {sha256[:12]}…; restore it from a backup"
+                )
         return path
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import time
 import uuid
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ def sha256_of(path: Path) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what can be made again: TANDEM_CACHE, else `tandem` in the user's cache folder."""
+    own = os.environ.get("TANDEM_CACHE")
+    return Path(own or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tandem").expanduser()
 
 
 def explain_os_error(error: OSError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
-from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error, sha256_of
+from ray_jobs.storage import verified
+from ray_jobs.storage.objects import BLOCK, ObjectInfo, cache_folder, explain_os_error
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -27,7 +27,7 @@ class ObjectStorage:
         import obstore.store
 
         self.uri = uri.rstrip("/")
-        self._cache = cache or Path(os.environ.get("TANDEM_CACHE", "~/.cache/tandem")).expanduser() / "objects"
+        self._cache = cache or cache_folder() / "objects"
         with self._explained("open", ""):
             self._store: ObjectStore = obstore.store.from_url(self.uri)
 
@@ -91,28 +91,31 @@ class ObjectStorage:
 
     def local(self, key: str, sha256: str | None = None) -> Path:
         """A cached copy under the same key (keys are never reused), complete or absent."""
-        import obstore
-
         path = self._cache / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / key
-        if path.is_file():
-            return path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            try:
-                with self._explained("read", key), temporary.open("xb") as file:
-                    for block in obstore.get(self._store, key).stream(min_chunk_size=BLOCK):
-                        file.write(block)
-                if sha256 and sha256_of(temporary) != sha256:
-                    raise CorruptError(
-                        f"{self.uri}/{key}: content differs from its sha256 {sha256[:12]}…; restore it from a backup"
-                    )
-                temporary.rename(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            if not path.is_file():
+                self._download(key, path)
+            if sha256 is not None and not verified.holds(path, sha256):
+                path.unlink()
+                raise CorruptError(
+                    f"{self.uri}/{key}: content differs from its sha256 {sha256[:12]}…; restore it from a backup"
+                )
         except OSError as error:
             raise StorageError(f"cannot cache {self.uri}/{key} in {self._cache}: {explain_os_error(error)}") from error
         return path
+
+    def _download(self, key: str, path: Path) -> None:
+        import obstore
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            with self._explained("read", key), temporary.open("xb") as file:
+                for block in obstore.get(self._store, key).stream(min_chunk_size=BLOCK):
+                    file.write(block)
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
