@@ -11,7 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 READY := $(VENV)/.ready
-BENCH_READY := $(VENV)/.ready-bench
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
 
 .PHONY: demo test check fix bench clean help setup
 .DEFAULT_GOAL := help
@@ -36,10 +37,10 @@ fix: $(READY) ## repair what can be repaired
 	@$(BIN)/ruff format .
 
 bench: $(BENCH_READY) ## measure against what else there is; needs TANDEM_DATA or ../shared/data
-	@$(BIN)/python tests/bench/run.py
+	@$(BENCH)/bin/python tests/bench/run.py
 
 clean: ## remove what make and the demo made
-	rm -rf $(VENV) build dist *.egg-info tandem-store .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info tandem-store .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 setup: $(READY) ## only the set-up
 
@@ -55,6 +56,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(BENCH_READY): $(READY)
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,bench]'
+$(BENCH_READY): $(READY) tests/bench/requirements.txt
+	@$(BIN)/python -m venv $(BENCH)
+	@printf '%s\n' "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" "$(CURDIR)" \
+		> "$$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	@$(BENCH)/bin/python -m pip install -q -r tests/bench/requirements.txt
 	@touch $@

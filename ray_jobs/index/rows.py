@@ -6,7 +6,7 @@ the rows asked for. Rows of one document are adjacent and in order of ordinal. N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ import pyarrow as pa
 
 from ray_jobs.corpus.metadata import Schema, arrow_schema
 from ray_jobs.errors import CorruptError
+
+# Arrow gathers rows from many record batches at a cost that only many rows repay; up to here each is read by itself.
+FEW_ROWS = 64
 
 ROW_FIELDS: tuple[pa.Field, ...] = (
     pa.field("document", pa.int32(), nullable=False),  # number of the document inside the shard
@@ -64,6 +67,8 @@ class Rows:
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
+        self._batches = table.to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self.documents: npt.NDArray[np.int32] = table.column("document").combine_chunks().to_numpy(zero_copy_only=False)
 
     @classmethod
@@ -81,19 +86,22 @@ class Rows:
 
     def keys(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int]]:
         """The (doc_id, ordinal) of `rows`, the order in which equal scores are listed."""
-        with _readable():
-            taken = self.table.select(["doc_id", "ordinal"]).take(pa.array(rows))
-            return taken.column("doc_id").to_pylist(), taken.column("ordinal").to_pylist()
+        found = self.take(rows, ["doc_id", "ordinal"])
+        return [row["doc_id"] for row in found], [row["ordinal"] for row in found]
 
-    def take(self, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-        """The whole rows at these positions, as dictionaries."""
+    def take(self, rows: npt.NDArray[np.int64], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The rows at these positions as dictionaries, whole or with some columns."""
         with _readable():
-            found: list[dict[str, Any]] = self.table.take(pa.array(rows)).to_pylist()
-        return found
+            if len(rows) <= FEW_ROWS:
+                return [self._row(row, columns or self.table.column_names) for row in rows.tolist()]
+            table = self.table if columns is None else self.table.select(columns)
+            found: list[dict[str, Any]] = table.take(pa.array(rows)).to_pylist()
+            return found
 
-    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Every row, in order, a record batch at a time."""
-        yield from self.table.select(columns).to_batches()
+    def _row(self, row: int, columns: Sequence[str]) -> dict[str, Any]:
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        batch, place = self._batches[number], row - int(self._starts[number])
+        return {name: batch.column(name)[place].as_py() for name in columns}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import readme
 from corpora import CACHE, MissingDataError, data_folder
 from table import TITLES, stamped, update
 
@@ -38,6 +39,8 @@ def main() -> int:
             tables = importlib.import_module(name).measure(options.quick)
             place, stem = (CACHE, "quick") if options.quick else (FOLDER, "results")
             written = update([stamped(name, tables)], place, stem)
+            if not options.quick:
+                readme.show(FOLDER.parent.parent / "README.md", written)
             print(f"{name}: {time.monotonic() - started:.0f} s, see {written}", file=sys.stderr, flush=True)
     except MissingDataError as error:
         print(error, file=sys.stderr)
