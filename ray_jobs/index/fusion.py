@@ -19,6 +19,7 @@ from ray_jobs.index.merge import (
     Keys,
     Ranking,
     concatenate,
+    cut,
     run_lengths,
     run_starts,
     running_count,
@@ -63,7 +64,9 @@ def fuse(rankings: Mapping[str, Candidates], fusing: Fusing, by: By, depth: int,
     shown = best_first[run_starts(competitor[best_first])] if len(best_first) else best_first
     fused = union[shown]
     total += _missing(rankings, fusing)[fused.query]
-    ranked = total_order(fused, total, keys)
+    # Keys are read where scores tie: not for what cannot be listed anyway.
+    listed = np.flatnonzero(cut(fused.query, np.arange(len(fused)), total, depth)[0])
+    ranked = listed[total_order(fused[listed], total[listed], keys)]
     ranked = ranked[running_count(fused.query[ranked], np.ones(len(ranked), np.bool_)) <= depth]
     stages = {}
     start = 0

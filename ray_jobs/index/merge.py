@@ -123,6 +123,9 @@ def rank(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> C
     """
     kept, _ = cut(candidates.query, candidates.groups(by), candidates.selection, pool)
     listed = candidates[kept]
+    # Keys are read where scores tie: not for what cannot be listed anyway.
+    kept, _ = cut(listed.query, listed.groups(by), listed.score, depth)
+    listed = listed[kept]
     listed = listed[total_order(listed, listed.score, keys)]
     listed = listed[_first_of_group(listed.query, listed.groups(by))]
     return listed[running_count(listed.query, np.ones(len(listed), np.bool_)) <= depth]
