@@ -99,11 +99,11 @@ def copy_store(store: Path, target: Path) -> Path:
     return Path(shutil.copytree(store, target))
 
 
-def rows(store: Path, index: str) -> list[tuple[object, ...]]:
+def rows(store: Path, index: str) -> list[dict[str, object]]:
     """Every row of the live snapshot with its vector, in an order of its own."""
     snapshot = Snapshot.open(LocalStorage(store), index)
     found = []
     for shard in snapshot.partition.shards.values():
         table = shard.rows.table.drop_columns(["document", "metadata"]).to_pylist()
-        found += [(*row.values(), vector.tobytes()) for row, vector in zip(table, shard.dense.vectors, strict=True)]
+        found += [{**row, "vector": vector.tobytes()} for row, vector in zip(table, shard.dense.vectors, strict=True)]
     return sorted(found, key=repr)
