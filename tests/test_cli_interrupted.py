@@ -38,7 +38,7 @@ def before(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(before: Path, articles: Path) -> list[tuple[object, ...]]:
+def undisturbed(before: Path, articles: Path) -> list[dict[str, object]]:
     """What a run that nothing disturbs adds to that snapshot: every row and vector."""
     from cluster import cli
 
@@ -73,7 +73,7 @@ def test_a_stopped_ingest_leaves_the_old_snapshot_live_and_the_next_run_publishe
     tmp_path: Path,
     before: Path,
     articles: Path,
-    undisturbed: list[tuple[object, ...]],
+    undisturbed: list[dict[str, object]],
     sent: signal.Signals,
     code: int,
 ) -> None:
@@ -115,7 +115,7 @@ def test_a_killed_worker_costs_no_row_and_adds_none(
     tmp_path: Path,
     before: Path,
     articles: Path,
-    undisturbed: list[tuple[object, ...]],
+    undisturbed: list[dict[str, object]],
 ) -> None:
     store = copy_store(before, tmp_path / "store")
     process = start(cluster, tmp_path, "ingest", articles, "--index", "x", "--store", store, *SETTINGS)
@@ -148,7 +148,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_named_and_with_space_the_same_command_publishes(
-    capsys: Capsys, small_disk: Path, before: Path, articles: Path, undisturbed: list[tuple[object, ...]]
+    capsys: Capsys, small_disk: Path, before: Path, articles: Path, undisturbed: list[dict[str, object]]
 ) -> None:
     store = copy_store(before, small_disk / "store")
     old = rows(store, "x")
