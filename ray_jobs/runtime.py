@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from ray_jobs.errors import TandemError
 
 MAX_BLOCKS = 2_000  # input blocks of a stage: below it each group is a block of its own, and its receipt comes at once
+_INTERRUPTION: ContextVar[threading.Event | None] = ContextVar("interruption", default=None)
 LAPTOP_CPUS = 4  # up to which one embedding actor takes every CPU
 
 
@@ -142,7 +144,10 @@ def stream(
         num_gpus=num_gpus or None,
     )
     try:
-        yield from mapped.iter_rows()
+        for row in mapped.iter_rows():
+            raise_if_interrupted()
+            yield row
+        raise_if_interrupted()
     except Exception as error:
         cause = find_cause(error)
         if cause is None:
@@ -181,19 +186,34 @@ def find_cause(error: BaseException) -> TandemError | None:
 
 @contextmanager
 def terminated_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt, so that a stopped job cleans up as an interrupted one does."""
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt, so that a stopped job cleans up.
+
+    An exception raised by a signal inside a callback of native code is lost; `raise_if_interrupted` raises it again.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    asked = threading.Event()
 
     def interrupt(signum: int, frame: object) -> None:
+        asked.set()
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    token = _INTERRUPTION.set(asked)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        _INTERRUPTION.reset(token)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt when this job was asked to stop, even if the first one was lost on its way."""
+    asked = _INTERRUPTION.get()
+    if asked is not None and asked.is_set():
+        raise KeyboardInterrupt
 
 
 def _quiet_ray_data() -> None:

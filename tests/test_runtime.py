@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from ray_jobs.errors import StorageError, UsageError
-from ray_jobs.runtime import ClusterSize, find_cause, session, stream, terminated_as_interrupt
+from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted, session, stream, terminated_as_interrupt
 
 
 @pytest.fixture
@@ -84,6 +85,15 @@ def test_the_cause_is_found_below_what_wraps_it() -> None:
 def test_a_terminated_job_is_interrupted() -> None:
     with pytest.raises(KeyboardInterrupt), terminated_as_interrupt():
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_interrupt_that_native_code_swallowed_is_raised_again() -> None:
+    with terminated_as_interrupt():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_interrupted()
+    raise_if_interrupted()
 
 
 @pytest.mark.parametrize(("cpus", "laptop"), [(2, True), (4, True), (8, False)])

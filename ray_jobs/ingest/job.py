@@ -31,7 +31,7 @@ from ray_jobs.ingest.stage import content_sum
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, choose_engine
 from ray_jobs.progress import Progress, SilentProgress
-from ray_jobs.runtime import session, terminated_as_interrupt
+from ray_jobs.runtime import raise_if_interrupted, session, terminated_as_interrupt
 from ray_jobs.storage import Storage, open_storage, sha256_of
 
 
@@ -78,6 +78,7 @@ def _publish(run: Run) -> IngestSummary:
     ledger = dispatch.publish_ledger(run, embedded)
     candidate = outcome.make_manifest(run, staged, embedded, template, shards, schema, identity, ledger)
     published = _verify(run, candidate)
+    raise_if_interrupted()
     manifest.commit(run.storage, published)
     return outcome.summarise(run, published, staged, embedded)
 
