@@ -33,7 +33,7 @@ COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 
 _INT64 = range(-(2**63), 2**63)
 _TIMESTAMP_KEY = "timestamp"
-_ARROW: dict[ColumnType, pa.DataType] = {
+ARROW_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
     "int": pa.int64(),
     "float": pa.float64(),
@@ -119,7 +119,7 @@ def type_of(value: Value) -> ColumnType:
 
 def arrow_schema(schema: Schema) -> pa.StructType:
     """Return the Arrow struct of the columns, by name; timestamps are UTC microseconds."""
-    return pa.struct([pa.field(key, _ARROW[schema[key]]) for key in sorted(schema)])
+    return pa.struct([pa.field(key, ARROW_TYPES[schema[key]]) for key in sorted(schema)])
 
 
 def coerce(metadata: Mapping[str, Value], schema: Schema) -> dict[str, Value]:

@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ray_jobs.corpus.metadata import ARROW_TYPES
 from ray_jobs.errors import UsageError
 from ray_jobs.index.filter_ast import And, Comparison, Exists, Filter, Membership, Not, Or, Value, children
 from ray_jobs.index.filter_grammar import parse
@@ -39,14 +40,6 @@ __all__ = ["BUILT_IN", "Filter", "check", "evaluate", "fields", "parse"]
 BUILT_IN = {"doc_id": "string", "title": "string", "heading": "string", "page": "int", "source": "string"}
 """Columns that every index has, with their types."""
 
-_ARROW_TYPES = {
-    "string": pa.string(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "list<string>": pa.list_(pa.string()),
-}
 _COMPARE = {
     "=": pc.equal,
     "<": pc.less,
@@ -106,7 +99,7 @@ def _mask(node: Filter, table: pa.Table, schema: Mapping[str, str]) -> npt.NDArr
         return _holds_any(column, kind, [value])
     if kind == "int" and isinstance(value, float):
         return _compare_integers(column, node.operator, value)
-    return _booleans(_COMPARE[node.operator](column, pa.scalar(value, _ARROW_TYPES[kind])))
+    return _booleans(_COMPARE[node.operator](column, pa.scalar(value, ARROW_TYPES[kind])))
 
 
 def _holds_any(column: pa.Array, kind: str, values: list[Any]) -> npt.NDArray[np.bool_]:
@@ -116,7 +109,7 @@ def _holds_any(column: pa.Array, kind: str, values: list[Any]) -> npt.NDArray[np
     if kind == "float":
         # is_in looks values up by their bits, and minus zero has its own.
         column, values = pc.add(column, 0.0), [value + 0.0 for value in values]
-    wanted = pa.array(values, pa.string() if kind == "list<string>" else _ARROW_TYPES[kind])
+    wanted = pa.array(values, pa.string() if kind == "list<string>" else ARROW_TYPES[kind])
     if kind != "list<string>":
         # Without nulls among the wanted values a null row is in none.
         return _booleans(pc.is_in(column, value_set=wanted))
@@ -183,13 +176,13 @@ def _column(field: str, table: pa.Table, schema: Mapping[str, str]) -> tuple[pa.
         structs = table.column("metadata")
         position = structs.type.get_field_index(name)
         if position < 0:
-            return pa.nulls(table.num_rows, _ARROW_TYPES[kind]), kind
+            return pa.nulls(table.num_rows, ARROW_TYPES[kind]), kind
         values = pc.struct_field(structs, [position])
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.ChunkedArray):  # no chunk at all
         values = pa.nulls(table.num_rows, values.type)
-    return values.cast(_ARROW_TYPES[kind]), kind
+    return values.cast(ARROW_TYPES[kind]), kind
 
 
 def _booleans(mask: pa.Array) -> npt.NDArray[np.bool_]:
