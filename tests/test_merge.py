@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.index.fusion import Fusing, fuse
-from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, cut_sorted, rank
+from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, rank, thresholds
 
 Row = tuple[int, int, int, int, float]  # query, shard, row, document, score
 
@@ -66,9 +66,9 @@ def test_rank_does_not_depend_on_the_order_of_candidates(found: list[Row], depth
 
 
 @given(found=rows, count=st.integers(1, 6))
-def test_cut_keeps_the_best_groups_with_all_ties_and_tells_completeness(found: list[Row], count: int) -> None:
+def test_cut_keeps_the_best_groups_with_all_ties(found: list[Row], count: int) -> None:
     union = candidates(found)
-    mask, complete = cut(union.query, union.groups("document"), union.score, count)
+    mask = cut(union.query, union.groups("document"), union.score, count)
     for query in range(3):
         own = union.query == query
         best = sorted(
@@ -79,10 +79,8 @@ def test_cut_keeps_the_best_groups_with_all_ties_and_tells_completeness(found: l
                 )
             }.values()
         )
-        threshold = best[-count] - TOLERANCE if len(best) >= count else -np.inf
+        threshold = best[-count] - TOLERANCE * max(1, abs(best[-count])) if len(best) >= count else -np.inf
         assert (mask[own] == (union.score[own] >= threshold)).all()
-        if query < len(complete):
-            assert complete[query] == bool((union.score[own] < threshold).any())
 
 
 @given(dense=rows, lexical=rows, depth=st.integers(1, 8))
@@ -135,10 +133,9 @@ def test_cutting_sorted_lists_is_cutting(
     score = -np.sort(-np.array(scores, float), axis=1)
     group = np.tile(np.arange(6), (len(score), 1)) if own else np.array(groups[: len(score)])
     query = np.repeat(np.arange(len(score)), 6)
-    mask, complete = cut(query, group.ravel(), score.ravel(), count)
-    fast_mask, fast_complete = cut_sorted(None if own else group, score, count)
-    assert fast_mask.ravel().tolist() == mask.tolist()
-    assert fast_complete.tolist() == complete.tolist()
+    mask = cut(query, group.ravel(), score.ravel(), count)
+    threshold = thresholds(None if own else group, score, count)
+    assert (score >= threshold[:, None]).ravel().tolist() == mask.tolist()
 
 
 def test_bounded_scores_are_shares_of_the_bound_and_cosines_with_the_last_for_what_is_missing() -> None:

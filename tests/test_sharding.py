@@ -167,3 +167,28 @@ def test_a_weight_of_zero_leaves_the_other_ranking(tmp_path: Path) -> None:
         fused = snapshot.search(queries, SearchConfig(weights=weights, k=3), VectorEmbedder(DIMENSION))
         for one, other in zip(alone, fused, strict=True):
             assert [hit.doc_id for hit in one][:1] == [hit.doc_id for hit in other][:1]
+
+
+@pytest.mark.parametrize("by", ["document", "chunk"])
+def test_answers_do_not_depend_on_how_many_lists_are_held_at_a_time(
+    tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = open_sharded(tmp_path, make_documents(7, 60, 20), 4, "Flat")
+    queries = make_queries(7, 30)
+    config = SearchConfig.model_validate({"mode": "dense", "by": by, "k": 5})
+    at_once = found(snapshot, queries, config)
+    monkeypatch.setattr("ray_jobs.index.nearest._ENTRIES", 1)
+    assert found(snapshot, queries, config) == at_once
+
+
+def test_filters_that_compare_equal_as_values_are_told_apart(tmp_path: Path) -> None:
+    documents = [
+        SmallDocument("a", [("x", [1.0] * DIMENSION)], {"flag": True, "count": 1}),
+        SmallDocument("b", [("x", [1.0] * DIMENSION)], {"flag": False, "count": 0}),
+    ]
+    snapshot = open_sharded(tmp_path, documents, 1, "Flat")
+    ids = {}
+    for where in ("flag = true", "count = 1", "flag = false", "count = 0", "flag = true"):
+        config = SearchConfig(mode="lexical", where=where)
+        ids[where] = [hit.doc_id for hits in snapshot.search(["x"], config, None) for hit in hits]
+    assert ids == {"flag = true": ["a"], "count = 1": ["a"], "flag = false": ["b"], "count = 0": ["b"]}

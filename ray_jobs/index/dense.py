@@ -1,13 +1,13 @@
-"""Dense search of one shard: candidates from FAISS, or an exact scan, then scores from the stored vectors.
+"""The vectors of one shard: the rows that FAISS or an exact scan lists for a query.
 
-Guaranteed: the score of a row is the inner product of its float16 vector with the query, computed in float64 and
-rounded to float32, so that it does not depend on how the index is sharded, on batch size or on the index type; all
-rows whose approximate score ties with the last candidate are candidates too, so that merging loses none.
-Not guaranteed: that an approximate type (IVF, HNSW, PQ) lists every true neighbour among its candidates.
+Guaranteed: with the same template a row has the same score in whichever shard it lies, but for rounding where a library
+adds in blocks; the lists are sorted by that score. `inner_products` rounds alike always.
+Not guaranteed: that an approximate type (IVF, HNSW, PQ) lists every true neighbour.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import CorruptError
-from ray_jobs.index.merge import cut_sorted
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_SCAN_ROWS = 16_384  # rows converted to float32 at a time: 25 MB at 384 dimensions
+_BLOCK_ROWS = 16_384  # rows converted from float16 at a time: 25 MB at 384 dimensions
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The inverted lists that each query scans: the coarse step, the same for every shard of one template."""
+
+    queries: Floats  # (b, d), transformed as the lists want them
+    lists: Rows  # (b, nprobe)
+    scores: Floats  # (b, nprobe), of the centroids
+
+    def __getitem__(self, chosen: Rows) -> Probes:
+        return Probes(self.queries[chosen], self.lists[chosen], self.scores[chosen])
 
 
 class DenseShard:
@@ -33,7 +44,8 @@ class DenseShard:
         self.index = index
         self.vectors = vectors
         self._is_graph = isinstance(index, faiss.IndexHNSW)
-        self._has_lists = faiss.try_extract_index_ivf(index) is not None
+        lists = faiss.try_extract_index_ivf(index)
+        self._lists = None if lists is None else faiss.downcast_index(lists)
         self._transformed = isinstance(index, faiss.IndexPreTransform)
 
     @classmethod
@@ -61,98 +73,94 @@ class DenseShard:
     def __len__(self) -> int:
         return int(self.index.ntotal)
 
-    def candidates(
-        self,
-        queries: Floats,
-        count: int,
-        groups: npt.NDArray[np.int32] | None,
-        allowed: Mask | None,
-        exact: bool,
-        nprobe: int,
-    ) -> tuple[Rows, Rows, Floats]:
-        """The rows of this shard among which the best `count` groups of each query are.
+    def probe(self, queries: Floats, nprobe: int) -> Probes | None:
+        """The lists that queries (b, d) scan, `nprobe` each; None for a type without inverted lists."""
+        import faiss
 
-        `queries` is (b, d) float32; `groups` (rows,) numbers the group (the document) of each row, None when every row
-        is its own; `allowed` (rows,) marks the rows that may be found, None for all; `exact` scans the stored vectors.
-        Returns (query position, row, approximate score), each (n,): for every query the shortest list by approximate
-        score that holds `count` distinct groups, ties at its end included.
+        if self._lists is None:
+            return None
+        if self._transformed:
+            for position in range(self.index.chain.size()):
+                queries = faiss.downcast_VectorTransform(self.index.chain.at(position)).apply(queries)
+        scores, lists = self._lists.quantizer.search(queries, min(max(1, nprobe), self._lists.nlist))
+        return Probes(queries, lists, scores)
+
+    def search(self, queries: Floats, count: int, allowed: Mask | None, probes: Probes | None) -> tuple[Floats, Rows]:
+        """The `count` best rows of each query by the score of the index, (b, count), descending; row -1: no more.
+
+        `queries` is (b, d) float32; `allowed` (rows,) marks the rows that may be found, None for all; `probes` are
+        those of `probe`.
         """
-        available = len(self) if allowed is None else int(allowed.sum())
-        done: list[tuple[Rows, Rows, Floats]] = [
-            (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-        ]
-        pending = np.arange(len(queries)) if available and count else np.empty(0, np.int64)
-        fetch = min(available, count + 8 if groups is None else 2 * count + 8)
-        while len(pending):
-            scores, rows = self._search(queries[pending], fetch, allowed, exact, nprobe)
-            found = rows >= 0
-            scores[~found] = -np.inf  # nothing more was found: below every score
-            kept, complete = cut_sorted(None if groups is None else groups[rows], scores, count)
-            finished = complete | ~found[:, -1] | (fetch >= available)
-            kept &= found & finished[:, None]
-            local, _ = np.nonzero(kept)
-            done.append((pending[local], rows[kept], scores[kept]))
-            pending = pending[~finished]
-            fetch = min(available, fetch * 2)
-        query, row, score = (np.concatenate(column) for column in zip(*done, strict=True))
-        return query, row, score
+        import faiss
 
-    def scores(self, queries: Floats, query: Rows, rows: Rows) -> npt.NDArray[np.float64]:
-        """The score of each (query position, row), both (n,): float64 holding float32 values."""
-        products = np.empty(len(rows), np.float64)
-        wide = queries.astype(np.float64)
-        for start in range(0, len(rows), _SCAN_ROWS):
-            part = slice(start, start + _SCAN_ROWS)
-            stored = self.vectors[rows[part]].astype(np.float64)
-            products[part] = np.einsum("nd,nd->n", stored, wide[query[part]])
-        return products.astype(np.float32).astype(np.float64)
-
-    def _search(
-        self, queries: Floats, fetch: int, allowed: Mask | None, exact: bool, nprobe: int
-    ) -> tuple[Floats, Rows]:
-        """Approximate scores and rows, (b, fetch), in descending order, rows -1 where nothing more was found."""
-        if exact:
-            return self._scan(queries, fetch, allowed)
-        parameters = self._parameters(fetch, allowed, nprobe)
+        selector = None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         try:
-            scores, rows = self.index.search(queries, fetch, params=parameters)
+            if probes is not None:
+                return self._search_lists(count, probes, selector)
+            parameters = self._parameters(count, selector)
+            scores, rows = self.index.search(queries, count, params=parameters)
         except RuntimeError:
             # Fast-scan types take no selector; the exact scan gives a better answer, more slowly.
             if allowed is None:
                 raise
-            return self._scan(queries, fetch, allowed)
+            return self.scan(queries, count, allowed)
         return scores, rows
 
-    def _parameters(self, fetch: int, allowed: Mask | None, nprobe: int) -> Any:
+    def _search_lists(self, count: int, probes: Probes, selector: Any) -> tuple[Floats, Rows]:
         import faiss
 
-        selector = None
-        if allowed is not None:
-            bitmap = np.packbits(allowed, bitorder="little")
-            selector = faiss.IDSelectorBitmap(bitmap)
-        if self._has_lists:
-            parameters = faiss.SearchParametersIVF(nprobe=max(1, nprobe), sel=selector)
-        elif self._is_graph:
-            return faiss.SearchParametersHNSW(efSearch=max(64, 2 * fetch), sel=selector)
-        else:
-            parameters = None if selector is None else faiss.SearchParameters(sel=selector)
+        size, nprobe = probes.lists.shape
+        scores, rows = np.empty((size, count), np.float32), np.empty((size, count), np.int64)
+        # The Python method takes no parameters, so the one beneath it is called.
+        self._lists.search_preassigned_c(  # type: ignore[union-attr]
+            size,
+            faiss.swig_ptr(probes.queries),
+            count,
+            faiss.swig_ptr(probes.lists),
+            faiss.swig_ptr(probes.scores),
+            faiss.swig_ptr(scores),
+            faiss.swig_ptr(rows),
+            False,
+            faiss.SearchParametersIVF(nprobe=nprobe, sel=selector),
+        )
+        return scores, rows
+
+    def _parameters(self, count: int, selector: Any) -> Any:
+        import faiss
+
+        if self._is_graph:
+            return faiss.SearchParametersHNSW(efSearch=max(64, 2 * count), sel=selector)
+        parameters = None if selector is None else faiss.SearchParameters(sel=selector)
         if self._transformed and parameters is not None:
             return faiss.SearchParametersPreTransform(index_params=parameters)
         return parameters
 
-    def _scan(self, queries: Floats, fetch: int, allowed: Mask | None) -> tuple[Floats, Rows]:
-        """Exact inner products over the stored vectors, a block of rows at a time."""
+    def scan(self, queries: Floats, count: int, allowed: Mask | None) -> tuple[Floats, Rows]:
+        """As `search`, by exact inner products over the stored vectors; no more columns than rows may be found."""
         eligible = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
         best_scores = np.full((len(queries), 0), 0, np.float32)
         best_rows = np.full((len(queries), 0), 0, np.int64)
-        for start in range(0, len(eligible), _SCAN_ROWS):
-            block = eligible[start : start + _SCAN_ROWS]
+        for start in range(0, len(eligible), _BLOCK_ROWS):
+            block = eligible[start : start + _BLOCK_ROWS]
             products = queries @ self.vectors[block].astype(np.float32).T
             scores = np.concatenate([best_scores, products], axis=1)
             rows = np.concatenate([best_rows, np.broadcast_to(block, products.shape)], axis=1)
-            if scores.shape[1] > fetch:
-                chosen = np.argpartition(-scores, fetch - 1, axis=1)[:, :fetch]
+            if scores.shape[1] > count:
+                chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
                 scores, rows = np.take_along_axis(scores, chosen, 1), np.take_along_axis(rows, chosen, 1)
             best_scores, best_rows = scores, rows
         order = np.argsort(-best_scores, axis=1, kind="stable")
         return np.take_along_axis(best_scores, order, 1), np.take_along_axis(best_rows, order, 1)
+
+
+def inner_products(vectors: npt.NDArray[np.float16], queries: Floats, query: Rows) -> npt.NDArray[np.float64]:
+    """The inner product of each stored vector (n, d) with the query of queries (b, d) that `query` (n,) names.
+
+    Computed in float64 and rounded to float32, so that it is the same number whatever else is computed with it.
+    """
+    products = np.empty(len(query), np.float64)
+    wide = queries.astype(np.float64)
+    for start in range(0, len(query), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        products[part] = np.einsum("nd,nd->n", vectors[part].astype(np.float64), wide[query[part]])
+    return products.astype(np.float32).astype(np.float64)

@@ -65,7 +65,7 @@ def fuse(rankings: Mapping[str, Candidates], fusing: Fusing, by: By, depth: int,
     fused = union[shown]
     total += _missing(rankings, fusing)[fused.query]
     # Keys are read where scores tie: not for what cannot be listed anyway.
-    listed = np.flatnonzero(cut(fused.query, np.arange(len(fused)), total, depth)[0])
+    listed = np.flatnonzero(cut(fused.query, np.arange(len(fused)), total, depth))
     ranked = listed[total_order(fused[listed], total[listed], keys)]
     ranked = ranked[running_count(fused.query[ranked], np.ones(len(ranked), np.bool_)) <= depth]
     stages = {}

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-TOLERANCE = 1e-5  # what the same inner product may differ by between two ways of computing it in float32
+# What the same inner product may differ by between two ways of computing it in float32, as a share of it (above 1).
+TOLERANCE = 1e-5
 
 By = Literal["document", "chunk"]
 Ints = npt.NDArray[np.int64]
@@ -74,45 +75,43 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
-def cut(query: Ints, group: Ints, score: Floats, count: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which entries belong to the best `count` distinct groups of their query, ties at the end included.
-
-    Entries (n,) in any order. Returns a mask of entries (n,), and a mask by query number (q,) of the lists that are
-    known to be complete: at least one entry lies beyond the last tie.
-    """
+def cut(query: Ints, group: Ints, score: Floats, count: int) -> npt.NDArray[np.bool_]:
+    """Marks the entries (n,), in any order, of the best `count` groups of their query, ties at the end included."""
     queries = int(query.max()) + 1 if len(query) else 0
     order = np.lexsort((-score, query))
     first = _first_of_group(query[order], group[order])
     distinct = running_count(query[order], first)
     threshold = np.full(queries, -np.inf)
     reached = order[first & (distinct == count)]
-    threshold[query[reached]] = score[reached] - TOLERANCE
-    mask = score >= threshold[query]
-    complete = np.zeros(queries, np.bool_)
-    complete[query[~mask]] = True
-    return mask, complete
+    threshold[query[reached]] = _just_below(score[reached])
+    mask: npt.NDArray[np.bool_] = score >= threshold[query]
+    return mask
 
 
-def cut_sorted(
+def thresholds(
     group: npt.NDArray[np.integer] | None, score: npt.NDArray[np.floating], count: int
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """`cut` for lists that are sorted already: entries (q, n), descending along each list; None: each its own group."""
+) -> npt.NDArray[np.float64]:
+    """The score from which on `cut` keeps an entry, (q,), for lists (q, n) sorted by score, descending.
+
+    `group` is None where each entry is its own; -inf says that there are fewer than `count` groups.
+    """
     queries, length = score.shape
     if group is None:
-        distinct = np.broadcast_to(np.arange(1, length + 1), score.shape)
+        position = np.full(queries, count - 1)
     else:
         order = np.argsort(group, axis=1, kind="stable")
         ordered = np.take_along_axis(group, order, 1)
         first = np.ones(score.shape, np.bool_)
         np.put_along_axis(first, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], 1)
-        distinct = np.cumsum(first, axis=1)
-    position = np.sum(distinct < count, axis=1)
+        position = np.sum(np.cumsum(first, axis=1) < count, axis=1)
     reached = position < length
     threshold = np.full(queries, -np.inf)
-    threshold[reached] = score[reached, position[reached]] - TOLERANCE
-    mask = score >= threshold[:, None]
-    complete: npt.NDArray[np.bool_] = np.any(~mask, axis=1)
-    return mask, complete
+    threshold[reached] = _just_below(score[reached, position[reached]].astype(np.float64))
+    return threshold
+
+
+def _just_below(score: Floats) -> Floats:
+    return score - TOLERANCE * np.maximum(1.0, np.abs(score))
 
 
 def rank(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> Candidates:
@@ -121,11 +120,9 @@ def rank(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> C
     First the union is cut to the best `pool` competitors by `selection` (what one index over all rows would have
     listed), then ranked by `score`. `pool` is at least `depth`.
     """
-    kept, _ = cut(candidates.query, candidates.groups(by), candidates.selection, pool)
-    listed = candidates[kept]
+    listed = candidates[cut(candidates.query, candidates.groups(by), candidates.selection, pool)]
     # Keys are read where scores tie: not for what cannot be listed anyway.
-    kept, _ = cut(listed.query, listed.groups(by), listed.score, depth)
-    listed = listed[kept]
+    listed = listed[cut(listed.query, listed.groups(by), listed.score, depth)]
     listed = listed[total_order(listed, listed.score, keys)]
     listed = listed[_first_of_group(listed.query, listed.groups(by))]
     return listed[running_count(listed.query, np.ones(len(listed), np.bool_)) <= depth]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -37,6 +37,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _TERMS_SCHEMA = pa.schema([("term", pa.string()), ("start", pa.int64())])
 _BATCH_TERMS = 1 << 22
+_POSITIONS_KEPT = 4_096  # of terms looked up, some 100 bytes each
 _MAX_FREQUENCY = np.iinfo(np.uint16).max
 
 
@@ -91,6 +92,8 @@ class Postings:
         _, ends, letters = terms.buffers()
         self._ends = memoryview(ends).cast("i")[terms.offset :] if len(terms) else memoryview(b"")
         self._letters = memoryview(letters or b"")
+        # A search asks for each term twice, and queries have terms in common.
+        self._position = lru_cache(_POSITIONS_KEPT)(self._find)
         self.term_count = len(terms)
         """Number of distinct terms."""
         self._starts = starts
@@ -131,7 +134,7 @@ class Postings:
 
     def lookup(self, term: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
         """Rows that hold ``term``, ascending, and how often each does: (df,) and (df,); empty for an unknown term."""
-        position = self._find(term)
+        position = self._position(term)
         if position is None:
             return self._rows[:0], self._frequencies[:0]
         found = slice(int(self._starts[position]), int(self._starts[position + 1]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -25,11 +26,14 @@ from ray_jobs.index.hits import Hit
 from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.merge import By, Candidates, Keys, Ranking, concatenate, rank
+from ray_jobs.index.nearest import DensePart, nearest
 from ray_jobs.index.rows import RowReader
 from ray_jobs.index.shard import Shard
 
 if TYPE_CHECKING:
     from ray_jobs.index.filters import Filter
+
+_FILTERS_KEPT = 8  # a byte a row each
 
 Mode = Literal["dense", "lexical", "hybrid"]
 STAGES: dict[str, tuple[str, ...]] = {
@@ -126,36 +130,52 @@ def make_plan(manifest: Manifest, config: SearchConfig, where: Filter | None, al
 
 
 class Partition:
-    """Some shards of one snapshot."""
+    """Some shards of one snapshot; safe to share between threads."""
 
     def __init__(self, manifest: Manifest, shards: Sequence[Shard]) -> None:
         self.manifest = manifest
         self.shards = {shard.number: shard for shard in shards}
+        # A search evaluates its filter twice, and many searches have the same one: a tenant's, a language.
+        self._masks = lru_cache(_FILTERS_KEPT)(self._evaluate)
 
     def statistics(self, terms: set[str], where: Filter | None) -> Statistics:
         """The part of this partition in what must be known of the whole snapshot."""
         total = Statistics()
-        for shard in self.shards.values():
-            allowed = shard.allowed(where, self.manifest.metadata)
+        for shard, allowed in zip(self.shards.values(), self._allowed(where), strict=True):
             passing = shard.record.rows if allowed is None else int(allowed.sum())
             total += Statistics(shard.statistics(terms), passing)
         return total
 
     def candidates(self, queries: Queries, plan: Plan, statistics: Statistics) -> dict[str, Candidates]:
         """The candidates of these shards for every stage of the plan."""
-        found: dict[str, list[Candidates]] = {stage: [] for stage in plan.stages}
+        allowed = self._allowed(plan.where)
         by_document = plan.config.by == "document"
-        for shard in self.shards.values():
-            allowed = shard.allowed(plan.where, self.manifest.metadata)
-            if queries.vectors is not None and "dense" in found:
-                found["dense"].append(
-                    shard.find_dense(queries.vectors, plan.pool, by_document, allowed, plan.exact, plan.nprobe)
-                )
-            if "lexical" in found:
-                found["lexical"].append(
-                    shard.find_lexical(queries.terms, statistics.lexical, plan.depth, by_document, allowed)
-                )
-        return {stage: concatenate(parts) for stage, parts in found.items()}
+        found = {}
+        if "dense" in plan.stages and queries.vectors is not None:
+            parts = [
+                DensePart(shard.number, shard.dense, shard.rows.documents, mask)
+                for shard, mask in zip(self.shards.values(), allowed, strict=True)
+            ]
+            found["dense"] = nearest(parts, queries.vectors, plan.pool, by_document, plan.exact, plan.nprobe)
+        if "lexical" in plan.stages:
+            found["lexical"] = concatenate(
+                [
+                    shard.find_lexical(queries.terms, statistics.lexical, plan.depth, by_document, mask)
+                    for shard, mask in zip(self.shards.values(), allowed, strict=True)
+                ]
+            )
+        return found
+
+    def _allowed(self, where: Filter | None) -> Sequence[npt.NDArray[np.bool_] | None]:
+        """The rows of each shard that `where` lets through, (rows,); None for all."""
+        return [None] * len(self.shards) if where is None else self._masks(str(where))
+
+    def _evaluate(self, where: str) -> list[npt.NDArray[np.bool_]]:
+        # Keyed by text: as dataclasses, `x = 1` and `x = true` are equal.
+        from ray_jobs.index.filters import parse
+
+        parsed = parse(where)
+        return [shard.allowed(parsed, self.manifest.metadata) for shard in self.shards.values()]
 
 
 def lexical_bounds(queries: Sequence[Sequence[str]], statistics: LexicalStatistics) -> npt.NDArray[np.float64]:

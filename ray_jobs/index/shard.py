@@ -151,10 +151,8 @@ class Shard:
             )
         return cls(number, record, dense, rows, postings)
 
-    def allowed(self, where: Filter | None, metadata: Schema) -> npt.NDArray[np.bool_] | None:
-        """The rows that `where` lets through, (rows,); None when all pass."""
-        if where is None:
-            return None
+    def allowed(self, where: Filter, metadata: Schema) -> npt.NDArray[np.bool_]:
+        """The rows that `where` lets through, (rows,)."""
         from ray_jobs.index.filters import evaluate
 
         return evaluate(where, self.rows.table, metadata)
@@ -162,22 +160,6 @@ class Shard:
     def statistics(self, terms: Iterable[str]) -> LexicalStatistics:
         """The part of this shard in the statistics that BM25 needs."""
         return LexicalStatistics.of(self.postings, terms)
-
-    def find_dense(
-        self,
-        queries: npt.NDArray[np.float32],
-        count: int,
-        by_document: bool,
-        allowed: npt.NDArray[np.bool_] | None,
-        exact: bool,
-        nprobe: int,
-    ) -> Candidates:
-        """Candidates by embedding for queries (b, d), enough to hold the best `count` competitors of this shard."""
-        groups = self.rows.documents if by_document else None
-        query, row, approximate = self.dense.candidates(queries, count, groups, allowed, exact, nprobe)
-        exact_scores = self.dense.scores(queries, query, row)
-        selection = exact_scores if exact else approximate.astype(np.float64)
-        return self._candidates(query, row, selection, exact_scores)
 
     def find_lexical(
         self,
@@ -193,7 +175,8 @@ class Shard:
             row, value = self._lexical_rows(terms, statistics, count, by_document, allowed)
             parts.append((np.full(len(row), position, np.int64), row, value))
         query, row, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return self._candidates(query, row, value, value)
+        shard = np.full(len(row), self.number, np.int64)
+        return Candidates(query, shard, row, self.rows.documents[row].astype(np.int64), value, value)
 
     def _lexical_rows(
         self,
@@ -216,14 +199,3 @@ class Shard:
             if enough or len(row) < wanted:
                 return row, value
             wanted *= 4
-
-    def _candidates(
-        self,
-        query: npt.NDArray[np.int64],
-        row: npt.NDArray[np.int64],
-        selection: npt.NDArray[np.float64],
-        score: npt.NDArray[np.float64],
-    ) -> Candidates:
-        shard = np.full(len(row), self.number, np.int64)
-        document = self.rows.documents[row].astype(np.int64)
-        return Candidates(query.astype(np.int64), shard, row.astype(np.int64), document, selection, score)
