@@ -111,7 +111,7 @@ def _rows(documents: list[Document], chunker: Chunker) -> tuple[list[dict[str, o
                     "start": chunk.start,
                     "end": chunk.end,
                     "page": chunk.page,
-                    "page_breaks": list(chunk.page_breaks),
+                    "page_breaks": [],
                     "heading": " > ".join(chunk.heading),
                     "title": document.title,
                     "text": chunk.text,
