@@ -96,7 +96,7 @@ def build_index(
     dimension = len(documents[0].chunks[0][1])
     schema = md.infer([document.metadata for document in documents])
     vectors = np.array([vector for document in documents for _, vector in document.chunks], np.float16)
-    chosen = choose(factory, len(vectors), shards, dimension) if factory != "Flat" else IndexType("Flat", "given")
+    chosen = choose(factory, len(vectors), dimension) if factory != "Flat" else IndexType("Flat", "given")
     folder.mkdir(parents=True, exist_ok=True)
     template = folder / f"template-{name}-{number}.faiss"
     sample = vectors[: training_size(chosen, len(vectors))].astype(np.float32)

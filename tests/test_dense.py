@@ -24,6 +24,8 @@ FACTORIES = [
     "OPQ4_16,IVF16,PQ4x8",
     "RR16,IVF16,RaBitQ4",
     "PQ16x4fs",
+    "IVF16,PQ8x4fs",
+    "IVF16_HNSW32,PQ8x4fs",
 ]
 
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 import pytest
 
 from ray_jobs.errors import RejectedError, UsageError
-from ray_jobs.index.factory import FLAT_LIMIT, IndexType, choose, list_count, training_size
+from ray_jobs.index.factory import FLAT_LIMIT, IndexType, check_factory, choose, list_count, training_size
 
 
-@pytest.mark.parametrize(("vectors", "shards"), [(1, 1), (FLAT_LIMIT, 1), (16 * FLAT_LIMIT, 16)])
-def test_few_vectors_a_shard_are_searched_exactly(vectors: int, shards: int) -> None:
-    assert choose("auto", vectors, shards, 384).factory == "Flat"
+@pytest.mark.parametrize("vectors", [0, 1, FLAT_LIMIT])
+def test_few_vectors_are_searched_exactly(vectors: int) -> None:
+    assert choose("auto", vectors, 384).factory == "Flat"
 
 
-def test_many_vectors_get_inverted_lists_of_one_byte_a_dimension() -> None:
-    chosen = choose("auto", 1_000_000, 1, 384)
-    assert chosen.factory == "IVF4000_HNSW32,SQ8"
-    assert "1,000,000 vectors" in chosen.reason
+@pytest.mark.parametrize(
+    ("vectors", "dimension", "factory"),
+    [
+        (1_000_000, 384, "IVF4000,PQ192x4fs"),
+        (100_000_000, 768, "IVF40000_HNSW32,PQ384x4fs"),
+        (1_000_000, 385, "IVF4000,SQ8"),
+    ],
+)
+def test_many_vectors_get_inverted_lists_of_short_codes(vectors: int, dimension: int, factory: str) -> None:
+    chosen = choose("auto", vectors, dimension)
+    assert chosen.factory == factory
+    assert f"{vectors:,} vectors" in chosen.reason
+    check_factory(chosen.factory, dimension)
 
 
 @pytest.mark.parametrize("vectors", [1, 39, 1_000, 100_000, 10**9])
@@ -27,7 +36,7 @@ def test_there_is_training_data_for_every_list(vectors: int) -> None:
 
 
 def test_the_number_of_lists_is_filled_in() -> None:
-    assert choose("IVF{n},Flat", 10_000, 1, 8).factory == f"IVF{list_count(10_000)},Flat"
+    assert choose("IVF{n},Flat", 10_000, 8).factory == f"IVF{list_count(10_000)},Flat"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +50,7 @@ def test_the_number_of_lists_is_filled_in() -> None:
 )
 def test_an_impossible_type_is_refused_with_what_is_possible(requested: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        choose(requested, 100, 1, 8)
+        choose(requested, 100, 8)
     assert f"index_type={requested}" in str(caught.value)
     assert "\n" not in str(caught.value)
 

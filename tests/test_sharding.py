@@ -93,7 +93,7 @@ def test_flat_shards_answer_as_one_index_ties_included(
     assert one == many
 
 
-@pytest.mark.parametrize("factory", ["IVF8,Flat", "IVF8,SQ8", "IVF8_HNSW32,SQ8"])
+@pytest.mark.parametrize("factory", ["IVF8,Flat", "IVF8,SQ8", "IVF8_HNSW32,SQ8", "IVF8,PQ4x4fs"])
 @pytest.mark.parametrize("shards", [2, 5, 16])
 @pytest.mark.parametrize("by", ["document", "chunk"])
 def test_shards_of_one_template_answer_as_one_index(tmp_path: Path, factory: str, shards: int, by: str) -> None:

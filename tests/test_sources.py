@@ -136,6 +136,7 @@ def test_pydoc_lists_public_modules_without_importing_them() -> None:
     assert "ray/data/dataset.py" in found
     assert not any("/_" in i and not i.endswith("__init__.py") for i in found)
     assert ids("pydoc:pyarrow")[0] == "pyarrow/README"
+    assert not any("/tests/" in i or "/examples/" in i or "/benchmarks/" in i for i in ids("pydoc:ray"))
 
 
 def test_a_package_keeps_its_own_name() -> None:

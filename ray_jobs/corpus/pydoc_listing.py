@@ -1,8 +1,8 @@
 """List the modules of an installed Python package, without importing any of them.
 
 Guaranteed: only the package's own public modules are listed (regular packages, no name with a leading underscore, no
-tests, nothing vendored), after the file that carries its README. Not guaranteed: modules written in other languages;
-their docstrings exist only at run time.
+tests, examples or benchmarks, nothing vendored), after the file that carries its README. Not guaranteed: modules
+written in other languages; their docstrings exist only at run time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 from ray_jobs.corpus.listing import Listed
 from ray_jobs.errors import NotFoundError, UsageError
 
-_NOT_DOCUMENTATION = frozenset({"tests", "test", "testing", "conftest.py", "setup.py", "vendored"})
+_NOT_DOCUMENTATION = frozenset(
+    {"tests", "test", "testing", "conftest.py", "setup.py", "vendored", "examples", "benchmarks"}
+)
 
 
 def list_modules(package: str) -> Iterator[Listed]:

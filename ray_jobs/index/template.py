@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from ray_jobs.index.manifest import Manifest, RecallReport
 from ray_jobs.index.search import Queries, SearchConfig, Statistics, make_plan
 from ray_jobs.index.snapshot import Snapshot
 
+# efSearch of an HNSW quantiser. With FAISS's own 16, recall@10 on 200,000 embeddings stayed below 0.945 however many
+# lists were scanned; with 128 it is that of comparing with every centroid.
+QUANTISER_WIDTH = 128
 RECALL_K = 10
 RECALL_QUERIES = 256
 
@@ -32,6 +36,7 @@ def train(index_type: IndexType, sample: npt.NDArray[np.float32], dimension: int
     import faiss
 
     index = faiss.index_factory(dimension, index_type.factory, faiss.METRIC_INNER_PRODUCT)
+    _widen_quantiser(index)
     if not index.is_trained:
         try:
             index.train(sample)
@@ -46,6 +51,16 @@ def train(index_type: IndexType, sample: npt.NDArray[np.float32], dimension: int
         trained_on = 0
     write_faiss(index, path)
     return trained_on
+
+
+def _widen_quantiser(index: Any) -> None:
+    """Search a graph of centroids as widely as it takes: vectors put into the wrong list are found by no nprobe."""
+    import faiss
+
+    lists = faiss.try_extract_index_ivf(index)
+    quantiser = None if lists is None else faiss.downcast_index(lists.quantizer)
+    if isinstance(quantiser, faiss.IndexHNSW):
+        quantiser.hnsw.efSearch = QUANTISER_WIDTH
 
 
 def default_nprobe(index_type: IndexType) -> int:

@@ -87,7 +87,7 @@ def dry_run(config: IngestConfig) -> IngestPlan:
     text = rows * characters * 1.6  # identity, headings and metadata beside the text
     vectors = rows * embedder.dimension * 2
     shards = shard_count(config.shards, rows, round(text + vectors), config.shard_bytes)
-    index_type = choose(config.index_type, rows, shards, embedder.dimension)
+    index_type = choose(config.index_type, rows, embedder.dimension)
     code = next((size for name, size in _CODE_BYTES.items() if name in index_type.factory), 4.0)
     memory = rows * (embedder.dimension * code + 8) + rows * characters * _POSTINGS_A_CHARACTER * _POSTING_BYTES
     formats: dict[str, int] = {}

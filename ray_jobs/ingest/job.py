@@ -103,7 +103,7 @@ def _train(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> Templ
             f"with text"
         )
     with run.timed("train"), run.storage.scratch() as folder:
-        chosen = choose(run.config.index_type, rows, run.shard_count(embedded), dimension)
+        chosen = choose(run.config.index_type, rows, dimension)
         sample = sample_vectors(run.storage, embedded, training_size(chosen, rows), dimension, seed=0)
         path = folder / "template.faiss"
         trained_on = train(chosen, sample, dimension, path)

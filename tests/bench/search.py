@@ -28,7 +28,7 @@ from ray_jobs.storage import open_storage
 
 TARGET = 0.95
 SHARDS = (1, 4, 16)
-TYPES = ("IVF{n}_HNSW32,SQ8", "Flat", "HNSW32")  # the first is the default at this size
+TYPES = ("auto", "IVF{n}_HNSW32,SQ8", "Flat", "HNSW32")
 
 
 @dataclass(frozen=True)

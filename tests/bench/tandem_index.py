@@ -23,7 +23,7 @@ from ray_jobs.storage import Storage, new_id, sha256_of
 
 def make_template(storage: Storage, index: str, factory: str, vectors: npt.NDArray[np.float16]) -> TemplateRecord:
     """Train the index type on a random sample, as the ingest job does."""
-    chosen = choose(factory, len(vectors), 1, vectors.shape[1])
+    chosen = choose(factory, len(vectors), vectors.shape[1])
     count = training_size(chosen, len(vectors))
     rows = np.sort(np.random.default_rng(0).choice(len(vectors), count, replace=False))
     with storage.scratch() as folder:
