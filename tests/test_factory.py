@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from ray_jobs.errors import RejectedError, UsageError
-from ray_jobs.index.factory import FLAT_LIMIT, IndexType, check_factory, choose, list_count, training_size
+from ray_jobs.index.factory import (
+    FLAT_LIMIT,
+    IndexType,
+    bytes_a_vector,
+    check_factory,
+    choose,
+    list_count,
+    training_size,
+)
 
 
 @pytest.mark.parametrize("vectors", [0, 1, FLAT_LIMIT])
@@ -53,6 +61,14 @@ def test_an_impossible_type_is_refused_with_what_is_possible(requested: str, wor
         choose(requested, 100, 8)
     assert f"index_type={requested}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("factory", "size"),
+    [("Flat", 1536 + 8), ("IVF16,SQ8", 384 + 9), ("IVF16,PQ192x4fs", 96 + 9), ("HNSW32", 1536 + 256)],
+)
+def test_the_bytes_of_a_vector_are_its_code_and_its_number(factory: str, size: int) -> None:
+    assert bytes_a_vector(IndexType(factory, ""), 384) == size
 
 
 def test_too_small_a_sample_is_refused_in_one_line(tmp_path: object) -> None:

@@ -18,6 +18,8 @@ _LISTS_PER_ROOT = 4  # nlist = 4 * sqrt(n), the middle of FAISS's recommended 4.
 _FLAT_LISTS = 4_096
 _TRAINING_PER_LIST = 39  # vectors a centroid below which FAISS warns
 _TRAINING_FLOOR = 20_000  # enough for the codebooks of product quantisers
+_NUMBER_BYTES = 8
+_GRAPH_BYTES = 256  # HNSW32: 64 neighbours on the lowest level, 4 bytes each
 _TRAINING_GOAL = 64  # vectors a centroid that are sampled
 
 
@@ -91,6 +93,17 @@ def training_size(index_type: IndexType, vectors: int) -> int:
     if index_type.is_exact or (index_type.is_graph and "," not in index_type.factory):
         return 0
     return min(vectors, max(_TRAINING_FLOOR, _TRAINING_GOAL * index_type.lists))
+
+
+def bytes_a_vector(index_type: IndexType, dimension: int) -> int:
+    """Resident bytes of one vector: its code and its number, or in a graph the vector itself and its neighbours."""
+    import faiss
+
+    index = faiss.index_factory(dimension, index_type.factory, faiss.METRIC_INNER_PRODUCT)
+    try:
+        return int(index.sa_code_size()) + _NUMBER_BYTES
+    except RuntimeError:
+        return 4 * dimension + _GRAPH_BYTES
 
 
 def check_factory(factory: str, dimension: int) -> None:

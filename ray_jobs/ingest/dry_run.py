@@ -15,7 +15,7 @@ from ray_jobs.corpus.chunking import Chunker
 from ray_jobs.corpus.document import Document
 from ray_jobs.corpus.readers import read_part
 from ray_jobs.corpus.sources import list_sources
-from ray_jobs.index.factory import choose
+from ray_jobs.index.factory import bytes_a_vector, choose
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.plan import SourcePlan, plan_sources, shard_count
 from ray_jobs.ingest.preflight import check_choices
@@ -26,7 +26,6 @@ SAMPLE_CHARACTERS = 1 << 20
 SAMPLE_CHUNKS = 128
 _POSTING_BYTES = 6  # a row number and a frequency
 _POSTINGS_A_CHARACTER = 1 / 9  # distinct terms of English text; Chinese has more
-_CODE_BYTES = {"Flat": 4.0, "SQ8": 1.0}  # a dimension
 
 
 class IngestPlan(BaseModel):
@@ -88,8 +87,8 @@ def dry_run(config: IngestConfig) -> IngestPlan:
     vectors = rows * embedder.dimension * 2
     shards = shard_count(config.shards, rows, round(text + vectors), config.shard_bytes)
     index_type = choose(config.index_type, rows, embedder.dimension)
-    code = next((size for name, size in _CODE_BYTES.items() if name in index_type.factory), 4.0)
-    memory = rows * (embedder.dimension * code + 8) + rows * characters * _POSTINGS_A_CHARACTER * _POSTING_BYTES
+    postings = characters * _POSTINGS_A_CHARACTER * _POSTING_BYTES
+    memory = rows * (bytes_a_vector(index_type, embedder.dimension) + postings)
     formats: dict[str, int] = {}
     for file in files:
         formats[file.format] = formats.get(file.format, 0) + 1
