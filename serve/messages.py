@@ -43,6 +43,7 @@ class SearchCall:
     text: str
     config: SearchConfig
     budget_s: float  # what is left of the request's time
+    for_reader: bool = False  # the reply shall have the statistics of the query's terms, whatever the mode
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SearchReply:
     snapshot: int
     hits: tuple[Hit, ...]
     coverage: Coverage
-    statistics: LexicalStatistics  # of the query's terms, for the reader that quotes
+    statistics: LexicalStatistics  # of the query's terms: for a reader, or where the search needed them
     language: str
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds a stage
 

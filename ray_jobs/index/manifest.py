@@ -176,6 +176,13 @@ def numbers(storage: Storage, name: str) -> list[int]:
     return sorted(number for number in found if number is not None)
 
 
+def live_after(storage: Storage, name: str, number: int) -> int:
+    """The number of the live snapshot, known to be `number` or later: asks for the next ones, lists nothing."""
+    while storage.exists(layout.manifest(name, number + 1)):
+        number += 1
+    return number
+
+
 def read_live(storage: Storage, name: str) -> Manifest:
     """The manifest of the live snapshot; raises NotFoundError naming the indices that exist."""
     return read(storage, name, _existing(storage, name)[-1])

@@ -27,7 +27,6 @@ from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.merge import By, Candidates, Keys, Ranking, concatenate, rank
 from ray_jobs.index.nearest import DensePart, nearest
-from ray_jobs.index.rows import RowReader
 from ray_jobs.index.shard import Shard
 
 if TYPE_CHECKING:
@@ -207,11 +206,11 @@ def merge(
     return fuse(rankings, fusing, by, plan.config.k, keys)
 
 
-def to_hits(ranking: Ranking, queries: int, rows: RowReader) -> list[list[Hit]]:
-    """The hits of each of `queries` queries, with their stored text."""
+def to_hits(ranking: Ranking, queries: int, rows: Sequence[Mapping[str, Any]]) -> list[list[Hit]]:
+    """The hits of each of `queries` queries; `rows` are the stored ones of the ranking's candidates, in its order."""
     listed = ranking.candidates
     results: list[list[Hit]] = [[] for _ in range(queries)]
-    for position, row in enumerate(rows.fetch(listed.shard, listed.row)):
+    for position, row in enumerate(rows):
         hits = results[int(listed.query[position])]
         stages = {
             name: float(values[position]) for name, values in ranking.scores.items() if not np.isnan(values[position])

@@ -87,7 +87,9 @@ class Snapshot:
         known = where is None and config.mode == "dense"
         statistics = Statistics() if known else self.partition.statistics(terms, where)
         plan = make_plan(self.manifest, config, where, statistics.allowed)
-        return to_hits(self.ranking(queries, plan, statistics), len(queries), self.rows)
+        ranking = self.ranking(queries, plan, statistics)
+        rows = self.rows.fetch(ranking.candidates.shard, ranking.candidates.row)
+        return to_hits(ranking, len(queries), rows)
 
     def ranking(self, queries: Queries, plan: Plan, statistics: Statistics) -> Ranking:
         """Where the hits of each query are, without their text."""

@@ -110,7 +110,8 @@ class SearchStages:
         rows = RowReader(self._rows)
         analyzer = Analyzer(language=self.manifest.lexical.language)
         bounds = lexical_bounds([analyzer.terms(query.text) for query in queries], statistics.lexical)
-        hits = to_hits(merge(parts, plan, self.manifest, bounds, rows.keys), len(queries), rows)
+        ranking = merge(parts, plan, self.manifest, bounds, rows.keys)
+        hits = to_hits(ranking, len(queries), rows.fetch(ranking.candidates.shard, ranking.candidates.row))
         key = f"{self.folder}/{new_id()}{suffix}"
         with self.storage.scratch() as folder:
             path = folder / f"hits{suffix}"
