@@ -175,9 +175,10 @@ def _speed(measured: list[Measured], vectors: int, asked: int) -> Table:
     notes = (
         f"Setting: the smallest with recall@10 of at least {TARGET} against exact search. Medians of rounds in turns.",
         "Vectors are of chunks of at most 128 tokens of technical documentation; queries are sentences held out of it.",
-        "Tandem rescores from stored vectors, merges shards and orders ties by document; the others do not. These steps "
-        "are in numpy: a batch shares them, a single query pays for them alone, which is why graphs answer it sooner. "
-        "More shards in one process mean as many shorter lists to scan; they pay on several hosts, and cost no recall.",
+        "Tandem rescores from stored vectors, merges shards and orders ties by document; the others do not. These "
+        "steps are in numpy: a batch shares them, a single query pays for them alone, which is why graphs answer it "
+        "sooner. More shards in one process mean as many shorter lists to scan; they pay on several hosts, and cost no "
+        "recall.",
     )
     return Table("Dense search at equal recall", columns, rows, notes)
 
