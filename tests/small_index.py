@@ -20,6 +20,9 @@ from ray_jobs.ingest.embed import group_schema
 from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import Storage, sha256_of
 
+DIMENSION = 8
+WORDS = ("apple", "pear", "plum", "fig", "date", "kiwi", "lime")
+
 
 @dataclass(frozen=True)
 class SmallDocument:
@@ -54,6 +57,29 @@ class VectorEmbedder:
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         vectors = [[float(number) for number in text.split("|")[0].split()] for text in texts]
         return np.array(vectors, np.float32).reshape(len(texts), self.identity.dimension)
+
+
+def make_documents(seed: int, count: int, distinct: int) -> list[SmallDocument]:
+    """Documents of one to three chunks; with few distinct vectors and words, so that scores tie."""
+    rng = np.random.default_rng(seed)
+    pool = rng.integers(-3, 4, (distinct, DIMENSION)).astype(float)
+    documents = []
+    for number in rng.permutation(count):
+        chunks = [
+            (" ".join(rng.choice(WORDS, int(rng.integers(1, 5)))), pool[int(rng.integers(distinct))].tolist())
+            for _ in range(int(rng.integers(1, 4)))
+        ]
+        documents.append(SmallDocument(f"d{number:03d}", chunks, {"year": int(rng.integers(2000, 2010))}))
+    return documents
+
+
+def make_queries(seed: int, count: int) -> list[str]:
+    """Queries that are vectors and words at once, for `VectorEmbedder`."""
+    rng = np.random.default_rng(seed + 1)
+    return [
+        " ".join(str(number) for number in rng.integers(-3, 4, DIMENSION)) + "| " + " ".join(rng.choice(WORDS, 2))
+        for _ in range(count)
+    ]
 
 
 def rows_table(documents: Sequence[SmallDocument], schema: md.Schema) -> pa.Table:

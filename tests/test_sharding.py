@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_index import SmallDocument, VectorEmbedder, build_index
+from small_index import (
+    DIMENSION,
+    WORDS,
+    SmallDocument,
+    VectorEmbedder,
+    build_index,
+    make_documents,
+    make_queries,
+)
 
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import commit
@@ -17,23 +25,7 @@ from ray_jobs.index.search import SearchConfig, Weights
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.storage import LocalStorage
 
-DIMENSION = 8
-WORDS = ("apple", "pear", "plum", "fig", "date", "kiwi", "lime")
 MODES = ("dense", "lexical", "hybrid")
-
-
-def make_documents(seed: int, count: int, distinct: int) -> list[SmallDocument]:
-    """Documents of one to three chunks; with few distinct vectors and words, so that scores tie."""
-    rng = np.random.default_rng(seed)
-    pool = rng.integers(-3, 4, (distinct, DIMENSION)).astype(float)
-    documents = []
-    for number in rng.permutation(count):
-        chunks = [
-            (" ".join(rng.choice(WORDS, int(rng.integers(1, 5)))), pool[int(rng.integers(distinct))].tolist())
-            for _ in range(int(rng.integers(1, 4)))
-        ]
-        documents.append(SmallDocument(f"d{number:03d}", chunks, {"year": int(rng.integers(2000, 2010))}))
-    return documents
 
 
 def open_sharded(folder: Path, documents: list[SmallDocument], shards: int, factory: str, nprobe: int = 4) -> Snapshot:
@@ -47,14 +39,6 @@ def found(snapshot: Snapshot, queries: list[str], config: SearchConfig) -> list[
         return hit.chunk_id, hit.rank, hit.score
 
     return [[key(hit) for hit in hits] for hits in snapshot.search(queries, config, VectorEmbedder(DIMENSION))]
-
-
-def make_queries(seed: int, count: int) -> list[str]:
-    rng = np.random.default_rng(seed + 1)
-    return [
-        " ".join(str(number) for number in rng.integers(-3, 4, DIMENSION)) + "| " + " ".join(rng.choice(WORDS, 2))
-        for _ in range(count)
-    ]
 
 
 @settings(max_examples=25, deadline=None)

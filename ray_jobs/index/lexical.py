@@ -60,6 +60,11 @@ class LexicalStatistics:
             },
         )
 
+    def only(self, terms: Iterable[str]) -> LexicalStatistics:
+        """The same for some of the terms."""
+        frequencies = {term: self.document_frequency.get(term, 0) for term in sorted(set(terms))}
+        return LexicalStatistics(self.documents, self.total_length, frequencies)
+
     def idf(self, term: str) -> float:
         """Inverse document frequency; positive, largest for a term that no row holds."""
         frequency = self.document_frequency.get(term, 0)
