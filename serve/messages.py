@@ -129,6 +129,22 @@ class IndexDescription:
 
 
 @dataclass(frozen=True)
+class RetrieverDescription:
+    """What the retriever says of itself; the default index first."""
+
+    indexes: tuple[IndexDescription, ...] = ()
+    embedder: str = ""
+
+
+@dataclass(frozen=True)
+class GeneratorDescription:
+    """What the generator says of itself; the default model first."""
+
+    models: tuple[str, ...] = ()
+    needs_passages: bool = True
+
+
+@dataclass(frozen=True)
 class DeploymentDescription:
     """One deployment as Ray Serve sees it."""
 

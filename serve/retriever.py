@@ -81,6 +81,10 @@ class Retriever:
         self._embedders(manifest.embedder)  # loaded before the first query needs it
         return ServedVersion(manifest, len(self._partitions))
 
+    def default_embedder(self) -> EmbedderIdentity:
+        """What made the default index; raises UnavailableError before a snapshot of it is open."""
+        return self._version(next(iter(self._served))).manifest.embedder
+
     def describe(self) -> tuple[IndexDescription, ...]:
         """What is served now, the default index first."""
         return tuple(self._describe(index, served) for index, served in self._served.items())
