@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,27 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Tokens of a language model that an answer took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
 class Answer:
     """A whole answer; ``grounded`` is false when it abstains or when what it says cannot be traced to its citations.
 
-    ``timings`` maps stages of the generator to seconds.
+    ``timings`` maps stages of the generator to seconds; ``finish_reason`` is "length" when the answer was cut off at
+    its limit of tokens; ``usage`` is None where no language model wrote it.
     """
 
     text: str
     citations: tuple[Citation, ...]
     grounded: bool
     timings: Mapping[str, float] = field(default_factory=dict)
+    finish_reason: Literal["stop", "length"] = "stop"
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True)
