@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.index.fusion import Fusing, fuse
-from ray_jobs.index.merge import TOLERANCE, Candidates, Ints, concatenate, cut, rank, thresholds
+from ray_jobs.index.merge import TOLERANCE, By, Candidates, Ints, best, concatenate, cut, rank, thresholds
 
 Row = tuple[int, int, int, int, float]  # query, shard, row, document, score
 
@@ -56,6 +57,28 @@ def test_rank_is_a_total_order_and_one_chunk_a_competitor(found: list[Row], dept
     union = candidates(found)
     ranking = rank(union, depth, "document" if by_document else "chunk", depth, keys)
     assert listed(ranking) == expected(union, depth, by_document)
+
+
+@given(found=rows, depth=st.integers(1, 8), by_document=st.booleans())
+def test_best_lists_what_rank_lists(found: list[Row], depth: int, by_document: bool) -> None:
+    union = candidates(found)
+    by: By = "document" if by_document else "chunk"
+    ranked, listing = rank(union, depth, by, depth, keys), best(union, depth, by, depth, keys)
+    assert {query: set(own) for query, own in listed(ranking=listing).items()} == {
+        query: set(own) for query, own in listed(ranking=ranked).items()
+    }
+    assert listing.score.tolist() == ranked.score.tolist()
+
+
+def test_best_reads_no_keys_where_the_cut_is_clear() -> None:
+    def no_keys(shards: Ints, rows: Ints) -> tuple[list[str], list[int]]:
+        raise AssertionError("read keys")
+
+    union = candidates([(0, 0, 0, 0, 5.0), (0, 1, 0, 0, 5.0), (0, 0, 2, 1, 3.0), (0, 1, 2, 1, 3.0), (0, 2, 0, 0, 1.0)])
+    assert len(best(union, 4, "document", 4, no_keys)) == 4
+    assert len(best(union, 9, "document", 9, no_keys)) == 5
+    with pytest.raises(AssertionError, match="read keys"):
+        best(union, 3, "document", 3, no_keys)
 
 
 @given(found=rows, depth=st.integers(1, 8), seed=st.integers(0, 99))

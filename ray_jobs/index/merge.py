@@ -120,12 +120,34 @@ def rank(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> C
     First the union is cut to the best `pool` competitors by `selection` (what one index over all rows would have
     listed), then ranked by `score`. `pool` is at least `depth`.
     """
-    listed = candidates[cut(candidates.query, candidates.groups(by), candidates.selection, pool)]
-    # Keys are read where scores tie: not for what cannot be listed anyway.
-    listed = listed[cut(listed.query, listed.groups(by), listed.score, depth)]
+    listed = _cut_twice(candidates, depth, by, pool)
     listed = listed[total_order(listed, listed.score, keys)]
     listed = listed[_first_of_group(listed.query, listed.groups(by))]
     return listed[running_count(listed.query, np.ones(len(listed), np.bool_)) <= depth]
+
+
+def best(candidates: Candidates, depth: int, by: By, pool: int, keys: Keys) -> Candidates:
+    """What `rank` lists, with equal scores in any order: keys are read only where the cut goes between equal scores."""
+    listed = _cut_twice(candidates, depth, by, pool)
+    # Rows of a document are in order: of its equal chunks this takes the one that `rank` takes.
+    listed = listed[np.lexsort((listed.row, listed.shard, -listed.score, listed.query))]
+    listed = listed[_first_of_group(listed.query, listed.groups(by))]
+    position = running_count(listed.query, np.ones(len(listed), np.bool_))
+    last = np.full(int(listed.query.max()) + 1 if len(listed) else 0, np.inf)
+    last[listed.query[position == depth]] = listed.score[position == depth]
+    split = np.unique(listed.query[(position == depth + 1) & (listed.score == last[listed.query])])
+    tied = np.flatnonzero((listed.score == last[listed.query]) & np.isin(listed.query, split))
+    if len(tied):
+        order = np.arange(len(listed))
+        order[tied] = tied[total_order(listed[tied], listed.score[tied], keys)]
+        listed = listed[order]
+    return listed[position <= depth]
+
+
+def _cut_twice(candidates: Candidates, depth: int, by: By, pool: int) -> Candidates:
+    listed = candidates[cut(candidates.query, candidates.groups(by), candidates.selection, pool)]
+    # Keys are read where scores tie: not for what cannot be listed anyway.
+    return listed[cut(listed.query, listed.groups(by), listed.score, depth)]
 
 
 def total_order(candidates: Candidates, score: Floats, keys: Keys) -> Ints:

@@ -25,7 +25,7 @@ from ray_jobs.index.fusion import Fusing, Fusion, fuse
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
-from ray_jobs.index.merge import By, Candidates, Keys, Ranking, concatenate, rank
+from ray_jobs.index.merge import By, Candidates, Keys, Ranking, best, concatenate, rank
 from ray_jobs.index.nearest import DensePart, nearest
 from ray_jobs.index.shard import Shard
 
@@ -195,8 +195,10 @@ def merge(
     """
     by = plan.config.by
     pools = {"dense": plan.pool, "lexical": plan.depth}
+    # Fusing by scores asks what is listed, not in which order equal scores are.
+    listing = best if len(plan.stages) > 1 and plan.config.fusion != "rrf" else rank
     rankings = {
-        stage: rank(concatenate([part[stage] for part in parts]), plan.depth, by, pools[stage], keys)
+        stage: listing(concatenate([part[stage] for part in parts]), plan.depth, by, pools[stage], keys)
         for stage in plan.stages
     }
     if len(rankings) == 1:

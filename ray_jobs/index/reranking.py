@@ -1,0 +1,85 @@
+"""Reordering hits by a reranker; the same steps for the command line and the server.
+
+What a search asked for is retrieved wider (`wider`), each hit is scored as `passage` shows it, and `reranked` cuts the
+result to what was asked for. Guaranteed: pure functions; hits of equal score keep their order; with `by=document` a
+document scores as its best chunk. Not guaranteed: k documents, where the chunks retrieved belong to fewer; and nothing
+that retrieval did not find comes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ray_jobs.corpus.document import HEADING_SEPARATOR
+from ray_jobs.errors import ModelError
+from ray_jobs.index.hits import Hit
+from ray_jobs.index.search import SearchConfig
+
+STAGE = "rerank"
+DEFAULT_DEPTH = 50
+# A quarter of a reranker's usual window, as the embedder has it.
+_CONTEXT_LENGTH = 400
+
+
+class Scorer(Protocol):
+    """What reranking needs of a reranker."""
+
+    def scores(self, query: str, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """How well each text answers the query, float32 (n,); higher is better."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """A reranker and how many chunks it gets to see."""
+
+    reranker: Scorer
+    depth: int = DEFAULT_DEPTH
+
+    def wider(self, config: SearchConfig) -> SearchConfig:
+        """What to retrieve for it."""
+        return wider(config, self.depth)
+
+    def apply(self, query: str, hits: Sequence[Hit], config: SearchConfig) -> list[Hit]:
+        """The hits that `config` asked for, best first by the reranker."""
+        scores = self.reranker.scores(query, [passage(hit) for hit in hits])
+        return reranked(hits, [float(score) for score in scores], config)
+
+
+def wider(config: SearchConfig, depth: int) -> SearchConfig:
+    """The same search for `depth` chunks, and never fewer results than were asked for."""
+    return config.model_copy(update={"k": max(depth, config.k), "by": "chunk"})
+
+
+def passage(hit: Hit) -> str:
+    """What the reranker sees of a hit: title and headings that its text does not show, then the text."""
+    lines = dict.fromkeys([hit.title, *hit.heading.split(HEADING_SEPARATOR)])
+    context = "\n".join(line for line in lines if line and line not in hit.text)[:_CONTEXT_LENGTH]
+    return f"{context}\n{hit.text}" if context else hit.text
+
+
+def reranked(hits: Sequence[Hit], scores: Sequence[float], config: SearchConfig) -> list[Hit]:
+    """The best `config.k` chunks or documents (`config.by`) of `hits` by `scores`, best first.
+
+    `scores` are those of the hits in their order. A hit of the result has its new rank and score, and the score of
+    stage "rerank" beside those it had. Raises ModelError for another number of scores than hits, or one that is NaN.
+    """
+    if len(scores) != len(hits):
+        raise ModelError(f"reranker gave {len(scores)} scores for {len(hits)} hits; expected one each")
+    if np.isnan(np.asarray(scores, dtype=np.float64)).any():
+        raise ModelError("reranker gave NaN as a score; expected numbers: use another reranker or precision=float32")
+    ordered = sorted(zip(hits, scores, strict=True), key=lambda pair: (-pair[1], pair[0].rank))
+    if config.by == "document":
+        best: dict[str, tuple[Hit, float]] = {}
+        for hit, score in ordered:
+            best.setdefault(hit.doc_id, (hit, score))
+        ordered = list(best.values())
+    return [
+        replace(hit, rank=rank, score=score, scores={**hit.scores, STAGE: score})
+        for rank, (hit, score) in enumerate(ordered[: config.k], start=1)
+    ]
