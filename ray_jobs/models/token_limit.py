@@ -1,0 +1,30 @@
+"""How many tokens a transformer takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# For networks that state no limit of their own (relative positions): the limit is memory.
+_NO_POSITION_LIMIT = 1 << 17
+_DEFAULT_MAX_TOKENS = 512
+
+
+def position_limit(network: Any) -> int:
+    """The longest input, in tokens, that a Hugging Face network can take."""
+    positions = getattr(network.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return _NO_POSITION_LIMIT
+    # Networks whose embeddings keep a padding index (the RoBERTa family) count positions from the one after it.
+    for module in network.modules():
+        padding = getattr(module, "padding_idx", None)
+        if isinstance(padding, int) and hasattr(module, "position_embeddings"):
+            return positions - padding - 1
+    return positions
+
+
+def max_tokens(stated: int | None, limit: int) -> int:
+    """The maximum to use of a model whose tokeniser states `stated` and whose network takes `limit`."""
+    # A tokeniser that knows no maximum states one beyond all sense.
+    if stated is not None and stated <= limit:
+        return stated
+    return limit if limit < _NO_POSITION_LIMIT else _DEFAULT_MAX_TOKENS

@@ -1,0 +1,162 @@
+"""Small cross-encoders made on the spot, with a fixed seed: every make, adapters, and one fitted to match words."""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# fmt: off
+WORDS = (
+    "ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "kiwi", "lynx", "mole", "newt", "owl",
+    "pig", "quail", "ram", "seal", "toad", "urchin", "vole", "wasp", "yak", "zebra", "apple", "bread", "cheese",
+    "date", "egg", "fig", "grape", "honey", "ice", "jam", "kale", "lemon", "mint", "nut", "olive",
+)
+# fmt: on
+PAIRS = [
+    ("cat", "the cat and the dog"),
+    ("cat dog fox", "bee"),
+    ("owl", ""),
+    ("lemon jam", "honey lemon jam bread " * 60),
+    ("zebra yak", "yak " * 7),
+    ("unknown words only", "nothing here is known"),
+    ("egg", "a b c d e f g egg"),
+]
+
+
+def tokenizer(pairs_have_segments: bool = True, max_length: int = 64, pad: bool = True) -> PreTrainedTokenizerFast:
+    """One token a word of WORDS; `[CLS] query [SEP] text [SEP]`."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = Whitespace()
+    second = ":1" if pairs_have_segments else ""
+    backend.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A [SEP] $B{second} [SEP]{second}",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    names = {
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        **({"pad_token": "[PAD]"} if pad else {}),
+    }
+    inputs = ["input_ids", *(["token_type_ids"] if pairs_have_segments else []), "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=max_length, model_input_names=inputs, **names
+    )
+
+
+def network(architecture: str = "bert", num_labels: int = 1, positions: int = 80, **changes: Any) -> PreTrainedModel:
+    """A two-layer transformer of 48 dimensions with a head for sequences, its weights random but always the same."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    torch.manual_seed(7)
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(SPECIAL) + len(WORDS),
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=96,
+        max_position_embeddings=positions,
+        num_labels=num_labels,
+        pad_token_id=0,
+        initializer_range=0.2,
+        **changes,
+    )
+    return AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def save(model: PreTrainedModel, tokens: PreTrainedTokenizerFast, folder: Path) -> Path:
+    """Save as a plain Hugging Face model; returns the folder."""
+    model.save_pretrained(folder)
+    tokens.save_pretrained(folder)
+    return folder
+
+
+def save_as_cross_encoder(plain: Path, folder: Path, **settings: Any) -> Path:
+    """Save a plain model as a CrossEncoder with `settings` (activation, prompts); returns the folder."""
+    from sentence_transformers import CrossEncoder
+
+    CrossEncoder(str(plain), device="cpu", **settings).save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+def save_adapter(base: str, plain: PreTrainedModel, folder: Path, head: str | None = "classifier") -> Path:
+    """Save a LoRA adapter of `plain`, whose base has the name `base`, with weights that change every score."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(11)
+    config = LoraConfig(r=4, target_modules=["query", "value"], modules_to_save=[head] if head else None)
+    with peft_is_behind():
+        adapted = get_peft_model(plain, config)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(str(folder))
+    settings = folder / "adapter_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "base_model_name_or_path": base}))
+    (folder / "README.md").unlink()
+    return folder
+
+
+@contextmanager
+def peft_is_behind() -> Iterator[None]:
+    """PEFT asks models for a property that transformers has renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        yield
+
+
+def fitted_to_words(folder: Path) -> Path:
+    """Save a plain model that learned to score texts that hold the query's words above those that do not."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    model = network(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.1)
+    attention = model.bert.encoder.layer[0].attention.self
+    with torch.no_grad():
+        # Words look for themselves from the start; what that says of a text is what is learned.
+        model.bert.embeddings.position_embeddings.weight.zero_()
+        for projection in (attention.query, attention.key):
+            projection.weight.copy_(2 * torch.eye(48))
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=2e-3)
+    chance = random.Random(0)
+    for _ in range(150):
+        features, holds = _examples(chance, 64)
+        loss = binary_cross_entropy_with_logits(model(**features).logits[:, 0], holds)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return save(model.eval(), tokenizer(), folder)
+
+
+def _examples(chance: random.Random, count: int) -> tuple[dict[str, Any], Any]:
+    """Queries of three words with texts of six; half of the texts hold the query's words."""
+    import torch
+
+    holds = [chance.random() < 0.5 for _ in range(count)]
+    pairs = []
+    for positive in holds:
+        query = chance.sample(WORDS, 3)
+        others = chance.sample([word for word in WORDS if word not in query], 6)
+        text = [*query, *others[3:]] if positive else others
+        pairs.append((" ".join(query), " ".join(chance.sample(text, 6))))
+    return dict(tokenizer()(pairs, return_tensors="pt")), torch.tensor(holds, dtype=torch.float32)
