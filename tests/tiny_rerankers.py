@@ -61,25 +61,24 @@ def tokenizer(pairs_have_segments: bool = True, max_length: int = 64, pad: bool 
     )
 
 
-def network(architecture: str = "bert", num_labels: int = 1, positions: int = 80, **changes: Any) -> PreTrainedModel:
+def network(architecture: str = "bert", **changes: Any) -> PreTrainedModel:
     """A two-layer transformer of 48 dimensions with a head for sequences, its weights random but always the same."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     torch.manual_seed(7)
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=len(SPECIAL) + len(WORDS),
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=96,
-        max_position_embeddings=positions,
-        num_labels=num_labels,
-        pad_token_id=0,
-        initializer_range=0.2,
-        **changes,
-    )
+    settings = {
+        "vocab_size": len(SPECIAL) + len(WORDS),
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 96,
+        "max_position_embeddings": 80,
+        "num_labels": 1,
+        "pad_token_id": 0,
+        "initializer_range": 0.2,
+    }
+    config = AutoConfig.for_model(architecture, **settings | changes)
     return AutoModelForSequenceClassification.from_config(config).eval()
 
 
@@ -126,7 +125,7 @@ def peft_is_behind() -> Iterator[None]:
 
 
 def fitted_to_words(folder: Path) -> Path:
-    """Save a plain model that learned to score texts that hold the query's words above those that do not."""
+    """Save a plain model that learned to score texts by how many of the query's words they hold."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -138,25 +137,24 @@ def fitted_to_words(folder: Path) -> Path:
         for projection in (attention.query, attention.key):
             projection.weight.copy_(2 * torch.eye(48))
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=2e-3)
-    chance = random.Random(0)
-    for _ in range(150):
-        features, holds = _examples(chance, 64)
-        loss = binary_cross_entropy_with_logits(model(**features).logits[:, 0], holds)
+    chance, tokens = random.Random(0), tokenizer()
+    for _ in range(300):
+        pairs, shares = _examples(chance, 64)
+        features = tokens(pairs, return_tensors="pt")
+        loss = binary_cross_entropy_with_logits(model(**features).logits[:, 0], torch.tensor(shares))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return save(model.eval(), tokenizer(), folder)
+    return save(model.eval(), tokens, folder)
 
 
-def _examples(chance: random.Random, count: int) -> tuple[dict[str, Any], Any]:
-    """Queries of three words with texts of six; half of the texts hold the query's words."""
-    import torch
-
-    holds = [chance.random() < 0.5 for _ in range(count)]
-    pairs = []
-    for positive in holds:
+def _examples(chance: random.Random, count: int) -> tuple[list[tuple[str, str]], list[float]]:
+    """Queries of three words, texts of six, and the share of the query's words that each text holds."""
+    pairs, shares = [], []
+    for _ in range(count):
         query = chance.sample(WORDS, 3)
-        others = chance.sample([word for word in WORDS if word not in query], 6)
-        text = [*query, *others[3:]] if positive else others
+        shared = chance.randrange(4)
+        text = query[:shared] + chance.sample([word for word in WORDS if word not in query], 6 - shared)
         pairs.append((" ".join(query), " ".join(chance.sample(text, 6))))
-    return dict(tokenizer()(pairs, return_tensors="pt")), torch.tensor(holds, dtype=torch.float32)
+        shares.append(shared / 3)
+    return pairs, shares
