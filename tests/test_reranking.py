@@ -133,7 +133,7 @@ DOCUMENTS = {
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
     """A cross-encoder that learned to count the words that a text shares with the query."""
-    path = fitted_to_words(tmp_path_factory.mktemp("fitted"))
+    path = fitted_to_words(tmp_path_factory.getbasetemp())
     return Reranker.load(RerankerConfig(model=str(path), precision="float32", device="cpu"))
 
 

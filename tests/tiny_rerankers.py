@@ -124,8 +124,16 @@ def peft_is_behind() -> Iterator[None]:
         yield
 
 
-def fitted_to_words(folder: Path) -> Path:
-    """Save a plain model that learned to score texts by how many of the query's words they hold."""
+def fitted_to_words(session: Path) -> Path:
+    """A plain model that learned to score texts by how many of the query's words they hold.
+
+    It is fitted once for all tests that share the folder `session`.
+    """
+    folder = session / "fitted-to-words"
+    return folder if folder.is_dir() else _fitted(folder)
+
+
+def _fitted(folder: Path) -> Path:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 

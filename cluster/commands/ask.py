@@ -7,6 +7,7 @@ import json
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
+from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
 from ray_jobs.answer.extractive import ReaderConfig
 from ray_jobs.answer.protocol import Citation
@@ -16,7 +17,7 @@ from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
 
 
-class AskCommand(SearchConfig, Command):
+class AskCommand(RerankingSettings, SearchConfig, Command):
     """Answer a question from an index, with numbered citations, or say that the corpus does not answer it."""
 
     question: CliPositionalArg[str] = Field(description="what to ask")
@@ -36,10 +37,12 @@ def run(command: AskCommand) -> None:
     from ray_jobs.models.for_queries import load_for_queries
     from ray_jobs.storage import open_storage
 
-    snapshot = Snapshot.open(open_storage(command.store), command.index, command.snapshot)
+    storage = open_storage(command.store)
+    snapshot = Snapshot.open(storage, command.index, command.snapshot)
     embedder = load_for_queries(command.embedder, snapshot.manifest.embedder)
     search = SearchConfig.model_validate(command.model_dump(include=set(SearchConfig.model_fields)))
-    asked = ask(snapshot, command.question, search, embedder, extractive_reader(snapshot, embedder, command.reader))
+    reader = extractive_reader(snapshot, embedder, command.reader)
+    asked = ask(snapshot, command.question, search, embedder, reader, reranking=command.load_reranking(storage))
     if command.json_output:
         show(json.dumps(asked.to_dict(), ensure_ascii=False, indent=1))
         return

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from cluster.paths import anchored
+from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.search import SearchConfig
@@ -17,7 +18,7 @@ from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
 
 
-class SearchCommand(SearchConfig, Command):
+class SearchCommand(RerankingSettings, SearchConfig, Command):
     """Search an index: one query, or a file of queries as a job."""
 
     query: CliPositionalArg[str | None] = Field(None, description="what to look for")
@@ -35,6 +36,8 @@ class SearchCommand(SearchConfig, Command):
             raise ValueError("expected either a QUERY or --queries FILE")
         if (self.queries is None) != (self.output is None):
             raise ValueError("--queries and --output go together")
+        if self.queries is not None and self.reranker is not None:
+            raise ValueError(f"reranker={self.reranker!r} with --queries: a job does not rerank; expected one QUERY")
         return self
 
     def search_config(self) -> SearchConfig:
@@ -52,10 +55,14 @@ def run(command: SearchCommand) -> None:
     from ray_jobs.storage import open_storage
 
     assert command.query is not None, "the model requires a query or a file of queries"
-    snapshot = Snapshot.open(open_storage(command.store), command.index, command.snapshot)
+    storage = open_storage(command.store)
+    snapshot = Snapshot.open(storage, command.index, command.snapshot)
     config = command.search_config()
     embedder = None if config.mode == "lexical" else load_for_queries(command.embedder, snapshot.manifest.embedder)
-    (hits,) = snapshot.search([command.query], config, embedder)
+    reranking = command.load_reranking(storage)
+    (hits,) = snapshot.search([command.query], config if reranking is None else reranking.wider(config), embedder)
+    if reranking is not None:
+        hits = reranking.apply(command.query, hits, config)
     if command.json_output:
         show(json.dumps({"hits": [hit.to_dict() for hit in hits]}, ensure_ascii=False, indent=1, default=str))
     else:

@@ -17,6 +17,7 @@ from ray_jobs.answer.grounding import problems
 from ray_jobs.answer.protocol import Answer, AnswerEvent, Final, Generator, Passage
 from ray_jobs.errors import ModelError
 from ray_jobs.index.hits import Hit
+from ray_jobs.index.reranking import Reranking
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.index.snapshot import QueryEmbedder, Snapshot
 
@@ -59,15 +60,23 @@ def ask(
     embedder: AskEmbedder,
     generator: Generator,
     seen: Callable[[AnswerEvent], None] = lambda _: None,
+    reranking: Reranking | None = None,
 ) -> Asked:
     """Answer `question` from the chunks that `search` finds; `seen` gets every event as it comes.
 
-    Raises UsageError for an empty question or a filter that does not fit, ModelError when the generator cites what it
-    was not given.
+    With `reranking`, more is retrieved and the best of it by the reranker is answered from. Raises UsageError for an
+    empty question, one too long for the reranker, or a filter that does not fit, ModelError when the generator cites
+    what it was not given.
     """
+    timings = {}
     started = time.perf_counter()
-    (hits,) = snapshot.search([question], search, embedder)
-    retrieved = time.perf_counter()
+    (hits,) = snapshot.search([question], search if reranking is None else reranking.wider(search), embedder)
+    timings["retrieve"] = time.perf_counter() - started
+    if reranking is not None:
+        started = time.perf_counter()
+        hits = reranking.apply(question, hits, search)
+        timings["rerank"] = time.perf_counter() - started
+    started = time.perf_counter()
     passages = to_passages(hits)
     answer = Answer("", (), False)
     for event in generator.stream(question, passages):
@@ -77,7 +86,7 @@ def ask(
     wrong = problems(answer.text, answer.citations, passages)
     if wrong:
         raise ModelError(f"the generator's answer does not hold: {wrong[0]}; use another generator")
-    timings = {"retrieve": retrieved - started, "answer": time.perf_counter() - retrieved}
+    timings["answer"] = time.perf_counter() - started
     manifest = snapshot.manifest
     return Asked(question, answer, tuple(passages), timings, manifest.index, manifest.number)
 
