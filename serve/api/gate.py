@@ -1,0 +1,33 @@
+"""Who is it, and may they come now: asked before a byte of the body is read.
+
+Guaranteed: nothing below /v1/ is reached without a tenant; each request there counts as one at least.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.api.keys import KeyRing
+from serve.api.limits import Limiter
+from serve.api.request_context import context_of
+
+_GUARDED = "/v1/"
+
+
+class Gate:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp, keys: KeyRing, limiter: Limiter) -> None:
+        self._app = app
+        self._keys = keys
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request pass; raises UnauthorizedError or BusyError."""
+        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+            context = context_of(scope)
+            authorization = Headers(scope=scope).get("authorization")
+            context.tenant = self._keys.tenant(None if authorization is None else authorization.encode("latin-1"))
+            await self._limiter.take(context.tenant.name, 1)
+        await self._app(scope, receive, send)
