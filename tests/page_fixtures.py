@@ -74,7 +74,7 @@ def context_with(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
 
 @pytest.fixture
 def visit(context_with: Callable[..., BrowserContext], server: PageServer) -> Iterator[Visit]:
-    """Opens the page, with a fragment and with options of a browser context, and waits until it can be used.
+    """Opens the page, of this server or another, with options of a browser context, and waits until it can be used.
 
     When the test is over, no page may have logged an error, thrown one or broken its Content-Security-Policy.
     """
@@ -85,12 +85,12 @@ def visit(context_with: Callable[..., BrowserContext], server: PageServer) -> It
         if message.type in ("error", "warning") and OF_THE_NETWORK not in message.text:
             errors.append(message.text)
 
-    def open_page(fragment: str = "", ready: str = "#tabs", **options: Any) -> Page:
+    def open_page(fragment: str = "", ready: str = "#tabs", at: str = server.url, **options: Any) -> Page:
         page = context_with(**options).new_page()
         pages.append(page)
         page.on("console", heard)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(server.url + fragment)
+        page.goto(at + fragment)
         expect(page.locator(ready)).to_be_visible()
         return page
 

@@ -33,7 +33,7 @@ def tab_to(page: Page, selector: str, key: str) -> None:
 def every_view(page: Page, server: PageServer) -> list[str]:
     """Names of views and states, each shown when the generator of its name goes on."""
     server.answers["q"] = quoting((BATCHES, FIRST), (HOSTILE, HOSTILE.passage[:80]), others=[CHINESE], coverage=PARTIAL)
-    server.answers["e"] = Failing(400, "filter: expected\n  a = and\n      ^" + " long" * 40, "where")
+    server.answers["e"] = Failing(400, "filter: expected a value, at the ^ in: " + "long" * 40, "where")
     server.searches["q"] = found([HOSTILE.hit(1, {"dense": 0.5}), BATCHES.hit(2, {"dense": 0.4})], coverage=PARTIAL)
     return ["empty", "answer", "passages", "error", "panel", "search", "hit", "status", "key"]
 

@@ -173,6 +173,16 @@ def test_a_server_that_fails_at_first_is_tried_again(visit: Visit, server: PageS
     expect(page.locator("#question")).to_be_focused()
 
 
+def test_a_server_that_serves_nothing_yet_says_so(visit: Visit, server: PageServer) -> None:
+    indexes, server.indexes = server.indexes, []
+    server.models = server.models[2:]
+    page = visit()
+    expect(page.locator("#loading")).to_contain_text("no index to search and no model to ask")
+    server.indexes = indexes
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#loading")).to_contain_text("There is no model to ask.")
+
+
 def shown(text: str) -> str:
     """How the page shows control characters and overrides of the writing direction."""
     return "".join(

@@ -56,7 +56,7 @@ def test_it_is_asked_for_again_while_it_is_looked_at(visit: Visit, server: PageS
     page = visit()
     watch(page)
     server.status = {**server.status, "deployments": []}
-    page.clock.run_for(2100)
+    page.clock.run_for(5100)
     expect(page.locator("table").nth(1).locator("tbody tr")).to_have_count(0)
     assert asked(server) == 2
 
@@ -84,8 +84,8 @@ def test_a_server_that_fails_is_asked_again(visit: Visit, server: PageServer) ->
     page = visit()
     watch(page)
     server.failing["/v1/status"] = Failing(503, "the controller does not answer")
-    page.clock.run_for(2100)
+    page.clock.run_for(5100)
     expect(page.locator("#status .notice.bad")).to_contain_text("the controller does not answer")
     server.failing.clear()
-    page.clock.run_for(2100)
+    page.clock.run_for(5100)
     expect(page.locator("table").first).to_be_visible()

@@ -61,6 +61,13 @@ export function unreachable() {
   return new Failure("The server cannot be reached", "", { advice });
 }
 
+/** The failure of a server that answers, but serves no index or no model so far. */
+export function notThere(index, model) {
+  const missing = [!index && "no index to search", !model && "no model to ask"].filter(Boolean).join(" and ");
+  const advice = "The server may still be starting: see Status, and try again.";
+  return new Failure("Not everything is there yet", `There is ${missing}.`, { advice });
+}
+
 /** Any error as a failure; what is not foreseen is one of the page itself. */
 export function asFailure(error) {
   if (error instanceof Failure) return error;
@@ -73,7 +80,7 @@ export function failureBox(failure, again = null) {
     "div",
     { class: "notice bad", role: "alert" },
     element("strong", {}, failure.title),
-    failure.message && element("p", { class: failure.message.includes("\n") ? "said placed" : "said" }, failure.message),
+    failure.message && element("p", { class: "said" }, failure.message),
     failure.param && element("p", {}, "Field: ", element("code", {}, failure.param)),
     element("p", {}, failure.advice),
     again && failure.retry && element("button", { type: "button", class: "quiet", onclick: again }, "Try again"),

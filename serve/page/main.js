@@ -5,7 +5,7 @@ import { Api } from "./api.js";
 import { AskView } from "./ask.js";
 import { Catalogue } from "./catalogue.js";
 import { fill } from "./dom.js";
-import { asFailure, failureBox } from "./failures.js";
+import { asFailure, failureBox, notThere } from "./failures.js";
 import { Key, KeyForm } from "./key.js";
 import { Panel } from "./panel.js";
 import { SearchView } from "./search.js";
@@ -53,6 +53,9 @@ class Page {
       if (!this.#locked) fill(this.#loading, failureBox(asFailure(error), () => this.#open()));
       return;
     }
+    // The rest of the page is of use even so: Status says more.
+    const { index, model } = this.#catalogue;
+    if (!index || !model) fill(this.#loading, failureBox(notThere(index, model), () => this.#open()));
     this.#tabs.hidden = false;
     this.#changeKey.hidden = !this.#key.value;
     this.#visit(this.#fields);

@@ -34,14 +34,13 @@ export class SearchView {
       this.#search();
     });
     catalogue.addEventListener("change", () => this.#offer());
-    this.#rerank.checked = true;
   }
 
   /** The fields of a link to this view: what differs from the defaults. */
   get fields() {
     const differing = Object.entries(this.#controls).filter(([name, control]) => control.value !== DEFAULTS[name]);
     const values = Object.fromEntries(differing.map(([name, control]) => [name, control.value]));
-    return { q: this.#query.value.trim(), index: this.#catalogue.index, ...values, rerank: this.#rerank.checked ? "" : "off" };
+    return { q: this.#query.value.trim(), index: this.#catalogue.index, ...values, rerank: this.#rerank.checked ? "on" : "" };
   }
 
   /** Take over the fields of a link, and search if they ask for other hits than are shown. */
@@ -49,7 +48,7 @@ export class SearchView {
     this.#query.value = fields.q ?? "";
     for (const [name, control] of Object.entries(this.#controls)) control.value = fields[name] ?? DEFAULTS[name];
     for (const name of ["mode", "by"]) this.#controls[name].value ||= DEFAULTS[name];
-    this.#rerank.checked = fields.rerank !== "off";
+    this.#rerank.checked = fields.rerank === "on";
     if (this.#query.value.trim() && JSON.stringify(this.#request()) !== this.#shown) this.#search();
   }
 
@@ -97,8 +96,7 @@ export class SearchView {
   }
 
   #list({ hits, index, snapshot, coverage, degraded, timings }, query) {
-    const made = [index, typeof snapshot === "object" ? snapshot?.number : snapshot].filter(Boolean).join(", snapshot ");
-    const summary = hits.length ? `${count(hits.length, "hit")} from ${made}` : `Nothing found in ${made}`;
+    const summary = `${hits.length ? count(hits.length, "hit") : "Nothing found"} in ${index}, snapshot ${snapshot}`;
     announce(summary);
     fill(
       this.#results,

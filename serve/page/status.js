@@ -4,7 +4,7 @@ import { element, fill, foreign } from "./dom.js";
 import { asFailure, failureBox } from "./failures.js";
 import { percent } from "./text.js";
 
-const INTERVAL_MS = 2000;
+const INTERVAL_MS = 5000;
 const STATES = { HEALTHY: "good", UNHEALTHY: "bad", DEPLOY_FAILED: "bad" };
 
 export class StatusView {

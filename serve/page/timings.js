@@ -9,9 +9,9 @@ import { element } from "./dom.js";
 
 const PARTS = new Map([
   ["retrieve", ["embed", "statistics", "candidates", "merge", "rows"]],
-  ["generate", ["select", "judge"]],
+  ["generate", ["prompt", "select", "judge"]],
 ]);
-const ORDER = ["condense", "embed", "statistics", "candidates", "merge", "rows", "retrieve", "rerank", "select", "judge", "generate"];
+const ORDER = ["condense", "embed", "statistics", "candidates", "merge", "rows", "retrieve", "rerank", "prompt", "select", "judge", "generate"];
 const NEGLIGIBLE_MS = 0.05;
 
 /** `{total, firstToken, parts: [{name, ms}]}` of a reply's timings, in milliseconds and in the order of the work. */
