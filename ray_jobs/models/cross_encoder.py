@@ -2,8 +2,8 @@
 
 Guaranteed: activation, prompt, maximum length and modules are the model's own; an adapter is merged into its base. No
 code from the model's folder runs. Refused with ModelError: models with several outputs, models whose head was never
-trained (an embedder, a language model: sentence-transformers would give them random scores), adapters that do not
-fit their base, models without a fast tokeniser, and chat templates.
+trained (an embedder, a plain language model: sentence-transformers would give them scores without meaning), adapters
+that do not fit their base, and models without a fast tokeniser.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def _check(loaded: CrossEncoder, name: str) -> None:
         raise ModelError(f"model {name!r} has {loaded.num_labels} outputs, expected one: choose a reranker")
     first = loaded[0]
     tokenizer: Any = getattr(first, "tokenizer", None)
-    if getattr(tokenizer, "backend_tokenizer", None) is None or "message" in first.modality_config:
+    if getattr(tokenizer, "backend_tokenizer", None) is None or not hasattr(first, "modality_config"):
         raise ModelError(
-            f"model {name!r} starts with {type(first).__name__}, expected a text transformer with a fast tokeniser and "
-            "no chat template: choose another model"
+            f"model {name!r} starts with {type(first).__name__}, expected a text transformer with a fast tokeniser: "
+            "choose another model"
         )
     if tokenizer.pad_token_id is None:
         raise ModelError(f"model {name!r} has no padding token: set one in its tokeniser, or choose another model")

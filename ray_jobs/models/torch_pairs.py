@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_jobs.models.adapter import AdaptedModel
+from ray_jobs.models.chat_pairs import ChatPairs
 from ray_jobs.models.cross_encoder import load_cross_encoder, prompt_of
 from ray_jobs.models.embedder_config import Device, Precision
 from ray_jobs.models.pair_tokenizer import PairTokenizer
@@ -33,6 +34,7 @@ class TorchPairEngine:
 
         self._torch = torch
         self._model = model
+        self._fixed = _fixed_features(model)
         self._segments = "token_type_ids" in model.tokenizer.model_input_names
         if precision == "bfloat16":
             _to_bfloat16(model[0].model)
@@ -41,6 +43,7 @@ class TorchPairEngine:
         """Scores, float32 of shape (rows,)."""
         torch, device = self._torch, self._model.device
         features: dict[str, Any] = {
+            **self._fixed,
             "input_ids": torch.from_numpy(batch.input_ids).to(device),
             "attention_mask": torch.from_numpy(batch.attention_mask).to(device),
         }
@@ -63,13 +66,18 @@ def torch_pair_model(model: AdaptedModel, device: Device, precision: Precision, 
         torch.set_num_threads(threads)
     loaded = load_cross_encoder(model, device)
     tokenizer = loaded.tokenizer
+    prompt = prompt_of(loaded)
     limit = position_limit(loaded[0].model)
     return PairModel(
         name=model.name,
         revision=model.revision,
         engine_name="torch",
         precision=precision,
-        tokens=PairTokenizer(tokenizer.backend_tokenizer.to_str(), prompt_of(loaded)),
+        tokens=(
+            ChatPairs(loaded, model.name, prompt)
+            if "message" in loaded[0].modality_config
+            else PairTokenizer(tokenizer.backend_tokenizer.to_str(), prompt)
+        ),
         engine=TorchPairEngine(loaded, precision),
         max_tokens=max_tokens(tokenizer.model_max_length, limit),
         position_limit=limit,
@@ -78,6 +86,15 @@ def torch_pair_model(model: AdaptedModel, device: Device, precision: Precision, 
         pad_multiple=8,
         batch_tokens=_BATCH_TOKENS[device],
     )
+
+
+def _fixed_features(model: CrossEncoder) -> dict[str, Any]:
+    """What the first module wants to know besides tokens: how pairs were written, and which logits are used."""
+    first = model[0]
+    features: dict[str, Any] = {"modality": "message" if "message" in first.modality_config else "text"}
+    if first.transformer_task == "text-generation":
+        features["logits_to_keep"] = 1
+    return features
 
 
 def _to_bfloat16(network: Any) -> None:
