@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_jobs.models.reranker import Reranker, RerankerConfig
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -166,3 +171,24 @@ def _examples(chance: random.Random, count: int) -> tuple[list[tuple[str, str]],
         pairs.append((" ".join(query), " ".join(chance.sample(text, 6))))
         shares.append(shared / 3)
     return pairs, shares
+
+
+def reranker(path: Path | str, **settings: Any) -> Reranker:
+    return Reranker.load(
+        RerankerConfig.model_validate({"model": str(path), "precision": "float32", "device": "cpu", **settings})
+    )
+
+
+def predicted(path: Path, pairs: list[tuple[str, str]] = PAIRS) -> NDArray[np.float32]:
+    from sentence_transformers import CrossEncoder
+
+    scores: NDArray[np.float32] = CrossEncoder(str(path), device="cpu").predict(pairs)
+    return scores
+
+
+def assert_same(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def plain(folder: Path, **changes: Any) -> Path:
+    return save(network(**changes), tokenizer(), folder / "plain")
