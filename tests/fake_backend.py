@@ -107,6 +107,10 @@ class FakeBackend:
     produced: int = 0  # events that a generation has given
     closed: int = 0  # generations that are over, one way or another
 
+    def reset(self) -> None:
+        """Be as new."""
+        vars(self).update(vars(FakeBackend()))
+
     async def search(self, call: SearchCall) -> SearchReply:
         self.searches.append(call)
         await self._happen("search")

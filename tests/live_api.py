@@ -19,7 +19,7 @@ from serve.api.app import make_app
 from serve.api.config import ApiConfig
 
 OPEN = ApiConfig(open=True, description_s=0)
-CHAT = {"model": "base", "messages": [{"role": "user", "content": "What is written last?"}]}
+CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "What is written last?"}]}
 
 
 @dataclass

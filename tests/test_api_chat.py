@@ -17,10 +17,16 @@ from serve.messages import GenerateCall
 MESSAGES: Any = CHAT["messages"]
 
 
-@pytest.fixture
-def api() -> Iterator[LiveApi]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveApi]:
     with live() as api:
         yield api
+
+
+@pytest.fixture
+def api(server: LiveApi) -> LiveApi:
+    server.backend.reset()
+    return server
 
 
 def ask(api: LiveApi, **beside: Any) -> dict[str, Any]:

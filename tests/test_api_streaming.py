@@ -20,10 +20,16 @@ from serve.errors import UnavailableError
 STREAM = {**CHAT, "stream": True}
 
 
-@pytest.fixture
-def api() -> Iterator[LiveApi]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveApi]:
     with live() as api:
         yield api
+
+
+@pytest.fixture
+def api(server: LiveApi) -> LiveApi:
+    server.backend.reset()
+    return server
 
 
 def stream(api: LiveApi, **beside: Any) -> list[dict[str, Any]]:
@@ -48,7 +54,7 @@ def send(api: LiveApi, body: Any, receive_buffer: int | None = None, timeout: st
 
 
 def test_openais_client_streams_an_answer(api: LiveApi) -> None:
-    chunks = list(api.openai().chat.completions.create(**STREAM, stream_options={"include_usage": True}))  # type: ignore[arg-type]
+    chunks = list(api.openai().chat.completions.create(**STREAM, stream_options={"include_usage": True}))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == "The manifest is written last. [1]"
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
@@ -107,7 +113,7 @@ def test_an_error_after_the_start_is_an_event_and_then_the_end() -> None:
         assert error["error"]["message"] == "the generator has gone"
         assert error["error"]["code"] == "unavailable"
         with pytest.raises(openai.APIError, match="the generator has gone"):
-            list(api.openai().chat.completions.create(**STREAM))  # type: ignore[arg-type]
+            list(api.openai().chat.completions.create(**STREAM))
 
 
 def test_a_defect_in_mid_stream_ends_it_without_telling_anything(caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,8 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass; raises UnauthorizedError or BusyError."""
-        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+        # Below a prefix, a path begins with it.
+        if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")).startswith(_GUARDED):
             context = context_of(scope)
             authorization = Headers(scope=scope).get("authorization")
             context.tenant = self._keys.tenant(None if authorization is None else authorization.encode("latin-1"))

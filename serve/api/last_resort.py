@@ -7,7 +7,6 @@ raised, and of which type, but not its message, which may quote a question or a 
 from __future__ import annotations
 
 import logging
-import traceback
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ray_jobs.errors import TandemError
 from serve.api.errors import FieldError
 from serve.api.failures import STATUSES, Failure, defect, failure_of
+from serve.api.frames import frames_of
 from serve.api.request_context import RequestContext, context_of
 from serve.api.validation import first_problem
 
@@ -30,7 +30,7 @@ def told(error: Exception, context: RequestContext) -> Failure:
         failure = failure_of(error)
     else:
         failure = defect(context.request_id)
-        _log.error("request %s: %s", context.request_id, _where(error))
+        _log.error("request %s: %s", context.request_id, frames_of(error))
     context.error = failure.code
     return failure
 
@@ -86,14 +86,3 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     message, param = first_problem(error.errors())
     return told(FieldError(message, param), context_of(request.scope)).response()
-
-
-def _where(error: BaseException) -> str:
-    """The types of an error and its causes, and the lines of code that they went through."""
-    parts = []
-    cause: BaseException | None = error
-    while cause is not None:
-        frames = "".join(traceback.format_tb(cause.__traceback__))
-        parts.append(f"{type(cause).__module__}.{type(cause).__qualname__} at\n{frames}")
-        cause = cause.__cause__ or cause.__context__
-    return "caused by ".join(parts)

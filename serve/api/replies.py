@@ -9,7 +9,7 @@ from serve.messages import Coverage
 
 
 def json_response(reply: BaseModel, headers: dict[str, str] | None = None, status: int = 200) -> Response:
-    """A reply in JSON. Fields that are null are in it, fields that were left unset in a result are too."""
+    """A reply in JSON; what has no value is null."""
     return Response(reply.model_dump_json().encode(), status, headers, "application/json")
 
 

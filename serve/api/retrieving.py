@@ -14,11 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ray_jobs.errors import ModelError, NotFoundError, UsageError
+from ray_jobs.errors import ModelError, NotFoundError, TandemError, UsageError
 from ray_jobs.index.hits import Hit
 from serve.api.config import RerankConfig
 from serve.api.deadline import Deadline
 from serve.api.errors import FieldError, UnknownError
+from serve.api.frames import frames_of
 from serve.api.retrieval import Retrieval
 from serve.backend import Backend
 from serve.errors import UnavailableError
@@ -60,7 +61,8 @@ class Retrieving:
             started = time.perf_counter()
             hits, done = await self._reranked_or_not(text, hits, wanted, deadline)
             timings["rerank"] = time.perf_counter() - started
-            degraded += [] if done else ["rerank"]
+            if not done:
+                degraded.append("rerank")
         return Found(hits[: wanted.config.k], reply, tuple(degraded), timings)
 
     async def _search(self, text: str, wanted: Retrieval, deadline: Deadline, for_reader: bool) -> SearchReply:
@@ -85,8 +87,10 @@ class Retrieving:
         except NotFoundError as error:
             if wanted.rerank_param is not None:
                 raise FieldError(f"{wanted.rerank_param}=true: {error}", wanted.rerank_param) from None
-        except Exception as error:  # whatever it is, the order of retrieval is an answer
+        except (TandemError, TimeoutError) as error:
             _log.warning("not reranked: %s", type(error).__name__)
+        except Exception as error:  # a defect, and still the order of retrieval is an answer
+            _log.error("not reranked: %s", frames_of(error))
         return hits, False
 
     async def _reranked(self, text: str, hits: Sequence[Hit], deadline: Deadline) -> tuple[Hit, ...]:

@@ -29,7 +29,7 @@ _log = logging.getLogger("tandem.serve.api")
 
 
 class RunningAnswer:
-    """An answer in the making, closed at the end of an `async with` block."""
+    """An answer in the making: begun when it is made, closed at the end of its `async with` block."""
 
     def __init__(
         self,

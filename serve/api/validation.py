@@ -1,6 +1,6 @@
 """What is wrong with a request, in one sentence that names the field.
 
-A choice between JSON types (see shapes.json_types) is tagged with names in parentheses, which are no part of a field.
+The tags of a choice between JSON types (see shapes.json_types) are no part of a field's name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serve.api.shapes.json_types import TAGS
+
 _SHOWN = 60
+_LONGEST_NAME = 200
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value) should (be|have) ")
 _EXPECTED = {
     "string_type": "text",
@@ -39,8 +42,9 @@ def first_problem(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]
     kind, given = error["type"], error.get("input")
     if kind == "json_invalid":
         return f"the body is not JSON: {error['ctx']['error']}, at character {path[0] + 1}", None
-    param = ".".join(str(part) for part in path if not _is_tag(part)) or None
-    if param is None:
+    unknown = [str(path.pop())] if kind == "extra_forbidden" else []  # the caller's word, whatever it is
+    param = ".".join([str(part) for part in path if part not in TAGS] + unknown)[:_LONGEST_NAME]
+    if not path and not unknown:
         return _of_body(kind, given), None
     named = f"header {param}" if place == "header" else param
     if kind == "missing":
@@ -58,10 +62,6 @@ def _of_body(kind: str, given: object) -> str:
     if isinstance(given, bytes):
         return "the body is not taken for JSON: send it with the header 'Content-Type: application/json'"
     return f"the body is {_shown(given)}: expected a JSON object"
-
-
-def _is_tag(part: object) -> bool:
-    return isinstance(part, str) and part.startswith("(")
 
 
 def _expected(error: Mapping[str, Any]) -> str:

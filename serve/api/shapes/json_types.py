@@ -16,6 +16,8 @@ TEXT = Tag("(text)")
 LIST = Tag("(list)")
 OBJECT = Tag("(object)")
 FALSE = Tag("(false)")
+TAGS = {tag.tag for tag in (TEXT, LIST, OBJECT, FALSE)}
+"""What the place of an error has beside the names of fields."""
 
 
 class Strict(BaseModel):
