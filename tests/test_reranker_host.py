@@ -50,20 +50,31 @@ class Counting(FakePairEngine):
 
 
 class Waiting(FakePairEngine):
-    """Holds its first pass until it is released, and notices passes side by side."""
+    """Holds its passes until they are released."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
         self.release = threading.Event()
-        self.running = 0
-        self.most = 0
 
     def forward(self, batch: PairBatch) -> NDArray[np.float32]:
-        self.running += 1
-        self.most = max(self.most, self.running)
         self.entered.set()
         assert self.release.wait(30)
-        self.running -= 1
+        return super().forward(batch)
+
+
+class Meeting(FakePairEngine):
+    """Two passes side by side would meet here."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2)
+        self.met = False
+
+    def forward(self, batch: PairBatch) -> NDArray[np.float32]:
+        try:
+            self.barrier.wait(0.3)
+            self.met = True
+        except threading.BrokenBarrierError:
+            self.barrier.reset()
         return super().forward(batch)
 
 
@@ -130,7 +141,17 @@ def test_a_call_that_waited_too_long_for_another_pass_is_not_scored() -> None:
     assert isinstance(slow, RerankReply)
     assert isinstance(late, DeadlineError)
     assert isinstance(on_time, RerankReply)
-    assert engine.most == 1
+
+
+def test_one_pass_runs_at_a_time() -> None:
+    engine = Meeting()
+    host = RerankerHost(with_engine(engine))
+
+    async def run() -> None:
+        await asyncio.gather(host.scores([call("cat", "cat")]), host.scores([call("dog", "dog")]))
+
+    asyncio.run(run())
+    assert not engine.met
 
 
 def test_the_event_loop_runs_on_while_a_pass_runs() -> None:
