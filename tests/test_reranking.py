@@ -11,8 +11,8 @@ from tiny_rerankers import fitted_to_words
 from ray_jobs.errors import ModelError
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import commit
-from ray_jobs.index.reranking import Reranking, passage, reranked, wider
-from ray_jobs.index.search import SearchConfig
+from ray_jobs.index.reranking import Reranking, cut, passage, reranked, wider
+from ray_jobs.index.search import Mode, SearchConfig
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.models.reranker import Reranker, RerankerConfig
 from ray_jobs.storage import LocalStorage
@@ -99,6 +99,26 @@ def test_nan_is_refused_as_a_score() -> None:
 
 def test_no_hit_gives_no_hit() -> None:
     assert reranked([], [], SearchConfig()) == []
+
+
+@given(st.lists(st.sampled_from("abcde"), max_size=20), st.integers(1, 8))
+def test_hits_that_were_not_reranked_keep_their_order_and_are_cut_to_what_was_asked_for(
+    docs: list[str], k: int
+) -> None:
+    hits = [hit(rank, doc_id) for rank, doc_id in enumerate(docs, start=1)]
+    assert cut(hits, SearchConfig(k=k, by="chunk")) == hits[:k]
+    documents = cut(hits, SearchConfig(k=k, by="document"))
+    assert [item.doc_id for item in documents] == list(dict.fromkeys(docs))[:k]
+    assert [item.chunk_id for item in documents] == [f"{d}#{docs.index(d) + 1}" for d in dict.fromkeys(docs)][:k]
+    assert [item.rank for item in documents] == list(range(1, len(documents) + 1))
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical"])
+def test_retrieved_wider_and_cut_the_hits_are_those_of_the_search_asked_for(snapshot: Snapshot, mode: Mode) -> None:
+    config, embedder = SearchConfig(k=3, mode=mode), VectorEmbedder(1)
+    query = "1" if mode == "dense" else "yak bread kale"
+    (plain,), (candidates,) = (snapshot.search([query], asked, embedder) for asked in (config, wider(config, 10)))
+    assert cut(candidates, config) == plain
 
 
 def test_more_chunks_are_retrieved_than_asked_for_and_nothing_else_changes() -> None:

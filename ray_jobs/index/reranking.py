@@ -1,9 +1,9 @@
 """Reordering hits by a reranker; the same steps for the command line and the server.
 
-What a search asked for is retrieved wider (`wider`), each hit is scored as `passage` shows it, and `reranked` cuts the
-result to what was asked for. Guaranteed: pure functions; hits of equal score keep their order; with `by=document` a
-document scores as its best chunk. Not guaranteed: k documents, where the chunks retrieved belong to fewer; and nothing
-that retrieval did not find comes up.
+What a search asked for is retrieved wider (`wider`), each hit is scored as `passage` shows it, and `reranked` orders
+the hits and cuts them to what was asked for; `cut` does that alone, where the reranker did not answer. Guaranteed: pure
+functions; hits of equal score keep their order; with `by=document` a document scores as its best chunk. Not guaranteed:
+k documents, where the chunks retrieved belong to fewer; and nothing that retrieval did not find comes up.
 """
 
 from __future__ import annotations
@@ -74,12 +74,18 @@ def reranked(hits: Sequence[Hit], scores: Sequence[float], config: SearchConfig)
     if np.isnan(np.asarray(scores, dtype=np.float64)).any():
         raise ModelError("reranker gave NaN as a score; expected numbers: use another reranker or precision=float32")
     ordered = sorted(zip(hits, scores, strict=True), key=lambda pair: (-pair[1], pair[0].rank))
+    return cut([replace(hit, score=score, scores={**hit.scores, STAGE: score}) for hit, score in ordered], config)
+
+
+def cut(hits: Sequence[Hit], config: SearchConfig) -> list[Hit]:
+    """The first `config.k` chunks or documents (`config.by`) of hits that are in order, ranked from 1.
+
+    For hits retrieved for a reranker that then did not answer: those of the search that was asked for, but that hybrid
+    search fuses chunks and not documents.
+    """
     if config.by == "document":
-        best: dict[str, tuple[Hit, float]] = {}
-        for hit, score in ordered:
-            best.setdefault(hit.doc_id, (hit, score))
-        ordered = list(best.values())
-    return [
-        replace(hit, rank=rank, score=score, scores={**hit.scores, STAGE: score})
-        for rank, (hit, score) in enumerate(ordered[: config.k], start=1)
-    ]
+        best: dict[str, Hit] = {}
+        for hit in hits:
+            best.setdefault(hit.doc_id, hit)
+        hits = list(best.values())
+    return [replace(hit, rank=rank) for rank, hit in enumerate(hits[: config.k], start=1)]
