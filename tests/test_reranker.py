@@ -218,6 +218,10 @@ def test_no_text_gives_no_score(loaded: Reranker) -> None:
     assert loaded.scores("cat", []).dtype == np.float32
 
 
+def test_text_that_is_no_valid_unicode_is_scored(loaded: Reranker) -> None:
+    assert_same(loaded.scores("cat \ud800", ["dog \udfff", "dog"]), loaded.scores("cat ?", ["dog ?", "dog"]))
+
+
 def test_several_threads_may_share_a_reranker(loaded: Reranker) -> None:
     expected = loaded.score_pairs(PAIRS).scores
     with ThreadPoolExecutor(4) as pool:

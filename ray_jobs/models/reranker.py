@@ -84,7 +84,7 @@ class Reranker:
         """Raise UsageError for a query that no text can be scored against."""
         if not query.strip():
             raise UsageError("query is empty; expected some words")
-        overhead = self._model.tokens.overhead(query)
+        overhead = self._model.tokens.overhead(_encodable(query))
         if overhead >= self.max_tokens:
             raise UsageError(
                 f"query of {len(query)} characters takes {overhead} tokens and leaves no room for a text in the "
@@ -115,7 +115,8 @@ class Reranker:
     def _batches(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[int], PairBatch]]:
         model = self._model
         for window in windows_by_length([text for _, text in pairs], _WINDOW):
-            tokens = model.tokens.pairs([pairs[i] for i in window], self.max_tokens)
+            readable = [(_encodable(query), _encodable(text)) for query, text in (pairs[i] for i in window)]
+            tokens = model.tokens.pairs(readable, self.max_tokens)
             if len(tokens) != len(window):
                 raise ModelError(f"tokenizer of {model.name!r} returned {len(tokens)} pairs for {len(window)}")
             for rows in token_budget_batches([len(row.ids) for row in tokens], self._batch_tokens, model.pad_multiple):
@@ -134,6 +135,15 @@ class Reranker:
                 "try precision=float32"
             )
         return scores
+
+
+def _encodable(text: str) -> str:
+    """The text with question marks for halves of surrogate pairs, on which tokenisers fail."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
 
 
 def _load(config: RerankerConfig, store_models: Path | None) -> PairModel:
