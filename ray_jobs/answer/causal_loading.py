@@ -1,0 +1,90 @@
+"""Loading a causal language model and its tokeniser, from local files and without code of others.
+
+Guaranteed: safetensors only, `trust_remote_code` never, float32 or bfloat16 as configured or as the machine computes
+best; a folder whose weights are not those of a causal language model is refused. Not guaranteed: that the model fits
+into memory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.answer.engine_config import EngineConfig
+from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
+from ray_jobs.models.resolve import resolve
+from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
+
+
+def load_causal(config: EngineConfig, store_models: Path | None) -> tuple[Any, Any]:
+    """Model and tokeniser, ready for inference.
+
+    Raises NotFoundError when no place has the model, ModelError when it cannot be loaded, UsageError for a device or
+    precision that this machine lacks.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device, precision = _device(config), _precision(config)
+    found = resolve(str(config.model), store_models)
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(found.path, **local)
+            model, info = AutoModelForCausalLM.from_pretrained(
+                found.path, dtype=getattr(torch, precision), use_safetensors=True, output_loading_info=True, **local
+            )
+            model = model.to(device).eval()
+    except Exception as error:
+        # Every architecture fails in its own way here: the reason is kept, the user gets one line.
+        raise ModelError(
+            f"model {found.name!r} in {str(found.path)!r} cannot be loaded as a causal language model "
+            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}): expected a folder with config.json, a "
+            "tokeniser and safetensors"
+        ) from error
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"model {found.name!r} in {str(found.path)!r} lacks {len(missing)} weights of a causal language model, "
+            f"such as {missing[0]}: choose a model that generates text"
+        )
+    # `generate` fills what a request leaves open from the model's own configuration: temperatures, penalties.
+    model.generation_config = _settings(model, tokenizer)
+    return model.requires_grad_(False), tokenizer
+
+
+def _settings(model: Any, tokenizer: Any) -> Any:
+    """A GenerationConfig of the model's special tokens alone."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    padding = next((i for i in (own.pad_token_id, tokenizer.pad_token_id) if i is not None), None)
+    return GenerationConfig(
+        bos_token_id=own.bos_token_id if own.bos_token_id is not None else tokenizer.bos_token_id,
+        eos_token_id=ends,
+        pad_token_id=padding if padding is not None else (ends[0] if isinstance(ends, list) else ends) or 0,
+        do_sample=False,
+    )
+
+
+def end_tokens(model: Any) -> frozenset[int]:
+    """The tokens that end an answer."""
+    ends = model.generation_config.eos_token_id
+    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+
+def _device(config: EngineConfig) -> str:
+    if config.device == "cuda" and not cuda_available():
+        raise UsageError("device=cuda: torch finds no GPU on this machine; use device=cpu or install a CUDA build")
+    return ("cuda" if cuda_available() else "cpu") if config.device == "auto" else config.device
+
+
+def _precision(config: EngineConfig) -> str:
+    if config.precision == "float32":
+        return config.precision
+    has_bfloat16 = cuda_has_bfloat16() if _device(config) == "cuda" else cpu_has_bfloat16()
+    if config.precision == "bfloat16" and not has_bfloat16:
+        raise UsageError("precision=bfloat16: this machine does not compute in it; use precision=float32")
+    return "bfloat16" if has_bfloat16 else "float32"
