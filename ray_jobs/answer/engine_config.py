@@ -1,0 +1,116 @@
+"""What writes the answers, and how it is loaded: one model a user may set, one table of engines.
+
+Guaranteed: unknown keys, wrong types and pairs that cannot be fail before anything is loaded; a key of an endpoint is
+never part of a configuration, only the name of the environment variable that holds it. Not guaranteed: that the model
+exists; `load_engine` says so when it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ray_jobs.answer.engine import Engine
+from ray_jobs.answer.extractive import ReaderConfig
+from ray_jobs.answer.extractive_engine import EmbedderLoader
+from ray_jobs.models.embedder_config import Device, EmbedderConfig, Precision
+
+EngineName = Literal["extractive", "transformers", "openai"]
+
+
+class EngineConfig(BaseModel):
+    """An engine: the quoting reader, a Hugging Face causal language model, or an OpenAI-compatible endpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: EngineName = Field("extractive", description="what writes the answers")
+    name: str | None = Field(None, min_length=1, description="name in requests; None: the model's own")
+    model: str | None = Field(None, min_length=1, description="name or path of the language model, or upstream's name")
+    max_new_tokens: int = Field(512, ge=1, description="tokens of one answer at most")
+    context_tokens: int | None = Field(None, ge=64, description="tokens of prompt and answer; None: the model's own")
+    min_support: float = Field(0.5, ge=0, le=1, description="share of an answer's words that its sources must hold")
+
+    reader: ReaderConfig = Field(ReaderConfig(), description="how much the extractive engine quotes")
+    embedder: EmbedderConfig = Field(EmbedderConfig(), description="what judges sentences, for the extractive engine")
+
+    adapters: Mapping[str, str] = Field(
+        {}, description="LoRA adapters: name in requests -> name or path, or upstream's name"
+    )
+    device: Literal["auto"] | Device = Field("auto", description="where the language model runs")
+    precision: Literal["auto"] | Precision = Field("auto", description="arithmetic of the language model")
+    concurrent: int = Field(4, ge=1, description="answers written side by side, without continuous batching")
+    chat_template: Mapping[str, str | bool] = Field({}, description="further variables of the model's chat template")
+    continuous: Literal["auto", "on", "off"] = Field("auto", description="continuous batching; auto: where it runs")
+    num_blocks: int | None = Field(None, ge=1, description="blocks of the batch's cache; None: by the GPU's memory")
+    max_batch_tokens: int | None = Field(None, ge=16, description="tokens of one batch; None: by the GPU's memory")
+
+    base_url: str | None = Field(None, min_length=1, description="address of an OpenAI-compatible endpoint")
+    api_key_env: str | None = Field(None, min_length=1, description="environment variable that holds its key")
+    connect_s: float = Field(5.0, gt=0, description="seconds to connect to the endpoint")
+    silence_s: float = Field(60.0, gt=0, description="seconds that the endpoint may be silent")
+
+    @property
+    def public_name(self) -> str:
+        """The name of the engine's base model in requests."""
+        return self.name or (PurePath(self.model).name if self.model else self.engine)
+
+    @model_validator(mode="after")
+    def _pairs_that_cannot_be(self) -> Self:
+        if self.engine != "extractive" and self.model is None:
+            raise ValueError(f"engine={self.engine} without model: name the language model")
+        if self.engine == "openai" and self.base_url is None:
+            raise ValueError("engine=openai without base_url: give the endpoint's address, such as http://host:8000/v1")
+        if self.engine != "openai" and (self.base_url or self.api_key_env):
+            raise ValueError(f"engine={self.engine} with base_url or api_key_env: only engine=openai has an endpoint")
+        if self.engine == "extractive" and self.adapters:
+            raise ValueError("engine=extractive with adapters: only language models take LoRA adapters")
+        if wrong := [name for name in (self.public_name, *self.adapters) if ":" in name or not name.strip()]:
+            raise ValueError(f"name {wrong[0]!r}: ':' stands between a model and its adapter; choose another name")
+        if self.continuous == "off" and (self.num_blocks or self.max_batch_tokens):
+            raise ValueError("continuous=off with num_blocks or max_batch_tokens: they are for continuous batching")
+        return self
+
+
+def load_engine(
+    config: EngineConfig, embedder: EmbedderLoader | None = None, store_models: Path | None = None
+) -> Engine:
+    """The engine that `config` names, ready to answer; loading a model takes seconds to minutes.
+
+    `embedder` gives one that is loaded already, for the extractive engine; `store_models` is the store's folder of
+    models, if it is a local one. Raises NotFoundError for a model that no place has, ModelError for one that cannot
+    be loaded, UsageError for a device, precision or environment variable that is not there.
+    """
+    return ENGINES[config.engine](config, embedder, store_models)
+
+
+def _extractive(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:
+    from ray_jobs.answer.extractive_engine import ExtractiveEngine
+    from ray_jobs.models.embedder import Embedder
+
+    loaded = embedder() if embedder is not None else Embedder.load(config.embedder, store_models)
+    return ExtractiveEngine(config.public_name, loaded, config.reader)
+
+
+def _transformers(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:
+    from ray_jobs.answer.causal import CausalModel
+    from ray_jobs.answer.written import WritingEngine
+
+    return WritingEngine(CausalModel.load(config, store_models), config.min_support)
+
+
+def _openai(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:
+    from ray_jobs.answer.upstream import UpstreamModel
+    from ray_jobs.answer.written import WritingEngine
+
+    return WritingEngine(UpstreamModel.connect(config), config.min_support)
+
+
+# Another engine is a function and a line.
+ENGINES: Mapping[EngineName, Callable[[EngineConfig, EmbedderLoader | None, Path | None], Engine]] = {
+    "extractive": _extractive,
+    "transformers": _transformers,
+    "openai": _openai,
+}
