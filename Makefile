@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 
-.PHONY: demo test check fix bench clean help setup
+.PHONY: demo test chaos chromium check fix bench clean help setup
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -23,8 +23,17 @@ help: ## what there is to make
 demo: $(READY) ## ingest the documentation of Ray, ask it two questions
 	@$(BIN)/python -m cluster.demo
 
-test: $(READY) ## the tests
+test: $(READY) chromium ## the tests
 	@$(BIN)/python -m pytest
+
+chaos: $(READY) ## the long trials: everything is killed under load, again and again
+	@$(BIN)/python -m pytest -m chaos
+
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing Chromium for the tests of the page" \
+			&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
+		|| { echo "error: the tests of the page need Chromium; install it (Debian: apt-get install chromium)" >&2; exit 1; }
 
 check: $(READY) ## lint, format, types, layers
 	@$(BIN)/ruff check .

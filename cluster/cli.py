@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("IngestCommand", "a corpus to a published snapshot of an index"),
     "search": ("SearchCommand", "one query, or a file of queries as a job"),
     "ask": ("AskCommand", "a cited answer"),
+    "serve": ("ServeCommand", "answer over HTTP: search, cited answers, a page"),
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
 }
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from ray_jobs.index.reranking import DEFAULT_DEPTH, Reranking
 from ray_jobs.models.reranker_config import RerankerConfig, RerankerOptions
-from ray_jobs.storage import LocalStorage
+from ray_jobs.storage import models_folder
 
 if TYPE_CHECKING:
     from ray_jobs.storage import Storage
@@ -38,6 +38,5 @@ class RerankingSettings(BaseModel):
             return None
         from ray_jobs.models.reranker import Reranker
 
-        models = storage.root / "models" if isinstance(storage, LocalStorage) else None
         config = RerankerConfig(model=self.reranker, **self.reranker_options.model_dump())
-        return Reranking(Reranker.load(config, models), self.rerank_depth)
+        return Reranking(Reranker.load(config, models_folder(storage)), self.rerank_depth)

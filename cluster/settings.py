@@ -40,6 +40,11 @@ class Command(BaseModel):
     config: Path | None = Field(None, description="YAML file with any of these keys")
     json_output: bool = Field(False, description="print one JSON object, for machines")
 
+    @classmethod
+    def keys_of(cls, loaded: dict[str, Any]) -> dict[str, Any]:
+        """The keys of this command in what its YAML file holds; a command whose files have another form says how."""
+        return loaded
+
 
 C = TypeVar("C", bound=Command)
 
@@ -88,9 +93,9 @@ def _settings_class(model: type[C], name: str, arguments: list[str]) -> type[Bas
     return Settings
 
 
-def _file_source(settings: type[BaseSettings], command_line: CliSettingsSource[Any]) -> InitSettingsSource:
+def _file_source(settings: Any, command_line: CliSettingsSource[Any]) -> InitSettingsSource:
     path = command_line().get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG")
-    return InitSettingsSource(settings, {} if path is None else read_yaml(Path(path)))
+    return InitSettingsSource(settings, {} if path is None else settings.keys_of(read_yaml(Path(path))))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Ray Serve's own decorator closes a batch before it knows that a worker is free, 
 request is a batch of one, however many wait; with one, every request waits for it.
 
 Guaranteed: at most `concurrent` batches at a time, each of at most `budget` in weight (a heavier call goes alone), in
-order of arrival; a caller that has gone is left out. Not guaranteed: fairness beyond the order.
+order of arrival; a caller that has gone is left out, and ends nobody else's work. Not guaranteed: fairness beyond
+that order.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
+
+from serve.tracing import detached
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -51,7 +54,8 @@ class Batcher(Generic[C, R]):
         while self._waiting and len(self._running) < self._concurrent:
             batch = self._take()
             if batch:
-                task = asyncio.create_task(self._run(batch))
+                # A batch is nobody's: it must not end with the request that happened to start it.
+                task = asyncio.create_task(self._run(batch), context=detached())
                 self._running.add(task)
                 task.add_done_callback(self._finished)
 

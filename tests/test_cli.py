@@ -35,7 +35,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 NEEDS_NOTHING: list[tuple[list[str], int, list[str]]] = [
-    (["fly"], 2, ["fly", "no such command", "ingest, search, ask, index"]),
+    (["fly"], 2, ["fly", "no such command", "ingest, search, ask, serve, index"]),
     (["ingest"], 2, ["--index"]),
     (["ingest", "--index", "x"], 2, ["sources", "at least one file"]),
     (["ingest", "absent", "--index", "x"], 1, ["'absent'", "no such file or folder"]),

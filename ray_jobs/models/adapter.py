@@ -1,8 +1,7 @@
 """A model that is an adapter (PEFT) of another: which folder it lies in, and which base it belongs to.
 
 Guaranteed: the base is looked for in the same places as any model, by the name in `adapter_config.json`; only weights
-in safetensors are accepted. Not guaranteed: that an adapter of the hub without a `config.json` is found in the cache
-while offline.
+in safetensors are accepted. Not guaranteed: that base and adapter fit each other; whoever loads them sees.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_jobs.errors import ModelError, NotFoundError
-from ray_jobs.models.resolve import Origin, ResolvedModel, content_revision, resolve
+from ray_jobs.models.resolve import ResolvedModel, resolve
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -41,7 +40,7 @@ def resolve_adapted(name: str, store_models: Path | None = None) -> AdaptedModel
 
     Raises NotFoundError saying where it looked, ModelError for a folder that holds neither.
     """
-    found = _bare_adapter(name, store_models) or resolve(name, store_models)
+    found = resolve(name, store_models)
     if not (found.path / ADAPTER_CONFIG).is_file():
         return AdaptedModel(found, None)
     base = _base_of(found)
@@ -51,18 +50,6 @@ def resolve_adapted(name: str, store_models: Path | None = None) -> AdaptedModel
         return AdaptedModel(resolve(base, store_models), found)
     except NotFoundError as error:
         raise NotFoundError(f"adapter {name!r} needs its base: {error}") from error
-
-
-def _bare_adapter(name: str, store_models: Path | None) -> ResolvedModel | None:
-    """An adapter's folder that holds nothing else, which `resolve` takes for no model."""
-    places: list[tuple[Path, Origin]] = [(Path(name).expanduser(), "path")]
-    if store_models is not None:
-        places.append((store_models / name, "store"))
-    for folder, origin in places:
-        if folder.is_dir():
-            is_adapter = (folder / ADAPTER_CONFIG).is_file()
-            return ResolvedModel(name, folder.resolve(), content_revision(folder), origin) if is_adapter else None
-    return None
 
 
 def _base_of(adapter: ResolvedModel) -> str:

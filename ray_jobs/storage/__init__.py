@@ -25,6 +25,7 @@ __all__ = [
     "ObjectStorage",
     "Storage",
     "explain_os_error",
+    "models_folder",
     "new_id",
     "open_storage",
     "sha256_of",
@@ -69,6 +70,11 @@ class Storage(Protocol):
     def scratch(self) -> AbstractContextManager[Path]:
         """A folder for files about to be uploaded, removed at the end; StorageError for what the disk refuses in it."""
         ...
+
+
+def models_folder(storage: Storage) -> Path | None:
+    """Where the store's models lie as files; None for a store that is not a local one."""
+    return storage.root / "models" if isinstance(storage, LocalStorage) else None
 
 
 def open_storage(uri: str) -> Storage:

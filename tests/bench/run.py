@@ -1,4 +1,4 @@
-"""The benchmarks: `python tests/bench/run.py [--only ingest,search,quality] [--quick]`.
+"""The benchmarks: `python tests/bench/run.py [--only ingest,search,quality,serving] [--quick]`.
 
 Writes tests/bench/results.json and results.md; a part that is run again takes its own place in them. `--quick` checks
 that everything runs, at sizes too small to mean anything, and writes to .cache only.
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).resolve().parent
 def main() -> int:
     """Run the chosen benchmarks; 0 on success, 2 for bad usage or data that is not there."""
     parser = argparse.ArgumentParser(description="Measure Tandem on real text.")
-    parser.add_argument("--only", default=",".join(TITLES), help="comma-separated: ingest, search, quality")
+    parser.add_argument("--only", default=",".join(TITLES), help=f"comma-separated: {', '.join(TITLES)}")
     parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
     options = parser.parse_args()
     chosen = options.only.split(",")

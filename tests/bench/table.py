@@ -27,8 +27,11 @@ PACKAGES = (
     "hnswlib",
     "usearch",
     "lancedb",
+    "fastapi",
+    "haystack-ai",
+    "hayhooks",
 )
-TITLES = {"ingest": "Ingest", "search": "Search", "quality": "Quality"}
+TITLES = {"ingest": "Ingest", "search": "Search", "quality": "Quality", "serving": "Serving"}
 
 
 @dataclass(frozen=True)

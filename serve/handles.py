@@ -1,0 +1,162 @@
+"""The seams of the plain classes, over Ray Serve: partitions for the retriever, the backend for the API.
+
+Guaranteed: every call has a deadline (see `calls`). Not guaranteed: which replica answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from ray_jobs.answer.protocol import AnswerEvent
+from ray_jobs.errors import NotFoundError, TandemError
+from ray_jobs.index.merge import Candidates
+from serve.calls import call, events, everywhere
+from serve.messages import (
+    CondenseCall,
+    DeploymentDescription,
+    Description,
+    EmbedCall,
+    EmbedReply,
+    GenerateCall,
+    GeneratorDescription,
+    RerankCall,
+    RerankReply,
+    RetrieverDescription,
+    SearchCall,
+    SearchReply,
+)
+from serve.partition import CandidatesCall, Missing, PartStatistics, RowsCall, StatisticsCall, Version
+
+_DESCRIBE_S = 2.0  # time for one deployment to describe itself
+_DESCRIBED_FOR_S = 1.0
+
+
+class PartitionHandle:
+    """A PartitionClient over the replicas of one partition."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def statistics(self, calls: Sequence[StatisticsCall], timeout_s: float) -> list[PartStatistics | Missing]:
+        """As PartitionHost.statistics, of any replica."""
+        found: list[PartStatistics | Missing] = await call(self._handle, "statistics", calls, timeout_s=timeout_s)
+        return found
+
+    async def candidates(
+        self, calls: Sequence[CandidatesCall], timeout_s: float
+    ) -> list[dict[str, Candidates] | Missing]:
+        """As PartitionHost.candidates, of any replica."""
+        found: list[dict[str, Candidates] | Missing] = await call(
+            self._handle, "candidates", calls, timeout_s=timeout_s
+        )
+        return found
+
+    async def rows(self, calls: Sequence[RowsCall], timeout_s: float) -> list[list[Mapping[str, Any]] | Missing]:
+        """As PartitionHost.rows, of any replica."""
+        found: list[list[Mapping[str, Any]] | Missing] = await call(self._handle, "rows", calls, timeout_s=timeout_s)
+        return found
+
+    async def keys(self, calls: Sequence[RowsCall], timeout_s: float) -> list[tuple[list[str], list[int]] | Missing]:
+        """As PartitionHost.keys, of any replica."""
+        found: list[tuple[list[str], list[int]] | Missing] = await call(
+            self._handle, "keys", calls, timeout_s=timeout_s
+        )
+        return found
+
+    async def held(self, used: Sequence[Version], timeout_s: float) -> list[list[Version]]:
+        """The versions that each running replica has open."""
+        return await everywhere(self._handle, "held", used, timeout_s=timeout_s)
+
+
+class ServeBackend:
+    """The Backend over deployment handles."""
+
+    def __init__(self, retriever: Any, generator: Any, reranker: Any | None, application: str) -> None:
+        self._retriever = retriever
+        self._generator = generator
+        self._reranker = reranker
+        self._application = application
+        self._described: tuple[float, Description] | None = None
+
+    async def search(self, request: SearchCall) -> SearchReply:
+        """The hits of one query."""
+        reply: SearchReply = await call(self._retriever, "search", request, timeout_s=request.budget_s)
+        return reply
+
+    async def rerank(self, request: RerankCall) -> RerankReply:
+        """Scores of texts; raises NotFoundError when no reranker is deployed."""
+        if self._reranker is None:
+            raise NotFoundError("rerank: no reranker is deployed; set 'reranker' in the server's configuration")
+        reply: RerankReply = await call(self._reranker, "scores", request, timeout_s=request.budget_s)
+        return reply
+
+    async def embed(self, request: EmbedCall) -> EmbedReply:
+        """Vectors of texts."""
+        reply: EmbedReply = await call(self._retriever, "embed", request, timeout_s=request.budget_s)
+        return reply
+
+    async def condense(self, request: CondenseCall) -> str:
+        """The last question of a conversation, understandable without the turns before it."""
+        question: str = await call(self._generator, "condense", request, timeout_s=request.budget_s)
+        return question
+
+    def generate(self, request: GenerateCall) -> AsyncIterator[AnswerEvent]:
+        """The events of an answer as they come; the last one is Final."""
+        return events(self._generator, "stream", request, timeout_s=request.budget_s)
+
+    async def describe(self) -> Description:
+        """What is served now, at most a second old."""
+        if self._described is None or time.monotonic() - self._described[0] > _DESCRIBED_FOR_S:
+            self._described = (time.monotonic(), await self._describe())
+        return self._described[1]
+
+    async def _describe(self) -> Description:
+        retriever, generator, reranker, deployments = await asyncio.gather(
+            _described(self._retriever, RetrieverDescription()),
+            _described(self._generator, GeneratorDescription()),
+            _described(self._reranker, None),
+            asyncio.to_thread(deployments_of, self._application),
+        )
+        return Description(
+            indexes=retriever.indexes,
+            embedder=retriever.embedder,
+            generators=generator.models,
+            needs_passages=generator.needs_passages,
+            reranker=reranker,
+            deployments=deployments,
+        )
+
+
+async def _described(handle: Any | None, unknown: Any) -> Any:
+    if handle is None:
+        return unknown
+    try:
+        return await call(handle, "describe", timeout_s=_DESCRIBE_S)
+    except TandemError:
+        return unknown
+
+
+def deployments_of(application: str) -> tuple[DeploymentDescription, ...]:
+    """The deployments of an application as Ray Serve's controller sees them; empty when it does not answer."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        status = serve.status().applications.get(application)
+    except (RayError, RayServeException):
+        return ()
+    if status is None:
+        return ()
+    return tuple(
+        DeploymentDescription(
+            name=name,
+            status=str(item.status.value),
+            replicas=item.replica_states.get("RUNNING", 0),
+            wanted=sum(item.replica_states.values()),
+        )
+        for name, item in sorted(status.deployments.items())
+    )
