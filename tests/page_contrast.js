@@ -8,7 +8,9 @@
     return own[3] === undefined || own[3] === 1 ? own.slice(0, 3) : over(own, behind(element.parentElement));
   };
   const luminance = (colour) => {
-    const linear = colour.map((value) => value / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    const linear = colour
+      .map((value) => value / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
   };
   const contrast = (colour, ground) => {
@@ -30,7 +32,12 @@
     const style = getComputedStyle(element);
     const size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    check(`${element.className || element.tagName} "${text.slice(0, 30)}"`, style.color, behind(element), large ? 3 : 4.5);
+    check(
+      `${element.className || element.tagName} "${text.slice(0, 30)}"`,
+      style.color,
+      behind(element),
+      large ? 3 : 4.5,
+    );
     texts += 1;
   }
   for (const field of document.querySelectorAll("input, textarea, select")) {
@@ -38,8 +45,9 @@
     const placeholder = getComputedStyle(field, "::placeholder").color;
     if (field.placeholder) check(`placeholder of ${field.id}`, placeholder, behind(field), 4.5);
     const edge = getComputedStyle(field).borderTopColor;
-    if (field.type !== "checkbox" && !field.disabled) check(`edge of ${field.id}`, edge, behind(field.parentElement), 3);
+    if (field.type !== "checkbox" && !field.disabled)
+      check(`edge of ${field.id}`, edge, behind(field.parentElement), 3);
   }
   if (texts < 3) low.push(`only ${texts} texts were found`);
   return low;
-})()
+})();

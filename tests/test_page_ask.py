@@ -72,6 +72,19 @@ def test_stop_aborts_the_request_at_the_server(visit: Visit, server: PageServer)
     expect(page.locator("#question")).to_be_focused()
 
 
+def test_what_was_said_before_a_stop_is_part_of_the_conversation(visit: Visit, server: PageServer) -> None:
+    server.answers["q"] = [chunk("Some of it"), Gate()]
+    server.answers["silent"] = [Gate()]
+    page = visit()
+    for question, words in (("q", "Some of it"), ("silent", "")):
+        begin(page, question)
+        expect(page.locator(".words").last).to_have_text(words)
+        page.locator("#stop").click()
+        expect(page.locator("#send")).to_be_visible()
+    ask(page, "two")
+    assert [turn["content"] for turn in server.asked[-1]["messages"]] == ["q", "Some of it", "two"]
+
+
 def test_an_answer_that_is_taken_whole_is_not_aborted(visit: Visit, server: PageServer) -> None:
     ask(visit(), "q")
     assert server.abandoned == []
@@ -88,6 +101,18 @@ def test_a_marker_opens_its_passage_with_exactly_the_quote_highlighted(visit: Vi
         before = page.locator("#panel-text").evaluate("text => text.querySelector('mark').previousSibling?.data ?? ''")
         assert before == document.text[document.start : document.text.index(quote, document.start)]
         expect(page.locator("#panel-text mark")).to_be_in_viewport()
+
+
+def test_the_focus_goes_back_to_the_marker_that_was_pressed_last(visit: Visit, server: PageServer) -> None:
+    server.answers["q"] = quoting((BATCHES, FIRST), (CHINESE, ZH))
+    page = visit()
+    ask(page, "q")
+    for marker in (0, 1):
+        page.locator(".marker").nth(marker).click()
+    expect(page.locator(".marker[aria-current]")).to_have_text("[2]")
+    page.locator("#panel-close").click()
+    expect(page.locator(".marker").nth(1)).to_be_focused()
+    expect(page.locator(".marker[aria-current]")).to_have_count(0)
 
 
 def test_numbers_in_brackets_inside_a_quote_are_no_markers(visit: Visit, server: PageServer) -> None:
@@ -216,6 +241,14 @@ def test_an_error_in_the_middle_keeps_the_words_and_says_that_they_are_not_all(
     box.get_by_role("button", name="Try again").click()
     expect(page.locator(".marker")).to_have_count(1)
     expect(page.locator(".turn")).to_have_count(1)
+
+
+def test_a_broken_answer_is_not_waited_for_any_longer(visit: Visit, server: PageServer) -> None:
+    server.answers["q"] = [*BROKEN[:2], Gate()]
+    page = visit()
+    ask(page, "q")
+    expect(page.locator(".notice.bad")).to_be_visible()
+    until(lambda: server.abandoned == ["q"], page)
 
 
 def test_a_stream_that_ends_without_its_end_is_an_error(visit: Visit, server: PageServer) -> None:

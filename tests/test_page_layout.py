@@ -139,6 +139,12 @@ def test_ask_cite_and_close_by_keyboard_alone(visit: Visit, server: PageServer) 
     tab_to(page, "#question", "Tab")
 
 
+def test_no_keyboard_comes_up_before_it_is_asked_for(visit: Visit) -> None:
+    page = visit(**ON_A_PHONE)
+    expect(page.locator("#question")).to_be_visible()
+    expect(page.locator("#question")).not_to_be_focused()
+
+
 def test_every_control_is_reached_by_tab(visit: Visit) -> None:
     page = visit("#tab=search&key=k")
     controls = ["#search-index", "#mode", "#k", "#by", "#rerank", "#where", ".field"]

@@ -123,6 +123,7 @@ def test_a_key_is_asked_for_once_and_sent_from_then_on(visit: Visit, server: Pag
     server.key = "sesame"
     page = visit(ready="#key-value")
     expect(page.locator("#key-complaint")).to_be_hidden()
+    expect(page.locator("#loading")).to_be_empty()
     for wrong, complaint in (("wrong", "not accepted"), ("密钥", "letters, digits and signs")):
         page.locator("#key-value").fill(wrong)
         page.locator("#key-value").press("Enter")
@@ -155,8 +156,10 @@ def test_a_key_that_is_withdrawn_is_asked_for_and_the_conversation_stays(visit: 
     server.key = "old"
     page = visit("#key=old")
     ask(page, "one")
+    page.locator(".marker").click()
     server.key = "new"
     begin(page, "two")
+    expect(page.locator("#panel")).to_be_hidden()
     expect(page.locator("#key-complaint")).to_contain_text("not accepted")
     page.locator("#key-value").fill("new")
     page.locator("#key-value").press("Enter")

@@ -6,7 +6,7 @@ import pytest
 from page_browser import Visit, search, until
 from page_corpus import BATCHES, CHINESE, SCALING
 from page_server import MODELS, PARTIAL, Failing, PageServer, found
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 pytest_plugins = ["page_fixtures"]
 
@@ -133,14 +133,22 @@ def test_fields_of_the_index_are_offered_for_the_filter(visit: Visit) -> None:
 
 
 def test_the_hits_are_those_of_the_last_search(visit: Visit, server: PageServer) -> None:
-    server.searches["second"] = found([SCALING.hit(1, {"dense": 0.5})])
     page = visit("#tab=search")
-    page.route("**/v1/search", lambda route: None if "first" in (route.request.post_data or "") else route.continue_())
-    page.locator("#query").fill("first")
-    page.locator("#query").press("Enter")
+    held: list[Route] = []
+    failed: list[str] = []
+    page.route("**/v1/search", lambda route: held.append(route))
+    page.on("requestfailed", lambda request: failed.append(request.post_data_json["query"]))
+    for position, query in enumerate(["first", "second"], 1):
+        page.locator("#query").fill(query)
+        page.locator("#query").press("Enter")
+        until(lambda count=position: len(held) == count, page)
+    until(lambda: failed == ["first"], page)
     expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
-    search(page, "second")
-    expect(page.locator(".hit")).to_have_count(1)
+    expect(page.locator(".notice.bad")).to_have_count(0)
+    held[1].fulfill(json=found([SCALING.hit(1, {"dense": 0.5})]))
+    held[0].fulfill(json=found([BATCHES.hit(1, {"dense": 0.5}), CHINESE.hit(2, {"dense": 0.4})]))
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
+    expect(page.locator(".hit .open")).to_have_text([SCALING.title])
 
 
 def test_a_link_shows_the_search_of_its_sender(visit: Visit, server: PageServer) -> None:

@@ -60,5 +60,7 @@ function pieces(text, citations) {
 
 function same(one, other) {
   if (one.kind !== other.kind || one.text !== other.text) return false;
-  return one.kind !== "marker" || (one.citation.start === other.citation.start && one.citation.end === other.citation.end);
+  return (
+    one.kind !== "marker" || (one.citation.start === other.citation.start && one.citation.end === other.citation.end)
+  );
 }

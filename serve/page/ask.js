@@ -1,6 +1,7 @@
 /** The view that asks: a conversation, and the box for its next question. */
 
 import { announce } from "./announce.js";
+import { invite } from "./dom.js";
 import { asFailure } from "./failures.js";
 import { Turn } from "./turn.js";
 
@@ -52,7 +53,7 @@ export class AskView {
 
   /** The view has become visible. */
   enter() {
-    this.#box.focus({ preventScroll: true });
+    invite(this.#box);
   }
 
   #submit() {

@@ -52,7 +52,11 @@ export class Catalogue extends EventTarget {
   #bind(select, names, field) {
     select.addEventListener("change", () => this.choose({ [field]: select.value }));
     this.addEventListener("change", () => {
-      options(select, names().map((name) => [name, name]), this[field]);
+      options(
+        select,
+        names().map((name) => [name, name]),
+        this[field],
+      );
       select.disabled = names().length < 2;
     });
   }

@@ -15,7 +15,8 @@ export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(name.replace(/^on/, ""), value);
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value !== null && value !== undefined)
+      made.setAttribute(name, value === true ? "" : value);
   }
   put(made, ...children);
   return made;
@@ -38,6 +39,11 @@ export function fill(parent, ...children) {
 /** Text of a document in a line of ours: its direction and language stay inside. */
 export function foreign(text, attributes = {}) {
   return element("bdi", { lang: "", ...attributes }, text);
+}
+
+/** Give a field the focus, unless that would bring a keyboard up over the page. */
+export function invite(field) {
+  if (matchMedia("(pointer: fine)").matches) field.focus({ preventScroll: true });
 }
 
 /** The options of a <select>, from pairs of value and label, with one of them chosen. */

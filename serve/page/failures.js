@@ -34,13 +34,19 @@ export class Failure extends Error {
 
 /** The failure that a response with a status of 400 or more tells of. */
 export async function failureOf(response) {
-  const error = await response.json().then((body) => body?.error, () => null);
+  const error = await response.json().then(
+    (body) => body?.error,
+    () => null,
+  );
   const wait = Number(response.headers.get("retry-after"));
   return new Failure(
     TITLES[response.status] ?? `The server answered ${response.status}`,
     error?.message ?? response.statusText,
     {
-      advice: wait > 0 ? `Try again in ${wait === 1 ? "a second" : `${wait} seconds`}.` : (ADVICE[response.status] ?? "Try again."),
+      advice:
+        wait > 0
+          ? `Try again in ${wait === 1 ? "a second" : `${wait} seconds`}.`
+          : (ADVICE[response.status] ?? "Try again."),
       status: response.status,
       param: error?.param,
       retry: response.headers.get("x-should-retry") !== "false",

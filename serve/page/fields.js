@@ -13,12 +13,24 @@ const EXAMPLES = {
 
 /** Offer the fields of an index with the `metadata` columns `{name: type}`; a press writes into `box`. */
 export function offerFields(group, box, metadata) {
-  const columns = Object.entries(metadata).map(([name, type]) => [Object.hasOwn(BUILT_IN, name) ? `metadata.${name}` : name, type]);
+  const columns = Object.entries(metadata).map(([name, type]) => [
+    Object.hasOwn(BUILT_IN, name) ? `metadata.${name}` : name,
+    type,
+  ]);
   const offered = [...columns, ...Object.entries(BUILT_IN)];
-  fill(group, ...offered.map(([name, type]) => {
-    const write = () => insert(box, written(name));
-    return element("button", { type: "button", class: "field", onclick: write }, foreign(name), " ", element("small", {}, type));
-  }));
+  fill(
+    group,
+    ...offered.map(([name, type]) => {
+      const write = () => insert(box, written(name));
+      return element(
+        "button",
+        { type: "button", class: "field", onclick: write },
+        foreign(name),
+        " ",
+        element("small", {}, type),
+      );
+    }),
+  );
   const examples = offered.slice(0, 2).map(([name, type]) => example(written(name), type));
   box.placeholder = examples.join(" and ");
 }

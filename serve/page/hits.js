@@ -14,7 +14,7 @@ export function hitList(hits, query, panel) {
 }
 
 /** How a score of a stage becomes a share of the bar: from nothing, or the lowest if that is below, to the best. */
-export function scaleOf(name, hits) {
+function scaleOf(name, hits) {
   const values = hits.map((hit) => hit.scores[name]).filter((value) => value !== undefined && value !== null);
   const [lowest, highest] = [Math.min(0, ...values), Math.max(...values)];
   return { name, share: (value) => (highest > lowest ? (value - lowest) / (highest - lowest) : 1) };
@@ -23,26 +23,43 @@ export function scaleOf(name, hits) {
 function hitOf(hit, query, stages, panel) {
   const title = element("button", { type: "button", class: "open" }, foreign(hit.title || hit.source || hit.doc_id));
   title.addEventListener("click", () => panel.open(hit, null, title));
-  const words = markWords(hit.text, query).map(({ text, marked }) => (marked ? element("mark", { class: "word" }, text) : text));
+  const words = markWords(hit.text, query).map(({ text, marked }) =>
+    marked ? element("mark", { class: "word" }, text) : text,
+  );
   const page = hit.page === null || hit.page === undefined ? null : element("span", {}, `p. ${hit.page}`);
   return element(
     "li",
     { class: "hit" },
     element("span", { class: "rank", "aria-hidden": "true" }, hit.rank),
-    element("div", { class: "about" },
+    element(
+      "div",
+      { class: "about" },
       element("h3", {}, title),
       element("p", { class: "place" }, hit.heading && foreign(hit.heading), page, foreign(hit.source)),
       element("p", { class: "excerpt", lang: "", dir: "auto" }, ...words),
       tags(hit.metadata),
     ),
-    element("dl", { class: "scores", "aria-label": "Scores" }, score("score", hit.score), ...stages.map((stage) => score(stage.name, hit.scores[stage.name], stage))),
+    element(
+      "dl",
+      { class: "scores", "aria-label": "Scores" },
+      score("score", hit.score),
+      ...stages.map((stage) => score(stage.name, hit.scores[stage.name], stage)),
+    ),
   );
 }
 
 function tags(metadata) {
   const entries = Object.entries(metadata ?? {});
   if (!entries.length) return null;
-  const shown = entries.map(([name, value]) => element("li", {}, foreign(name), " ", foreign(Array.isArray(value) ? value.join(", ") : String(value), { class: "value" })));
+  const shown = entries.map(([name, value]) =>
+    element(
+      "li",
+      {},
+      foreign(name),
+      " ",
+      foreign(Array.isArray(value) ? value.join(", ") : String(value), { class: "value" }),
+    ),
+  );
   return element("ul", { class: "tags", "aria-label": "Metadata" }, ...shown);
 }
 
@@ -54,5 +71,11 @@ function score(name, value, scale = null) {
     filled.style.inlineSize = `${Math.round(100 * scale.share(value))}%`;
     bar.append(filled);
   }
-  return element("div", { title: scale && "Bars compare the hits of this search" }, element("dt", {}, name), scale && element("dd", {}, bar), element("dd", { class: "value" }, missing ? "–" : value.toFixed(3).replace("-", "−")));
+  return element(
+    "div",
+    { title: scale && "Bars compare the hits of this search" },
+    element("dt", {}, name),
+    scale && element("dd", {}, bar),
+    element("dd", { class: "value" }, missing ? "–" : value.toFixed(3).replace("-", "−")),
+  );
 }

@@ -37,7 +37,8 @@ export class KeyForm {
       event.preventDefault();
       const value = this.#field.value.trim();
       // A header can carry nothing else, and the browser would call it a network error.
-      if (!/^[\x21-\x7e]+$/.test(value)) return this.ask("A key has letters, digits and signs, and no spaces. Enter it as it was given to you.");
+      if (!/^[\x21-\x7e]+$/.test(value))
+        return this.ask("A key has letters, digits and signs, and no spaces. Enter it as it was given to you.");
       this.#field.value = "";
       this.#section.hidden = true;
       key.keep(value);

@@ -50,12 +50,20 @@ class Page {
     try {
       await this.#catalogue.load(this.#api);
     } catch (error) {
-      if (!this.#locked) fill(this.#loading, failureBox(asFailure(error), () => this.#open()));
+      if (!this.#locked)
+        fill(
+          this.#loading,
+          failureBox(asFailure(error), () => this.#open()),
+        );
       return;
     }
     // The rest of the page is of use even so: Status says more.
     const { index, model } = this.#catalogue;
-    if (!index || !model) fill(this.#loading, failureBox(notThere(index, model), () => this.#open()));
+    if (!index || !model)
+      fill(
+        this.#loading,
+        failureBox(notThere(index, model), () => this.#open()),
+      );
     this.#tabs.hidden = false;
     this.#changeKey.hidden = !this.#key.value;
     this.#visit(this.#fields);
@@ -67,7 +75,6 @@ class Page {
     this.#leave();
     this.#tabs.hidden = true;
     this.#changeKey.hidden = true;
-    this.#panel.close();
     this.#keyForm.ask(failure && this.#key.value ? `${failure.title}. ${failure.message}` : "");
   }
 
@@ -100,7 +107,8 @@ class Page {
     if (this.#current === name) return;
     this.#leave();
     this.#current = name;
-    for (const tab of this.#tabs.children) tab.setAttribute("aria-current", tab.dataset.tab === name ? "page" : "false");
+    for (const tab of this.#tabs.children)
+      tab.setAttribute("aria-current", tab.dataset.tab === name ? "page" : "false");
     document.getElementById(name).hidden = false;
     document.title = `${name[0].toUpperCase()}${name.slice(1)} – Tandem`;
     this.#views[name].enter();

@@ -37,7 +37,10 @@ function anchored(text, citations) {
   let reached = 0;
   for (const citation of citations) {
     const marker = `[${citation.number}]`;
-    const quote = citation.quote.split(/[\p{White_Space}\x1c-\x1f]+/u).filter(Boolean).join(" ");
+    const quote = citation.quote
+      .split(/[\p{White_Space}\x1c-\x1f]+/u)
+      .filter(Boolean)
+      .join(" ");
     const quoted = quote ? text.indexOf(`${quote} ${marker}`, reached) : -1;
     const start = quoted >= 0 ? quoted + quote.length + 1 : text.indexOf(marker, reached);
     if (start < 0) continue;

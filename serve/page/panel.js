@@ -62,7 +62,11 @@ export class Panel {
     }
     const [before, quoted, after] = cut(passage.text, quote.start - passage.start, quote.end - passage.start);
     if (quoted !== quote.quote) {
-      fill(this.#text, element("p", { class: "notice warn" }, "The quoted words are not where the citation says."), passage.text);
+      fill(
+        this.#text,
+        element("p", { class: "notice warn" }, "The quoted words are not where the citation says."),
+        passage.text,
+      );
       return null;
     }
     const mark = element("mark", { class: "quoted" }, quoted);
@@ -97,7 +101,9 @@ function fact(name, value, shown = foreign(value ?? "")) {
 
 function sourceText(source) {
   const address = webAddress(source);
-  return address ? element("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, foreign(source)) : foreign(source ?? "");
+  return address
+    ? element("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, foreign(source))
+    : foreign(source ?? "");
 }
 
 function inside(box, event) {

@@ -1,11 +1,11 @@
 /** The view that searches: what to look for and how, and the hits. */
 
 import { announce } from "./announce.js";
-import { element, fill } from "./dom.js";
+import { element, fill, invite } from "./dom.js";
 import { asFailure, failureBox } from "./failures.js";
 import { offerFields } from "./fields.js";
 import { hitList } from "./hits.js";
-import { shortfalls } from "./shortfalls.js";
+import { shortfallsOfSearch } from "./shortfalls.js";
 import { count } from "./text.js";
 import { timingBar } from "./timings.js";
 
@@ -40,7 +40,12 @@ export class SearchView {
   get fields() {
     const differing = Object.entries(this.#controls).filter(([name, control]) => control.value !== DEFAULTS[name]);
     const values = Object.fromEntries(differing.map(([name, control]) => [name, control.value]));
-    return { q: this.#query.value.trim(), index: this.#catalogue.index, ...values, rerank: this.#rerank.checked ? "on" : "" };
+    return {
+      q: this.#query.value.trim(),
+      index: this.#catalogue.index,
+      ...values,
+      rerank: this.#rerank.checked ? "on" : "",
+    };
   }
 
   /** Take over the fields of a link, and search if they ask for other hits than are shown. */
@@ -54,7 +59,7 @@ export class SearchView {
 
   /** The view has become visible. */
   enter() {
-    this.#query.focus({ preventScroll: true });
+    invite(this.#query);
   }
 
   #offer() {
@@ -86,13 +91,15 @@ export class SearchView {
     this.#results.setAttribute("aria-busy", "true");
     announce("Searching");
     try {
-      const found = await this.#api.post("v1/search", request, running.signal);
-      if (this.#running === running) this.#list(found, request.query);
+      this.#list(await this.#api.post("v1/search", request, running.signal), request.query);
     } catch (error) {
-      if (this.#running === running) fill(this.#results, failureBox(asFailure(error), () => this.#search()));
-    } finally {
-      if (this.#running === running) this.#results.setAttribute("aria-busy", "false");
+      if (running.signal.aborted) return;
+      fill(
+        this.#results,
+        failureBox(asFailure(error), () => this.#search()),
+      );
     }
+    this.#results.setAttribute("aria-busy", "false");
   }
 
   #list({ hits, index, snapshot, coverage, degraded, timings }, query) {
@@ -101,7 +108,7 @@ export class SearchView {
     fill(
       this.#results,
       element("p", { class: "summary" }, summary),
-      ...shortfalls({ answer: false, coverage, degraded }),
+      ...shortfallsOfSearch({ coverage, degraded }),
       !hits.length && element("p", { class: "empty" }, "Try other words, another mode, or a wider filter."),
       timingBar(timings),
       hits.length > 0 && hitList(hits, query, this.#panel),

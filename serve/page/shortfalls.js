@@ -3,27 +3,35 @@
 import { element } from "./dom.js";
 import { percent } from "./text.js";
 
-const LEFT_OUT = {
-  rerank: "Reranking was left out: the passages are in the order of retrieval.",
-  condense: "The question was not completed from the turns before it.",
-};
+const RERANK_LEFT_OUT = "Reranking was left out: the passages are in the order of retrieval.";
 
-/** The notices of a reply; `answer` is true for answers, false for hits. */
-export function shortfalls({ answer, grounded, cited, finish, coverage, degraded = [] }) {
+/** The notices of an answer; `cited` says whether it has citations. */
+export function shortfallsOfAnswer({ grounded, cited, finish, coverage, degraded }) {
   return [
-    answer && grounded === false && !cited && notice("Not answered", "Nothing in the documents supports an answer well enough."),
-    answer && grounded === false && cited && notice("Not verified", "Some of this cannot be traced to the passages it cites."),
+    grounded === false && !cited && notice("Not answered", "Nothing in the documents supports an answer well enough."),
+    grounded === false && cited && notice("Not verified", "Some of this cannot be traced to the passages it cites."),
     finish === "length" && notice("Cut short", "The answer reached its limit of length."),
-    coverage?.degraded && notice("Incomplete", partial(coverage, answer)),
-    ...degraded.filter((name) => name !== "partition").map((name) => notice("Degraded", LEFT_OUT[name] ?? `Left out: ${name}.`)),
+    ...leftOut(coverage, degraded, "The answer may lack what the rest holds."),
   ].filter(Boolean);
 }
 
-function partial(coverage, answer) {
-  const { partitions_ok: ok, partitions_total: total, missing = [], documents } = coverage;
+/** The notices of a search. */
+export function shortfallsOfSearch({ coverage, degraded }) {
+  return leftOut(coverage, degraded, "Hits in the rest are not listed.");
+}
+
+function leftOut(coverage, degraded, effect) {
+  const stages = (degraded ?? []).filter((name) => name !== "partition");
+  return [
+    ...(coverage?.degraded ? [notice("Incomplete", `${partial(coverage)} ${effect}`)] : []),
+    ...stages.map((name) => notice("Degraded", name === "rerank" ? RERANK_LEFT_OUT : `Left out: ${name}.`)),
+  ];
+}
+
+function partial({ partitions_ok: ok, partitions_total: total, missing = [], documents }) {
   const which = missing.length ? ` (missing: ${missing.join(", ")})` : "";
-  const effect = answer ? "The answer may lack what the rest holds." : "Hits in the rest are not listed.";
-  return `Only ${percent(documents)} of the documents were searched: ${ok} of ${total} partitions answered${which}. ${effect}`;
+  const searched = `Only ${percent(documents)} of the documents were searched`;
+  return `${searched}: ${ok} of ${total} partitions answered${which}.`;
 }
 
 function notice(title, text) {

@@ -63,7 +63,11 @@ export class StatusView {
     const states = new Map((status.indexes ?? []).map((state) => [state.id, state]));
     fill(
       this.#section,
-      table("Indices", ["Index", "Snapshot", "Documents", "Chunks", "Coverage", "Embedder"], indexes.map((index) => indexRow({ ...index, ...states.get(index.id) }))),
+      table(
+        "Indices",
+        ["Index", "Snapshot", "Documents", "Chunks", "Coverage", "Embedder"],
+        indexes.map((index) => indexRow({ ...index, ...states.get(index.id) })),
+      ),
       table("Deployments", ["Deployment", "State", "Replicas"], (status.deployments ?? []).map(deploymentRow)),
     );
   }
@@ -91,12 +95,17 @@ function coverageCell(coverage) {
 function deploymentRow({ name, status, replicas, wanted }) {
   const short = wanted !== undefined && replicas < wanted;
   const running = wanted === undefined || wanted === replicas ? String(replicas) : `${replicas} of ${wanted}`;
-  const state = element("span", { class: `state ${STATES[status] ?? "warn"}` }, status.toLowerCase().replaceAll("_", " "));
+  const state = element(
+    "span",
+    { class: `state ${STATES[status] ?? "warn"}` },
+    status.toLowerCase().replaceAll("_", " "),
+  );
   return [[foreign(name)], [state], short ? [element("span", { class: "state warn" }, running)] : [running]];
 }
 
 function table(title, columns, rows) {
-  const cell = (content, position) => element(position ? "td" : "th", { scope: position ? null : "row", "data-label": columns[position] }, ...content);
+  const cell = (content, position) =>
+    element(position ? "td" : "th", { scope: position ? null : "row", "data-label": columns[position] }, ...content);
   return element(
     "table",
     {},

@@ -14,7 +14,9 @@ const OVERRIDE = /[\u202d\u202e]/g;
  */
 export function legible(text) {
   return text
-    .replace(CONTROL, (character) => (character === "\u007f" ? "\u2421" : String.fromCharCode(0x2400 + character.charCodeAt(0))))
+    .replace(CONTROL, (character) =>
+      character === "\u007f" ? "\u2421" : String.fromCharCode(0x2400 + character.charCodeAt(0)),
+    )
     .replace(OVERRIDE, "\ufffd");
 }
 

@@ -11,7 +11,20 @@ const PARTS = new Map([
   ["retrieve", ["embed", "statistics", "candidates", "merge", "rows"]],
   ["generate", ["prompt", "select", "judge"]],
 ]);
-const ORDER = ["condense", "embed", "statistics", "candidates", "merge", "rows", "retrieve", "rerank", "prompt", "select", "judge", "generate"];
+const ORDER = [
+  "condense",
+  "embed",
+  "statistics",
+  "candidates",
+  "merge",
+  "rows",
+  "retrieve",
+  "rerank",
+  "prompt",
+  "select",
+  "judge",
+  "generate",
+];
 const NEGLIGIBLE_MS = 0.05;
 
 /** `{total, firstToken, parts: [{name, ms}]}` of a reply's timings, in milliseconds and in the order of the work. */
@@ -21,15 +34,15 @@ export function stages(timings) {
   const parts = Object.keys(named)
     .sort((one, other) => place(one) - place(other))
     .map((name) => ({ name, ms: named[name] - sum((PARTS.get(name) ?? []).map((part) => named[part] ?? 0)) }))
-    .map(({ name, ms }) => ({ name: ms < named[name] ? `${name}, rest` : name, ms }))
-    .filter(({ name, ms }) => ms > NEGLIGIBLE_MS || !PARTS.has(name));
+    .filter(({ name, ms }) => ms > NEGLIGIBLE_MS || !PARTS.has(name))
+    .map(({ name, ms }) => ({ name: ms < named[name] ? `${name}, rest` : name, ms }));
   const known = sum(parts.map((part) => part.ms));
   const whole = total ?? known;
   if (whole - known > NEGLIGIBLE_MS) parts.push({ name: "other", ms: whole - known });
   return { total: whole, firstToken, parts };
 }
 
-/** Milliseconds as they are shown: three digits at least where there are so many. */
+/** Milliseconds as they are shown: to a tenth below ten, else whole. */
 export function milliseconds(ms) {
   return `${ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en")} ms`;
 }

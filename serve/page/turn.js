@@ -1,30 +1,33 @@
 /** One question and its answer, as they are shown: words, sources, what is missing, how long it took. */
 
 import { AnswerText } from "./answer.js";
-import { element, fill, foreign, put } from "./dom.js";
+import { element, fill, put } from "./dom.js";
 import { failureBox } from "./failures.js";
-import { shortfalls } from "./shortfalls.js";
+import { shortfallsOfAnswer } from "./shortfalls.js";
+import { Sources } from "./sources.js";
 import { count } from "./text.js";
 import { timingBar } from "./timings.js";
 
 export class Turn {
   text = "";
-  #citations = [];
-  #sources = new Map();
   #reply = {};
   #drawing = 0;
+  #sources;
+  #shown;
   #waiting = element("p", { class: "waiting" }, "Searching");
-  #words = element("div", { class: "words", lang: "", dir: "auto" });
   #notices = element("div", { class: "notices" });
-  #answer = element("div", { class: "reply", "aria-live": "polite", "aria-busy": "true" }, this.#waiting, this.#words, this.#notices);
   #below = element("div", { class: "below" });
-  #shown = new AnswerText(this.#words, (citation, marker) => this.#open(citation, marker));
-  #panel;
+  #answer;
 
+  /** Passages are opened in `panel`. */
   constructor(question, panel) {
     this.question = question;
-    this.#panel = panel;
+    this.#sources = new Sources(panel);
     const heading = element("h2", { class: "question", lang: "", dir: "auto" }, question);
+    const words = element("div", { class: "words", lang: "", dir: "auto" });
+    this.#shown = new AnswerText(words, (citation, marker) => this.#sources.open(citation, marker));
+    const attributes = { class: "reply", "aria-live": "polite", "aria-busy": "true" };
+    this.#answer = element("div", attributes, this.#waiting, words, this.#notices);
     this.element = element("article", { class: "turn" }, heading, this.#answer, this.#below);
   }
 
@@ -33,9 +36,7 @@ export class Turn {
     for (const field of ["model", "coverage", "grounded", "snapshot", "timings", "degraded"]) {
       if (chunk[field] !== undefined) this.#reply[field] = chunk[field];
     }
-    for (const source of chunk.sources ?? []) this.#sources.set(source.number, source);
-    if (chunk.citation) this.#citations.push(chunk.citation);
-    if (chunk.citations) this.#citations = chunk.citations;
+    this.#sources.take(chunk);
     const choice = chunk.choices?.[0];
     this.text += choice?.delta?.content ?? "";
     if (choice?.finish_reason) this.#reply.finish = choice.finish_reason;
@@ -44,65 +45,36 @@ export class Turn {
 
   /** The answer is whole. */
   finish() {
-    this.#end();
-    put(this.#notices, ...shortfalls({ ...this.#reply, cited: this.#citations.length > 0, answer: true }));
-    fill(this.#below, this.#sourceList(), timingBar(this.#reply.timings), this.#foot());
+    const cited = this.#sources.citations.length > 0;
+    this.#end(...shortfallsOfAnswer({ ...this.#reply, cited }));
+    put(this.#below, timingBar(this.#reply.timings), this.#foot());
   }
 
   /** The user did not want the rest. */
   stop() {
-    this.#end();
-    put(this.#notices, element("p", { class: "notice" }, "Stopped."));
-    fill(this.#below, this.#sourceList());
+    this.#end(element("p", { class: "notice" }, "Stopped."));
   }
 
   /** There is no answer, or not all of it; `again` asks once more. */
   fail(failure, again) {
-    this.#end();
-    put(this.#notices, failureBox(failure, again));
-    fill(this.#below, this.#sourceList());
+    this.#end(failureBox(failure, again));
   }
 
   #draw() {
     cancelAnimationFrame(this.#drawing);
     this.#drawing = 0;
-    const found = this.#sources.size;
+    const found = this.#sources.found;
     fill(this.#waiting, found ? `Reading ${count(found, "passage")}` : "Searching");
     this.#waiting.hidden = this.text !== "";
-    this.#shown.show(this.text, this.#citations);
+    this.#shown.show(this.text, this.#sources.citations);
   }
 
-  #end() {
+  #end(...notices) {
     this.#draw();
     this.#waiting.remove();
+    put(this.#notices, ...notices);
     this.#answer.setAttribute("aria-busy", "false");
-  }
-
-  #open(citation, opener) {
-    const passage = this.#sources.get(citation.number) ?? { ...citation, text: citation.quote };
-    this.#panel.open(passage, citation, opener);
-  }
-
-  #sourceList() {
-    const cited = new Map();
-    for (const citation of this.#citations) if (!cited.has(citation.number)) cited.set(citation.number, citation);
-    const others = [...this.#sources.values()].filter((source) => !cited.has(source.number));
-    const line = (source, citation) => {
-      const opener = sourceLine(source);
-      opener.addEventListener("click", () => this.#panel.open(source, citation, opener));
-      return element("li", {}, opener);
-    };
-    const first = [...cited].map(([number, citation]) => line(this.#sources.get(number) ?? { ...citation, text: citation.quote }, citation));
-    return [
-      first.length > 0 && element("ol", { class: "sources", "aria-label": "Sources" }, ...first),
-      others.length > 0 &&
-        element(
-          "details",
-          {},
-          element("summary", {}, `${count(others.length, first.length ? "more passage" : "passage")} retrieved, not cited`),
-          element("ol", { class: "sources" }, ...others.map((source) => line(source, null))),
-        ),
-    ].filter(Boolean);
+    put(this.#below, ...this.#sources.list());
   }
 
   #foot() {
@@ -115,32 +87,14 @@ export class Turn {
     // Browsers offer the clipboard only to pages that came by https or from this machine.
     if (!navigator.clipboard) return null;
     const button = element("button", { type: "button", class: "quiet" }, "Copy");
-    button.addEventListener("click", async () => {
-      const copied = await navigator.clipboard.writeText(this.#plain()).then(() => true, () => false);
-      fill(button, copied ? "Copied" : "Could not copy");
+    const tell = (said) => fill(button, said);
+    button.addEventListener("click", () => {
+      const copied = [this.text, this.#sources.notes().join("\n")].filter(Boolean).join("\n\n");
+      navigator.clipboard.writeText(copied).then(
+        () => tell("Copied"),
+        () => tell("Could not copy"),
+      );
     });
     return button;
   }
-
-  #plain() {
-    const names = new Map(this.#citations.map((citation) => [citation.number, this.#sources.get(citation.number) ?? citation]));
-    const notes = [...names].map(([number, source]) => `[${number}] ${[source.title, source.source].filter(Boolean).join(", ")}`);
-    return [this.text, notes.join("\n")].filter(Boolean).join("\n\n");
-  }
-}
-
-function sourceLine(source) {
-  const page = source.page ? `p. ${source.page}` : "";
-  return element(
-    "button",
-    { type: "button", class: "source" },
-    element("span", { class: "number" }, `[${source.number}]`),
-    element(
-      "span",
-      { class: "name" },
-      foreign(source.title || source.source || source.doc_id),
-      source.heading && foreign(source.heading, { class: "heading" }),
-      page && element("span", { class: "heading" }, page),
-    ),
-  );
 }

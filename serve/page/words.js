@@ -10,7 +10,8 @@ const SCRIPT = "\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Scrip
 const RUNS = new RegExp(`[${SCRIPT}]+|(?:(?![${SCRIPT}])[\\p{L}\\p{N}\\p{M}])+`, "gu");
 const PAIRED = new RegExp(`^[${SCRIPT}]`, "u");
 const COMMON = new Set(
-  "a an and are as at be by can do does for from how i in is it of on or that the this to was what when where which who why will with".split(" "),
+  `a an and are as at be by can do does for from how i in is it of on or that the this to was what when where which who
+   why will with`.split(/\s+/),
 );
 
 /** `[{text, marked}, ...]` of a text and a query. */
