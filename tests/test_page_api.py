@@ -39,7 +39,7 @@ def test_an_answer_is_asked_for_and_cited(page: Page, api: LiveApi) -> None:
     assert page.locator("#panel-text mark").all_text_contents() == [QUOTE]
     assert page.locator("#panel-text").text_content() == TEXTS[0]
     expect(page.locator(".foot")).to_contain_text("base · docs, snapshot 7")
-    expect(page.locator(".legend")).to_contain_text("retrieve, rest")
+    expect(page.locator(".legend")).to_contain_text("judge 1.0 ms")
     expect(page.locator(".notice")).to_have_count(0)
     ask(page, "And then?")
     assert [message.content for message in api.backend.condenses[0].messages][::2] == [

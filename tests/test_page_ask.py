@@ -155,6 +155,15 @@ def test_passages_that_are_not_cited_can_be_read_too(visit: Visit, server: PageS
     expect(page.locator("#panel-text mark")).to_have_count(0)
 
 
+def test_a_source_opens_at_its_first_citation(visit: Visit, server: PageServer) -> None:
+    server.answers["q"] = quoting((BATCHES, SECOND), (BATCHES, FIRST))
+    page = visit()
+    ask(page, "q")
+    expect(page.locator(".source")).to_have_count(1)
+    page.locator(".source").click()
+    expect(page.locator("#panel-text mark")).to_have_text(SECOND)
+
+
 def test_a_further_question_is_asked_with_the_turns_before_it(visit: Visit, server: PageServer) -> None:
     server.answers["one"] = quoting((BATCHES, FIRST))
     server.answers["broken"] = BROKEN

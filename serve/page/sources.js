@@ -54,12 +54,11 @@ export class Sources {
 
   /** The first citation of each number. */
   #cited() {
-    return new Map(
-      [...this.citations]
-        .reverse()
-        .map((citation) => [citation.number, citation])
-        .reverse(),
-    );
+    const first = new Map();
+    for (const citation of this.citations) {
+      if (!first.has(citation.number)) first.set(citation.number, citation);
+    }
+    return first;
   }
 
   #passage(citation) {
