@@ -11,7 +11,7 @@ from fake_backend import PARTIAL, FakeBackend, cite, make_hits, quote
 from live_api import CHAT, OPEN, LiveApi, live
 
 from ray_jobs.answer.protocol import Answer, Cited, Final, TextDelta
-from serve.errors import BusyError, UnavailableError
+from serve.errors import BusyError, DeadlineError, UnavailableError
 from serve.messages import GenerateCall
 
 MESSAGES: Any = CHAT["messages"]
@@ -41,7 +41,7 @@ def test_openais_client_reads_a_whole_answer(api: LiveApi) -> None:
     assert answer.choices[0].message.content == "The manifest is written last. [1]"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage is not None
-    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (90, 7, 97)
     assert answer.model == "base"
 
 
@@ -59,6 +59,18 @@ def test_an_answer_shows_what_it_was_made_from(api: LiveApi) -> None:
     assert answer["grounded"] is True
     assert answer["coverage"]["documents"] == 1.0
     assert answer["degraded"] == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_was_cut_off_says_so_and_one_without_a_language_model_took_no_tokens(
+    api: LiveApi, stream: bool
+) -> None:
+    cut = Answer("The man", (), grounded=False, finish_reason="length")
+    api.backend.script = lambda call: [TextDelta("The man"), Final(cut)]
+    beside = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    told = api.post("/v1/chat/completions", {**CHAT, **beside}).text
+    assert '"finish_reason":"length"' in told
+    assert '"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}' in told
 
 
 def test_timings_are_milliseconds_of_the_stages_that_ran(api: LiveApi) -> None:
@@ -226,6 +238,13 @@ def test_openais_client_repeats_what_may_succeed(api: LiveApi) -> None:
     answer = api.openai(retries=2).chat.completions.create(model="base", messages=MESSAGES)
     assert answer.choices[0].message.content
     assert len(api.backend.generations) == 3
+
+
+def test_a_generator_that_is_late_is_not_asked_again(api: LiveApi) -> None:
+    api.backend.errors["generate"] = DeadlineError("the generator: not finished in time")
+    response = api.post("/v1/chat/completions", CHAT)
+    assert response.status_code == 408
+    assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("script", [[], [TextDelta("half")]])

@@ -132,6 +132,12 @@ def test_a_body_over_the_limit_is_413_also_when_its_length_is_not_announced(api:
     assert response.headers["x-should-retry"] == "false"
 
 
+def test_a_client_that_sends_all_of_a_large_body_before_it_reads_is_told_that_it_is_413(api: LiveApi) -> None:
+    with api.connect() as connection:
+        connection.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 6000000\r\n\r\n" + b" " * 6_000_000)
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 413")
+
+
 def test_a_body_that_is_announced_as_far_too_large_is_refused_without_waiting_for_it(api: LiveApi) -> None:
     with api.connect() as connection:
         connection.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")

@@ -107,6 +107,7 @@ def test_reranking_takes_at_most_half_of_what_is_left() -> None:
     with live(FakeBackend(delays={"rerank": 30})) as api:
         response = api.post("/v1/search", {"query": "x", "rerank": True}, x_request_timeout="1")
         assert response.json()["degraded"] == ["rerank"]
+        assert api.backend.reranks[0].budget_s <= 0.5
 
 
 def test_reranking_without_a_reranker_is_a_wrong_request() -> None:

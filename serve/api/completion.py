@@ -21,9 +21,9 @@ from serve.api.shapes.chat_reply import (
     Delta,
     SnapshotReply,
     SourceReply,
+    Usage,
 )
 from serve.api.shapes.shared import CoverageReply, milliseconds
-from serve.api.usage import usage_of
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Completion:
             id=self.id,
             created=self.created,
             model=self._model,
-            choices=[Choice(message=AnswerMessage(content=answer.text), finish_reason="stop")],
-            usage=usage_of(self.running.call, answer.text),
+            choices=[Choice(message=AnswerMessage(content=answer.text), finish_reason=answer.finish_reason)],
+            usage=_usage(answer),
             sources=self._sources(),
             **self._result(answer),
         )
@@ -57,10 +57,10 @@ class Completion:
             elif isinstance(event, Cited):
                 yield self._chunk(Delta(), citation=self._citation(event.citation))
             else:
-                yield self._chunk(Delta(), "stop", **self._result(event.answer))
+                answer = event.answer
+                yield self._chunk(Delta(), answer.finish_reason, **self._result(answer))
                 if include_usage:
-                    usage = usage_of(self.running.call, event.answer.text)
-                    yield self._chunk(None, usage=usage)
+                    yield self._chunk(None, usage=_usage(answer))
 
     @property
     def _model(self) -> str:
@@ -127,3 +127,11 @@ class Completion:
 
     def _passage(self, number: int) -> Passage:
         return next(passage for passage in self.running.call.passages if passage.number == number)
+
+
+def _usage(answer: Answer) -> Usage:
+    """The tokens of the language model; where there is none, there are none."""
+    if answer.usage is None:
+        return Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
+    prompt, completion = answer.usage.prompt_tokens, answer.usage.completion_tokens
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)

@@ -2,13 +2,13 @@
 
 Guaranteed: the application sees no body that is not UTF-8; no more than the limit of a body is kept, whether or not its
 length was announced; when the client leaves before the response is complete, the work for it is cancelled at once,
-whatever it is waiting for. Not guaranteed: that a client which sends far more than the limit reads why it was refused.
+whatever it is waiting for. Not guaranteed: that a client which sends more than the limit reads why it was refused; that
+is up to the server, which has to read on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,9 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.api.errors import FieldError
 from serve.api.request_context import context_of
 from serve.errors import TooLargeError
-
-_DISCARDED_LIMITS = 8
-_DISCARDED_S = 2.0
 
 
 class Connection:
@@ -68,7 +65,7 @@ class Connection:
         """The whole body; None when the client has left."""
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > self._max_bytes:
-            await self._refuse(receive, expected=int(announced))
+            raise self._too_large()
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -78,26 +75,12 @@ class Connection:
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
             if size > self._max_bytes:
-                pieces.clear()
-                await self._refuse(receive, expected=0)
+                raise self._too_large()
             if not message.get("more_body", False):
                 return b"".join(pieces)
 
-    async def _refuse(self, receive: Receive, expected: int) -> None:
-        """Raise TooLargeError, after discarding a while what comes: most clients read an answer only when all is sent.
-
-        `expected` bytes are to come, as far as is known.
-        """
-        most = self._max_bytes * _DISCARDED_LIMITS
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_DISCARDED_S if expected <= most else 0):
-                discarded = 0
-                while discarded <= most:
-                    message = await receive()
-                    discarded += len(message.get("body", b""))
-                    if not message.get("more_body", False):
-                        break
-        raise TooLargeError(f"the body has more than {self._max_bytes:,} bytes: send less in one request")
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(f"the body has more than {self._max_bytes:,} bytes: send less in one request")
 
 
 def _check_encoding(body: bytes) -> None:

@@ -49,7 +49,7 @@ class SnapshotReply(BaseModel):
 
 
 class Usage(BaseModel):
-    """How much went in and came out."""
+    """Tokens of the language model; all 0 where none wrote the answer."""
 
     prompt_tokens: int
     completion_tokens: int
