@@ -59,7 +59,7 @@ def context_of(scope: Scope) -> RequestContext:
     return context
 
 
-def _caller(
+async def _caller(
     request: Request,
     x_request_timeout: Annotated[
         float | None,

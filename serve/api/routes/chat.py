@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -17,14 +18,18 @@ from serve.api.event_stream import EventStream
 from serve.api.replies import coverage_headers, json_response
 from serve.api.request_context import Caller, CallerOf
 from serve.api.retrieval import Planner, Retrieval
-from serve.api.routes.documented import guarded_router
+from serve.api.routes.documented import COVERAGE, guarded_router
 from serve.api.shapes.chat_reply import ChatCompletion
 from serve.api.shapes.chat_request import ChatMessage, ChatRequest
 from serve.api.shapes.shared import RetrievalFields
 from serve.messages import Description
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_EVENTS = {"text/event-stream": {"schema": {"$ref": "#/components/schemas/ChatChunk"}}}
+_ANSWER: dict[str, Any] = {
+    "description": "the answer; with stream=true as events",
+    "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/ChatChunk"}}},
+    "headers": COVERAGE,
+}
 
 
 class ChatRoutes:
@@ -44,7 +49,7 @@ class ChatRoutes:
             self.create,
             methods=["POST"],
             response_model=ChatCompletion,
-            responses={200: {"content": _EVENTS, "description": "the answer; with stream=true as events"}},
+            responses={200: _ANSWER},
             summary="Answer a conversation from an index, with citations",
         )
         return router

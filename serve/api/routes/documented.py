@@ -24,9 +24,24 @@ _MEANINGS = {
 }
 
 
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds after which to come again"}}
+COVERAGE: dict[str, Any] = {
+    "x-tandem-coverage": {
+        "schema": {"type": "number"},
+        "description": "share of the documents that was searched, 0 to 1; only when some are missing",
+    }
+}
+"""Headers of a reply that was made from an index."""
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Error responses for the schema."""
-    return {status: {"model": ErrorReply, "description": _MEANINGS[status]} for status in statuses}
+    described: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorReply, "description": _MEANINGS[status]} for status in statuses
+    }
+    if 429 in described:
+        described[429]["headers"] = _RETRY_AFTER
+    return described
 
 
 def guarded_router() -> APIRouter:

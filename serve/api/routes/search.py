@@ -13,7 +13,7 @@ from serve.api.replies import coverage_headers, json_response
 from serve.api.request_context import CallerOf
 from serve.api.retrieval import Planner
 from serve.api.retrieving import Retrieving
-from serve.api.routes.documented import guarded_router
+from serve.api.routes.documented import COVERAGE, guarded_router
 from serve.api.shapes.search import HitReply, SearchRequest, SearchResults
 from serve.api.shapes.shared import CoverageReply, milliseconds
 
@@ -35,6 +35,7 @@ class SearchRoutes:
             self.create,
             methods=["POST"],
             response_model=SearchResults,
+            responses={200: {"headers": COVERAGE, "description": "the hits"}},
             summary="Search an index by meaning, by words or both",
         )
         return router
