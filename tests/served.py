@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import urllib.error
 import urllib.request
@@ -10,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import psutil
 from small_index import SmallDocument, build_index
 from waiting import wait_for
 
@@ -29,6 +33,14 @@ FACTS = {
     "cairo": "Cairo is the capital of Egypt. The city lies on the river Nile.",
     "lima": "Lima is the capital of Peru. The city lies on the river Rimac.",
 }
+
+
+QUESTIONS = [f"What is the capital of {country}?" for country in ("France", "Germany", "Italy", "Spain", "Japan")]
+
+
+def edition(number: int) -> dict[str, str]:
+    """The facts, each marked with the snapshot that it is in."""
+    return {name: f"{text} This is edition {number}." for name, text in FACTS.items()}
 
 
 def publish(store: Path, texts: Mapping[str, str], name: str = "facts", number: int = 1, shards: int = 4) -> None:
@@ -95,3 +107,35 @@ def status_of(url: str) -> int:
         return error.code
     except OSError:
         return 0
+
+
+def kill(application: str, deployment: str) -> None:
+    """SIGKILL to the process of a replica; waits for one, where the last was killed before."""
+    title = f"ray::ServeReplica:{application}:{deployment}"
+
+    def found() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if _title(process).startswith(title)]
+
+    wait_for(found, 60)
+    os.kill(found()[0].pid, signal.SIGKILL)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def live(web: httpx2.Client) -> int:
+    """The snapshot that answers."""
+    number: int = web.post("/v1/search", json={"query": QUESTIONS[0]}).json()["snapshot"]
+    return number
+
+
+def whole(web: httpx2.Client) -> bool:
+    """Whether everything answers."""
+    if web.get("/readyz").status_code != 200:
+        return False
+    reply = web.post("/v1/search", json={"query": QUESTIONS[0]})
+    return reply.status_code == 200 and not reply.json()["coverage"]["degraded"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -13,10 +11,23 @@ from pathlib import Path
 
 import httpx2
 import openai
-import psutil
 import pytest
-from load import Load, Outcome, steady, versions_in
-from served import EMBEDDER, FACTS, deployed, free_port, http, publish, roll_back
+from load import steady
+from served import (
+    EMBEDDER,
+    FACTS,
+    QUESTIONS,
+    deployed,
+    edition,
+    free_port,
+    http,
+    kill,
+    live,
+    publish,
+    roll_back,
+    whole,
+)
+from trials import check
 from waiting import wait_for
 
 import cluster
@@ -25,7 +36,6 @@ from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.models.embedder import Embedder
 from ray_jobs.storage import LocalStorage
 
-QUESTIONS = [f"What is the capital of {country}?" for country in ("France", "Germany", "Italy", "Spain", "Japan")]
 APPLICATION = f"tandem-{uuid.uuid4().hex[:8]}"
 
 
@@ -76,11 +86,6 @@ def web(url: str, key: str) -> Iterator[httpx2.Client]:
         yield made
 
 
-def edition(number: int) -> dict[str, str]:
-    """The facts, each marked with the snapshot that it is in."""
-    return {name: f"{text} This is edition {number}." for name, text in FACTS.items()}
-
-
 def test_search_gives_what_the_snapshot_gives(web: httpx2.Client, store: Path) -> None:
     reply = web.post("/v1/search", json={"query": QUESTIONS[0], "k": 4, "where": "length > 60"}).json()
     expected = Snapshot.open(LocalStorage(store), "facts").search(
@@ -127,7 +132,7 @@ def test_the_status_names_every_deployment(web: httpx2.Client) -> None:
 def test_under_load_a_killed_replica_costs_no_request(url: str, key: str, web: httpx2.Client, victim: str) -> None:
     with steady(url, key, QUESTIONS, ("search", "chat", "stream"), workers=1) as load:
         wait_for(lambda: all(load.of(kind) for kind in ("search", "chat", "stream")))
-        kill(victim)
+        kill(APPLICATION, victim)
         seen = load.count()
         wait_for(lambda: load.count() > seen + 10, 60)
         wait_for(lambda: whole(web), 60)
@@ -178,58 +183,3 @@ def test_every_figure_of_the_dashboard_is_exported(web: httpx2.Client) -> None:
         return wanted - exported
 
     wait_for(lambda: not missing(), 60)
-
-
-def kill(deployment: str) -> None:
-    """SIGKILL to the process of a replica."""
-    title = f"ray::ServeReplica:{APPLICATION}:{deployment}"
-    found = [process for process in psutil.process_iter() if _title(process).startswith(title)]
-    assert found, f"no process is called {title}"
-    os.kill(found[0].pid, signal.SIGKILL)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def live(web: httpx2.Client) -> int:
-    """The snapshot that answers."""
-    number: int = web.post("/v1/search", json={"query": QUESTIONS[0]}).json()["snapshot"]
-    return number
-
-
-def whole(web: httpx2.Client) -> bool:
-    """Whether everything answers again."""
-    if web.get("/readyz").status_code != 200:
-        return False
-    reply = web.post("/v1/search", json={"query": QUESTIONS[0]})
-    return reply.status_code == 200 and not reply.json()["coverage"]["degraded"]
-
-
-def check(load: Load, contents: dict[int, int] | None = None) -> None:
-    """Nothing failed, nothing hung, what is degraded says so, and no answer has two editions in it."""
-    for kind in ("search", "chat"):
-        outcomes = load.of(kind)
-        assert {outcome.status for outcome in outcomes} <= {200}, [o for o in outcomes if o.status != 200][:3]
-    for outcome in load.of("stream"):
-        assert outcome.complete
-    for outcome in load.of("search"):
-        coverage = outcome.body["coverage"]
-        assert coverage["degraded"] == (coverage["partitions_ok"] < coverage["partitions_total"])
-        assert coverage["degraded"] == ("partition" in outcome.body["degraded"])
-        if not coverage["degraded"]:
-            assert len(outcome.body["hits"]) == 5
-        _check_edition(outcome, [hit["text"] for hit in outcome.body["hits"]], outcome.body["snapshot"], contents)
-    for outcome in load.of("chat"):
-        texts = [source["text"] for source in outcome.body["sources"]]
-        _check_edition(outcome, texts, outcome.body["snapshot"]["number"], contents)
-
-
-def _check_edition(outcome: Outcome, texts: list[str], snapshot: int, contents: dict[int, int] | None) -> None:
-    editions = versions_in(texts)
-    assert len(editions) <= 1, outcome
-    if contents is not None and editions:
-        assert editions == {contents[snapshot]}
