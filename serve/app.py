@@ -22,6 +22,9 @@ from serve.deployments import (
 from serve.scaling import Name, Profile, options, resolve
 from serve.shared_limits import actor_config
 
+# Tandem's own access log replaces Ray Serve's, which writes a line for every call between deployments.
+_LOGGING = {"enable_access_log": False}
+
 
 def build(config: ServeConfig) -> Any:
     """The application: Gateway over Retriever (over its partitions), Generator and, if configured, Reranker."""
@@ -29,7 +32,7 @@ def build(config: ServeConfig) -> Any:
 
     def deployed(kind: type, name: Name, title: str) -> Any:
         return serve.deployment(kind).options(
-            name=title, **options(resolve(profile, name, getattr(config.deployments, name)))
+            name=title, logging_config=_LOGGING, **options(resolve(profile, name, getattr(config.deployments, name)))
         )
 
     count = partition_count(config, profile)

@@ -6,7 +6,7 @@ UnavailableError says that the work was not done. Closing the iterator of `gener
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from ray_jobs.answer.protocol import AnswerEvent
@@ -42,7 +42,7 @@ class Backend(Protocol):
         """The last question of a conversation, understandable without the turns before it."""
         ...
 
-    def generate(self, call: GenerateCall) -> AsyncIterator[AnswerEvent]:
+    def generate(self, call: GenerateCall) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer as they come; the last one is Final."""
         ...
 

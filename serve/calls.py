@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from ray_jobs.errors import TandemError
@@ -45,7 +45,7 @@ async def call(handle: Any, method: str, *arguments: object, timeout_s: float) -
     raise AssertionError("unreachable")
 
 
-async def events(handle: Any, method: str, *arguments: object, timeout_s: float) -> AsyncIterator[Any]:
+async def events(handle: Any, method: str, *arguments: object, timeout_s: float) -> AsyncGenerator[Any, None]:
     """The items that `method` of one replica of `handle` streams; closing the iterator early cancels the stream.
 
     Raises as `call` does; `timeout_s` is for the whole stream. A stream is never retried: part of it was seen.

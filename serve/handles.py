@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from ray_jobs.answer.protocol import AnswerEvent
@@ -103,7 +103,7 @@ class ServeBackend:
         question: str = await call(self._generator, "condense", request, timeout_s=request.budget_s)
         return question
 
-    def generate(self, request: GenerateCall) -> AsyncIterator[AnswerEvent]:
+    def generate(self, request: GenerateCall) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer as they come; the last one is Final."""
         return events(self._generator, "stream", request, timeout_s=request.budget_s)
 

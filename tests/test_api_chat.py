@@ -142,7 +142,7 @@ def test_reranked_passages_are_numbered_in_their_new_order(api: LiveApi) -> None
     answer = ask(api, retrieval={"rerank": True, "k": 2})
     assert [source["doc_id"] for source in answer["sources"]] == ["d0", "d3"]
     assert [source["number"] for source in answer["sources"]] == [1, 2]
-    assert answer["sources"][0]["scores"]["rerank"] == 6.7
+    assert answer["sources"][0]["scores"]["rerank"] == 8.3
     assert api.backend.searches[0].config.k == OPEN.rerank.depth
 
 

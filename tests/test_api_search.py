@@ -10,6 +10,7 @@ from fake_backend import PARTIAL, FakeBackend, describe_index, make_hits
 from live_api import OPEN, LiveApi, live
 
 from ray_jobs.errors import ModelError, NotFoundError, StorageError, UsageError
+from ray_jobs.index.reranking import passage
 from serve.errors import BusyError, UnavailableError
 
 
@@ -73,12 +74,19 @@ def test_timings_have_the_stages_of_the_search_and_the_whole(api: LiveApi) -> No
     assert timings.keys() == {"embed", "rows", "retrieve", "total"}
 
 
+def test_the_reranker_sees_what_it_sees_on_the_command_line(api: LiveApi) -> None:
+    search(api, rerank=True, k=4, by="document")
+    (searched,), (reranked,) = api.backend.searches, api.backend.reranks
+    assert (searched.config.by, searched.config.k) == ("chunk", 50)
+    assert reranked.texts == tuple(passage(hit) for hit in make_hits(12))
+
+
 def test_reranked_hits_are_ranked_anew_and_keep_the_scores_of_all_stages(api: LiveApi) -> None:
     found = search(api, rerank=True, k=4)
     scores = [hit["score"] for hit in found["hits"]]
     assert scores == sorted(scores, reverse=True)
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
-    assert found["hits"][0]["scores"] == {"dense": 0.5, "lexical": 2.0, "rerank": 6.7}
+    assert found["hits"][0]["scores"] == {"dense": 0.5, "lexical": 2.0, "rerank": 8.3}
     # Equal scores stay in the order of retrieval.
     assert [hit["doc_id"] for hit in found["hits"]] == ["d0", "d3", "d6", "d9"]
     assert found["timings"]["rerank"] >= 0

@@ -8,14 +8,12 @@ generator, which may still be busy.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import cast
 
 from ray_jobs.answer.asking import to_passages
 from ray_jobs.answer.engine import Request
-from ray_jobs.answer.protocol import AnswerEvent
 from serve.api.deadline import Deadline
 from serve.api.limits import Slots
 from serve.api.retrieval import Retrieval
@@ -65,7 +63,7 @@ class Answering:
                 found = await self._retrieving.find(question, asked.retrieval, deadline, for_reader=True)
                 timings |= found.timings
             call = _generate_call(asked.request, question, found, deadline)
-            events = cast("AsyncGenerator[AnswerEvent, None]", self._backend.generate(call))
+            events = self._backend.generate(call)
             async with RunningAnswer(events, call, found, timings, deadline) as running:
                 yield running
 

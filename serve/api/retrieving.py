@@ -12,10 +12,12 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ray_jobs.errors import ModelError, NotFoundError, TandemError, UsageError
 from ray_jobs.index.hits import Hit
+from ray_jobs.index.reranking import cut, passage, reranked, wider
+from ray_jobs.index.search import SearchConfig
 from serve.api.config import RerankConfig
 from serve.api.deadline import Deadline
 from serve.api.errors import FieldError, UnknownError
@@ -57,18 +59,16 @@ class Retrieving:
         _check_coverage(reply, wanted)
         degraded = ["partition"] if reply.coverage.degraded else []
         hits = reply.hits
-        if wanted.rerank and hits:
+        if wanted.rerank:
             started = time.perf_counter()
             hits, done = await self._reranked_or_not(text, hits, wanted, deadline)
             timings["rerank"] = time.perf_counter() - started
             if not done:
                 degraded.append("rerank")
-        return Found(hits[: wanted.config.k], reply, tuple(degraded), timings)
+        return Found(hits, reply, tuple(degraded), timings)
 
     async def _search(self, text: str, wanted: Retrieval, deadline: Deadline, for_reader: bool) -> SearchReply:
-        config = wanted.config
-        if wanted.rerank:
-            config = config.model_copy(update={"k": max(config.k, self._rerank.depth)})
+        config = wider(wanted.config, self._rerank.depth) if wanted.rerank else wanted.config
         try:
             async with deadline.bound("the index was searched"):
                 return await self._backend.search(SearchCall(wanted.index, text, config, deadline.left(), for_reader))
@@ -83,7 +83,7 @@ class Retrieving:
     ) -> tuple[tuple[Hit, ...], bool]:
         """The hits, and whether they are in the reranker's order; if they are not, in that of retrieval."""
         try:
-            return await self._reranked(text, hits, deadline), True
+            return await self._reranked(text, hits, wanted.config, deadline), True
         except NotFoundError as error:
             if wanted.rerank_param is not None:
                 raise FieldError(f"{wanted.rerank_param}=true: {error}", wanted.rerank_param) from None
@@ -91,25 +91,19 @@ class Retrieving:
             _log.warning("not reranked: %s", type(error).__name__)
         except Exception as error:  # a defect, and still the order of retrieval is an answer
             _log.error("not reranked: %s", frames_of(error))
-        return hits, False
+        return tuple(cut(hits, wanted.config)), False
 
-    async def _reranked(self, text: str, hits: Sequence[Hit], deadline: Deadline) -> tuple[Hit, ...]:
-        """All hits in the order of the reranker's scores; equal ones stay in the order of retrieval."""
+    async def _reranked(
+        self, text: str, hits: Sequence[Hit], config: SearchConfig, deadline: Deadline
+    ) -> tuple[Hit, ...]:
+        """The hits that `config` asks for, in the order of the reranker's scores."""
+        if not hits:
+            return ()
         # Half of what is left: an answer has to be made as well.
         budget = min(self._rerank.timeout_s, deadline.left() / 2)
         async with asyncio.timeout(budget):
-            reply = await self._backend.rerank(RerankCall(text, tuple(hit.text for hit in hits), budget))
-        check_scores(reply, len(hits))
-        order = sorted(range(len(hits)), key=lambda place: -reply.scores[place])
-        return tuple(
-            replace(
-                hits[place],
-                rank=rank,
-                score=reply.scores[place],
-                scores={**hits[place].scores, "rerank": reply.scores[place]},
-            )
-            for rank, place in enumerate(order, 1)
-        )
+            reply = await self._backend.rerank(RerankCall(text, tuple(map(passage, hits)), budget))
+        return tuple(reranked(hits, reply.scores, config))
 
 
 def check_scores(reply: RerankReply, texts: int) -> None:
