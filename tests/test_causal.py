@@ -14,7 +14,7 @@ from tiny_language_models import byte_tokenizer, save, save_adapter, tiny_llama
 from ray_jobs.answer.causal import CausalModel
 from ray_jobs.answer.engine import Message, Request, Sampling
 from ray_jobs.answer.engine_config import EngineConfig, load_engine
-from ray_jobs.answer.protocol import Answer, Final, Generator, TextDelta, complete
+from ray_jobs.answer.protocol import Answer, Final, TextDelta, complete
 from ray_jobs.answer.written import WritingEngine
 from ray_jobs.errors import ModelError, NotFoundError, UsageError
 
@@ -206,12 +206,13 @@ def test_a_cancelled_answer_ends_at_its_next_token_and_frees_its_place(
     load: Callable[..., WritingEngine], continuous: dict[str, object]
 ) -> None:
     engine = load(concurrent=1, max_new_tokens=900, **continuous)
-    generators: list[Generator] = [engine.generator(request()) for _ in range(3)]
+    generators = [engine.generator(request()) for _ in range(3)]
     streams = [generator.stream(QUESTION, []) for generator in generators]
     started = next(streams[0])
     assert isinstance(started, TextDelta)
     waiting = threading.Thread(target=lambda: list(streams[1]))
     waiting.start()
+    until(lambda: generators[1]._writing is not None)
     generators[1].cancel()
     waiting.join(20)
     assert not waiting.is_alive()
@@ -331,6 +332,12 @@ def test_a_question_that_the_model_cannot_hold_is_refused(load: Callable[..., Wr
         list(engine.generator(request()).stream(long, []))
 
 
+def test_attention_that_is_not_installed_is_not_fetched(load: Callable[..., WritingEngine]) -> None:
+    assert answer(load(attention="sdpa")).text == answer(load()).text
+    with pytest.raises(UsageError, match="attention=flash_attention_2: its package is not installed"):
+        load(attention="flash_attention_2")
+
+
 def test_more_context_than_the_model_has_is_refused(load: Callable[..., WritingEngine]) -> None:
     with pytest.raises(UsageError, match=r"context_tokens=4096: .* reads 2048"):
         load(context_tokens=4096)
@@ -415,6 +422,23 @@ def test_a_closed_engine_ends_what_it_is_writing(folder: Path) -> None:
     model.close()
     with pytest.raises(ModelError, match="continuous batching"):
         list(stream)
+
+
+def test_a_process_ends_while_its_batch_is_writing(folder: Path) -> None:
+    import subprocess
+    import sys
+
+    script = f"""
+from ray_jobs.answer.causal import CausalModel
+from ray_jobs.answer.engine import Message, Sampling
+from ray_jobs.answer.engine_config import EngineConfig
+model = CausalModel.load(EngineConfig.model_validate({config(folder).model_dump(mode="json")!r} | {{
+    "continuous": "on", "num_blocks": 8, "max_batch_tokens": 256, "max_new_tokens": 900}}))
+next(iter(model.write([Message("user", "Why?")], Sampling(), "base")))
+print("writing")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "writing\n"), ended.stderr
 
 
 def test_the_stream_joins_to_the_final_answer(load: Callable[..., WritingEngine]) -> None:

@@ -72,6 +72,13 @@ def test_a_template_that_refuses_says_why() -> None:
         ChatLayout(tokenizer, {}).ids(TURNS)
 
 
+def test_a_tokeniser_whose_file_cuts_texts_does_not() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.backend_tokenizer.enable_padding(length=64)
+    assert text(tokenizer, TURNS) == text(CHAT, TURNS)
+
+
 def test_variables_reach_the_template() -> None:
     tokenizer = with_template("{{ messages[-1].content }}{% if think %}<|begin|>{% endif %}")
     assert text(tokenizer, TURNS, think=True) == "How?<|begin|>"

@@ -98,6 +98,10 @@ def test_adapters_are_models_of_the_endpoint(endpoint: Endpoint, connect: Callab
         engine.generator(request("base:art"))
 
 
+def test_white_space_before_an_answer_is_left_out(connect: Callable[..., WritingEngine]) -> None:
+    assert answer(connect("indented"), stop=("\n",)).text == "A task reserves one CPU [1]. More words follow."
+
+
 def test_an_answer_that_was_cut_off_says_so(connect: Callable[..., WritingEngine]) -> None:
     written = answer(connect(), max_tokens=3)
     assert (written.text, written.finish_reason) == ("A task reserves one", "length")

@@ -54,7 +54,7 @@ class Endpoint:
 
     async def _lines(self, request: Request, body: dict[str, Any]) -> AsyncIterator[str]:
         model = body["model"]
-        words = WORDS[: body["max_tokens"]]
+        words = [*([" ", "\n "] if model == "indented" else []), *WORDS[: body["max_tokens"]]]
         for word in words:
             yield chunk({"content": word})
         if model == "endless":

@@ -28,13 +28,19 @@ def load_causal(config: EngineConfig, store_models: Path | None) -> tuple[Any, A
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device, precision = _device(config), _precision(config)
+    _check_attention(config)
     found = resolve(str(config.model), store_models)
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(found.path, **local)
             model, info = AutoModelForCausalLM.from_pretrained(
-                found.path, dtype=getattr(torch, precision), use_safetensors=True, output_loading_info=True, **local
+                found.path,
+                dtype=getattr(torch, precision),
+                attn_implementation=config.attention,
+                use_safetensors=True,
+                output_loading_info=True,
+                **local,
             )
             model = model.to(device).eval()
     except Exception as error:
@@ -73,6 +79,18 @@ def end_tokens(model: Any) -> frozenset[int]:
     """The tokens that end an answer."""
     ends = model.generation_config.eos_token_id
     return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+
+def _check_attention(config: EngineConfig) -> None:
+    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+    installed = {"flash_attention_2": is_flash_attn_2_available, "flash_attention_3": is_flash_attn_3_available}
+    # Transformers would else look for compiled kernels on the hub: code of others.
+    if config.attention in installed and not installed[config.attention]():
+        raise UsageError(
+            f"attention={config.attention}: its package is not installed here, or there is no GPU for it; install it, "
+            "or leave attention out"
+        )
 
 
 def _device(config: EngineConfig) -> str:

@@ -22,13 +22,15 @@ _PROBE = (Message("system", "0b9d41"), Message("user", "?"))
 
 
 class ChatLayout:
-    """How one tokeniser wants its conversations."""
+    """How one tokeniser wants its conversations. Raises ModelError for a template that refuses every one."""
 
     def __init__(self, tokenizer: Any, variables: Mapping[str, str | bool]) -> None:
         self._tokenizer = tokenizer
         self._variables = dict(variables)
         self.has_template = bool(tokenizer.chat_template)
         self._takes_system = not self.has_template or self._keeps_system()
+        # The first call switches off what the tokeniser's file says of truncation and padding: not safe among threads.
+        self.ids(_PROBE)
         self.reading = Reading(lambda messages: len(self.ids(messages)), _reserved(tokenizer))
 
     @property

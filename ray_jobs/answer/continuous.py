@@ -1,8 +1,8 @@
 """Tokens by continuous batching: every answer joins the running batch at its next step (transformers).
 
 Guaranteed: `open_batch` gives a batch that has answered a trial, or says why there is none; a batch that breaks ends
-every answer in it with an error, and takes no more. Closing a feed takes its answer out of the batch. Its threads are
-daemons and stop with the process.
+every answer in it with an error, and takes no more. Closing a feed takes its answer out of the batch. Its threads stop
+with the process.
 
 Not guaranteed: that sampling can be repeated (one random state serves the whole batch, so a request with a seed is not
 taken), or that of two tokens which are equally likely to the last bit temperature 0 takes always the same.
@@ -11,8 +11,8 @@ taken), or that of two tokens which are equally likely to the last bit temperatu
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,6 @@ _POLL_S = 0.1
 _TRIAL_S = 120.0  # the first batch on a GPU may compile
 _STOP_S = 5.0
 _PAGE = 256
-_log = logging.getLogger("tandem.answer")
 
 
 @dataclass
@@ -48,6 +47,8 @@ class ContinuousBatch:
         self._dispatcher = threading.Thread(target=self._run, args=(started,), name="continuous-batch", daemon=True)
         self._dispatcher.start()
         started.wait()
+        # A thread that still computes when the interpreter goes would abort the process.
+        self._stop = weakref.finalize(self, _stopped, manager)
 
     def takes(self, tokens: int, sampling: Sampling) -> bool:
         """Whether it runs, can hold a prompt and answer of so many tokens, and can sample as asked."""
@@ -72,8 +73,7 @@ class ContinuousBatch:
 
     def close(self) -> None:
         """End every answer and stop."""
-        if self._manager.is_running():
-            self._manager.stop(block=True, timeout=_STOP_S, hard_stop=True)
+        self._stop()
         self._dispatcher.join(_STOP_S)
 
     def _choice(self, sampling: Sampling) -> dict[str, float | int]:
@@ -117,6 +117,11 @@ class ContinuousBatch:
     def _forget(self, name: str) -> bool:
         with self._lock:
             return self._asked.pop(name, None) is not None
+
+
+def _stopped(manager: Any) -> None:
+    if manager.is_running():
+        manager.stop(block=True, timeout=_STOP_S, hard_stop=True)
 
 
 def open_batch(model: Any, num_blocks: int | None, max_batch_tokens: int | None) -> ContinuousBatch:

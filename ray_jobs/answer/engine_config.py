@@ -18,6 +18,7 @@ from ray_jobs.answer.extractive import ReaderConfig
 from ray_jobs.answer.extractive_engine import EmbedderLoader
 from ray_jobs.models.embedder_config import Device, EmbedderConfig, Precision
 
+Attention = Literal["sdpa", "flash_attention_2", "flash_attention_3"]
 EngineName = Literal["extractive", "transformers", "openai"]
 
 
@@ -41,6 +42,7 @@ class EngineConfig(BaseModel):
     )
     device: Literal["auto"] | Device = Field("auto", description="where the language model runs")
     precision: Literal["auto"] | Precision = Field("auto", description="arithmetic of the language model")
+    attention: Attention | None = Field(None, description="kernels of attention; None: as transformers chooses")
     concurrent: int = Field(4, ge=1, description="answers written side by side, without continuous batching")
     chat_template: Mapping[str, str | bool] = Field({}, description="further variables of the model's chat template")
     continuous: Literal["auto", "on", "off"] = Field("auto", description="continuous batching; auto: where it runs")

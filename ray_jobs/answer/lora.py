@@ -18,7 +18,6 @@ from ray_jobs.errors import ModelError
 from ray_jobs.models.resolve import resolve
 from ray_jobs.models.sentence_model import quiet_transformers
 
-_CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
 # Transformers takes every weight whose name holds the adapter's for one of its: no weight of a model is called so.
 _INSIDE = "tandem_adapter"
@@ -30,7 +29,7 @@ def with_adapter(model: Any, name: str, source: str, store_models: Path | None) 
     `source` is a path or a name, looked for where models are. Raises NotFoundError when no place has it, ModelError
     when it does not fit.
     """
-    folder = _folder(source, store_models)
+    folder = resolve(source, store_models).path
     if not (folder / _WEIGHTS).is_file():
         raise ModelError(
             f"adapter {name!r}: {str(folder)!r} has no {_WEIGHTS}; expected a LoRA adapter saved by PEFT as safetensors"
@@ -53,10 +52,3 @@ def with_adapter(model: Any, name: str, source: str, store_models: Path | None) 
             f"{(wrong or ['none'])[0]}): expected a LoRA adapter of this base model"
         )
     return adapted.eval()
-
-
-def _folder(source: str, store_models: Path | None) -> Path:
-    # A folder with an adapter alone is no model to `resolve`.
-    places = [Path(source).expanduser()] + ([store_models / source] if store_models is not None else [])
-    found = [place for place in places if (place / _CONFIG).is_file()]
-    return found[0] if found else resolve(source, store_models).path

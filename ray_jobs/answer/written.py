@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ray_jobs.answer.analyzers import Analyzers
 from ray_jobs.answer.cited import CitedText
@@ -106,7 +106,7 @@ class WritingGenerator:
         timings = {"prompt": time.perf_counter() - started}
         writing = self._begin(prompt.messages)
         try:
-            for piece in writing:
+            for piece in _from_first_word(writing):
                 timings.setdefault("first_token", time.perf_counter() - started)
                 yield from cited.feed(stops.feed(piece))
                 if stops.stopped:
@@ -127,3 +127,13 @@ class WritingGenerator:
             if self._cancelled.is_set():
                 writing.cancel()
         return writing
+
+
+def _from_first_word(pieces: Iterable[str]) -> Iterator[str]:
+    """Pieces without the white space that models put before an answer."""
+    begun = False
+    for piece in pieces:
+        text = piece if begun else piece.lstrip()
+        begun = begun or bool(text)
+        if begun:
+            yield text
