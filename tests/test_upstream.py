@@ -98,6 +98,19 @@ def test_adapters_are_models_of_the_endpoint(endpoint: Endpoint, connect: Callab
         engine.generator(request("base:art"))
 
 
+def test_a_follow_up_is_condensed_by_the_model(endpoint: Endpoint, connect: Callable[..., WritingEngine]) -> None:
+    turns = [Message("user", "How does Serve scale?"), Message("assistant", "By load.<|end|>"), Message("user", "Why?")]
+    assert connect("condenser").condense(turns, "base") == "Why does Serve scale?"
+    asked = endpoint.asked[-1]
+    assert (asked["temperature"], asked["max_tokens"]) == (0.0, 64)
+    assert "assistant: By load.< |end|>" in asked["messages"][1]["content"]
+    # A conversation that the model cannot hold is condensed by rule, without asking it.
+    seen = len(endpoint.asked)
+    long = [Message("user", "How does Serve scale? " * 40), *turns[1:]]
+    assert connect("condenser", context_tokens=128).condense(long, "base") == "Why? Serve scale"
+    assert len(endpoint.asked) == seen
+
+
 def test_white_space_before_an_answer_is_left_out(connect: Callable[..., WritingEngine]) -> None:
     assert answer(connect("indented"), stop=("\n",)).text == "A task reserves one CPU [1]. More words follow."
 

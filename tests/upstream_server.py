@@ -54,6 +54,11 @@ class Endpoint:
 
     async def _lines(self, request: Request, body: dict[str, Any]) -> AsyncIterator[str]:
         model = body["model"]
+        if model == "condenser":
+            for word in ("Question: Why", " does Serve", " scale?\n", "Glad to help."):
+                yield chunk({"content": word})
+            yield chunk({}, "stop")
+            return
         words = [*([" ", "\n "] if model == "indented" else []), *WORDS[: body["max_tokens"]]]
         for word in words:
             yield chunk({"content": word})
