@@ -30,7 +30,7 @@ chaos: $(READY) ## the long trials: everything is killed under load, again and a
 	@$(BIN)/python -m pytest -m chaos
 
 chromium:
-	@command -v chromium chromium-browser google-chrome >/dev/null \
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null \
 		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing Chromium for the tests of the page" \
 			&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
 		|| { echo "error: the tests of the page need Chromium; install it (Debian: apt-get install chromium)" >&2; exit 1; }

@@ -1,8 +1,14 @@
 """From retrieved passages to a cited answer, behind one protocol; knows no Ray.
 
-protocol     Passage, Citation, Answer, the events of a stream, and what every Generator promises
-quotable     which parts of a passage can be quoted
-evidence     how well a sentence answers, and whether that is enough
-extractive   the generator that quotes
-grounding    checks of an answer against its passages
+protocol                        Passage, Citation, Answer, the events of a stream, what every Generator promises
+quotable, evidence, extractive  the generator that quotes: what can be quoted, and how well it answers
+grounding                       checks of an answer against its passages
+asking                          retrieve, answer, check, in one process
+engine, engine_config           what answers many questions at once, and the table that loads it
+extractive_engine, written      the engines: quoting, and every language model
+prompt, fencing, chat_layout    what a language model is given
+cited, markers, support, stops  what is made of what it writes
+condense                        follow-up questions that stand alone
+causal, continuous, generating, lora   models of transformers
+upstream                        OpenAI-compatible endpoints
 """

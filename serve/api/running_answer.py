@@ -101,7 +101,8 @@ class RunningAnswer:
 
     def _checked(self, answer: Answer) -> Answer:
         """The answer without the citations that do not hold, grounded only if there are none of these."""
-        self.timings |= {**answer.timings, "generate": time.perf_counter() - self._started}
+        # A stage that both measured counts from the start of the request, not of the generator.
+        self.timings = {**answer.timings, **self.timings, "generate": time.perf_counter() - self._started}
         wrong = problems(answer.text, answer.citations, self.call.passages)
         if wrong:
             _log.warning("%d problems with the citations of an answer of %s", len(wrong), self.call.request.model)
