@@ -1,7 +1,7 @@
 """Traces across deployments: Ray Serve's own spans, sent where OpenTelemetry's standard variables say.
 
-`tandem serve --traces 0.1` records one request in ten. With OTEL_EXPORTER_OTLP_ENDPOINT set on the nodes, spans go
-there; without, Ray Serve writes them as JSON into its session's logs, folder `serve/spans`.
+`tandem serve --traces 0.1` records one request in ten. With OTEL_EXPORTER_OTLP_ENDPOINT set where the server is
+deployed from and on the nodes, spans go there; without, Ray Serve writes them as JSON into its logs, `serve/spans`.
 
 Guaranteed: a request and the calls it leads to are one trace. Not guaranteed: which of the queries of a batch has the
 calls to the partitions in its trace; they are made once for all of them.
@@ -14,23 +14,19 @@ import os
 from typing import Any
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-EXPORTER = "serve.tracing:span_processors"
+EXPORTER = "serve.tracing:otlp"
 
 
 def tracing_config(share: float) -> dict[str, Any] | None:
     """Ray Serve's tracing configuration for a share of requests; None when nothing is traced."""
     if not share:
         return None
-    return {"enabled": True, "sampling_ratio": share, "exporter_import_path": EXPORTER}
+    exporter = {"exporter_import_path": EXPORTER} if os.environ.get(ENDPOINT) else {}
+    return {"enabled": True, "sampling_ratio": share, **exporter}
 
 
-def span_processors(file_name: str) -> list[Any]:
-    """What a Serve process does with its spans; Ray Serve calls this once in each, with a file name of its own."""
-    if not os.environ.get(ENDPOINT):
-        from ray.serve._private.tracing_utils import default_tracing_exporter
-
-        processors: list[Any] = default_tracing_exporter(file_name)
-        return processors
+def otlp() -> list[Any]:
+    """What sends a process's spans to the collector; Ray Serve calls this once in each of its processes."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 

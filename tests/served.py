@@ -70,11 +70,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def http(port: int) -> Iterator[None]:
-    """Ray Serve with its proxy at `port`, for the length of a test module."""
+def http(port: int, traces: float = 0.0) -> Iterator[None]:
+    """Ray Serve with its proxy at `port`, for the length of a test module; `traces` is the share that is traced."""
     from ray import serve
 
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    from serve.tracing import tracing_config
+
+    serve.start(http_options={"host": "127.0.0.1", "port": port}, tracing_config=tracing_config(traces))
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -50,6 +50,7 @@ def words(count: int, start: int = 0) -> str:
 
 
 @settings(deadline=None, max_examples=300)
+@example("0\n0:0:0\x1b0\x080:0", 16, 1, 1)  # only white space lies between the start and the token to repeat
 @given(TEXTS, st.integers(16, 64), st.integers(0, 7), st.integers(1, 8))
 def test_chunks_cut_exactly_in_order_and_cover_the_text(text: str, window: int, overlap: int, least: int) -> None:
     text = document(text).text

@@ -220,8 +220,10 @@ class _Piece:
         if end in self.found.sentences(self.found.block_index(end)):
             return end
         back = max(self.start + 1, self.tokens.back(end, most))
-        words = (offset for offset in range(back, end) if _starts_word(self.found.text, offset))
-        return next(words, back)
+        text = self.found.text
+        words = (offset for offset in range(back, end) if _starts_word(text, offset))
+        inside = (offset for offset in range(back, end) if not text[offset].isspace())
+        return next(words, next(inside, end))
 
 
 def _starts_word(text: str, offset: int) -> bool:

@@ -66,7 +66,8 @@ def fastapi(store: Path) -> object:
 
 def haystack(store: Path) -> object:
     """A hybrid Haystack pipeline over the same chunks and vectors, behind hayhooks."""
-    command = [sys.executable, "-m", "hayhooks", "run", "--port", "{port}", "--pipelines-dir", str(FOLDER / "haystack")]
+    hayhooks = str(Path(sys.executable).parent / "hayhooks")
+    command = [hayhooks, "run", "--host", "127.0.0.1", "--port", "{port}", "--pipelines-dir", str(FOLDER / "haystack")]
     return running(command, "/status", {"PEER_STORE": str(store), "PEER_INDEX": INDEX})
 
 

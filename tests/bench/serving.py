@@ -42,7 +42,7 @@ class Size:
     single: int  # questions one after the other
 
 
-FULL = Size(questions=500, callers=(1, 4, 8, 16, 32, 64), seconds=8.0, rounds=3, single=100)
+FULL = Size(questions=500, callers=(1, 8, 32, 64), seconds=5.0, rounds=3, single=100)
 QUICK = Size(questions=20, callers=(1, 8), seconds=1.0, rounds=1, single=5)
 
 

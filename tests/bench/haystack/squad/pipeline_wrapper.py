@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from hayhooks import BasePipelineWrapper
 from haystack import Document, Pipeline
-from haystack.components.embedders import SentenceTransformersTextEmbedder
 from haystack.components.joiners import DocumentJoiner
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack_integrations.components.embedders.sentence_transformers import SentenceTransformersTextEmbedder
 
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.models.resolve import resolve
@@ -34,7 +34,7 @@ class PipelineWrapper(BasePipelineWrapper):
                     for row, vector in zip(rows, vectors, strict=True)
                 ]
             )
-        model = str(resolve(snapshot.manifest.embedder.model).folder)
+        model = str(resolve(snapshot.manifest.embedder.model).path)
         pipeline = Pipeline()
         pipeline.add_component("embedder", SentenceTransformersTextEmbedder(model=model, progress_bar=False))
         pipeline.add_component("dense", InMemoryEmbeddingRetriever(documents, top_k=10))
