@@ -19,6 +19,7 @@ from serve.deployments import (
     RerankerDeployment,
     RetrieverDeployment,
 )
+from serve.handles import Bulks
 from serve.scaling import Name, Profile, options, resolve
 from serve.shared_limits import actor_config
 
@@ -46,7 +47,15 @@ def build(config: ServeConfig) -> Any:
     gateway = deployed(serve.ingress()(GatewayDeployment), "gateway", "Gateway")
     if any(tenant.requests_per_minute is not None for tenant in config.api.tenants.values()):
         gateway = gateway.options(deployment_actors=[actor_config(config.api.tenants)])
-    return gateway.bind(config, retriever, generator, reranker)
+    return gateway.bind(config, bulks_of(config, profile), retriever, generator, reranker)
+
+
+def bulks_of(config: ServeConfig, profile: Profile) -> Bulks:
+    """How a gateway sends searches: as many calls at a time as all retrievers take."""
+    scaling = resolve(profile, "retriever", config.deployments.retriever)
+    assert scaling.max_ongoing_requests is not None
+    assert scaling.max_replicas is not None
+    return Bulks(config.batch, scaling.max_ongoing_requests * scaling.max_replicas, config.waiting)
 
 
 def profile_of(config: ServeConfig) -> Profile:

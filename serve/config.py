@@ -38,6 +38,7 @@ class ServeConfig(BaseModel):
     partition_s: float = Field(2.0, gt=0, description="seconds that one partition has for one step of a search")
     poll_s: float = Field(1.0, gt=0, description="seconds between two looks at the store for a new snapshot")
     batch: int = Field(32, ge=1, description="queries that are embedded and searched together at most")
+    waiting: int = Field(256, ge=1, description="searches that may wait in one gateway; one more is refused")
     deployments: DeploymentsConfig = Field(DeploymentsConfig(), description="what differs from the profile")
 
     @field_validator("index", mode="before")

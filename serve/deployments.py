@@ -20,7 +20,7 @@ from ray_jobs.storage import models_folder, open_storage
 from serve.batcher import Batcher
 from serve.config import ServeConfig
 from serve.embedders import Embedders, embed
-from serve.handles import PartitionHandle, ServeBackend
+from serve.handles import Bulks, PartitionHandle, ServeBackend
 from serve.messages import (
     CondenseCall,
     EmbedCall,
@@ -92,17 +92,18 @@ class RetrieverDeployment:
 
         metrics = RetrieverMetrics()
 
-        async def search(calls: list[SearchCall]) -> list[SearchReply | TandemError]:
-            replies = await self._retriever.search(calls)
+        async def search(bulks: list[Sequence[SearchCall]]) -> list[list[SearchReply | TandemError]]:
+            replies = await self._retriever.search([call for bulk in bulks for call in bulk])
             metrics.searched(replies)
-            return replies
+            following = iter(replies)
+            return [[next(following) for _ in bulk] for bulk in bulks]
 
-        self._search = Batcher(search, config.batch, _CONCURRENT_BATCHES)
+        self._search = Batcher(search, config.batch, _CONCURRENT_BATCHES, weigh=len)
         self._following = asyncio.create_task(_repeat(self._retriever.follow, config.poll_s / 2))
 
-    async def search(self, call: SearchCall) -> SearchReply | TandemError:
-        """The hits of one query, searched together with those that come at the same time."""
-        return await self._search(call)
+    async def search(self, calls: Sequence[SearchCall]) -> list[SearchReply | TandemError]:
+        """A reply to each query; searched together with those that come at the same time."""
+        return await self._search(calls)
 
     async def embed(self, call: EmbedCall) -> EmbedReply | TandemError:
         """Vectors by the embedder of the default index."""
@@ -189,10 +190,10 @@ class GeneratorDeployment:
 class GatewayDeployment:
     """`Gateway`: the HTTP API; holds no model."""
 
-    def __init__(self, config: ServeConfig, retriever: Any, generator: Any, reranker: Any | None) -> None:
+    def __init__(self, config: ServeConfig, bulks: Bulks, retriever: Any, generator: Any, reranker: Any | None) -> None:
         _log_through_serve()
         self._config = config
-        self._backend = ServeBackend(retriever, generator, reranker, config.application)
+        self._backend = ServeBackend(retriever, generator, reranker, config.application, bulks)
 
     def __serve_build_asgi_app__(self) -> Any:
         """The application that Ray Serve's proxies talk to."""

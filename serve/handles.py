@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray_jobs.answer.protocol import AnswerEvent
 from ray_jobs.errors import NotFoundError, TandemError
 from ray_jobs.index.merge import Candidates
+from serve.batcher import Batcher
 from serve.calls import call, events, everywhere
+from serve.errors import DeadlineError
 from serve.messages import (
     CondenseCall,
     DeploymentDescription,
@@ -71,11 +74,24 @@ class PartitionHandle:
         return await everywhere(self._handle, "held", used, timeout_s=timeout_s)
 
 
-class ServeBackend:
-    """The Backend over deployment handles."""
+@dataclass(frozen=True)
+class Bulks:
+    """How searches that come at the same time travel together."""
 
-    def __init__(self, retriever: Any, generator: Any, reranker: Any | None, application: str) -> None:
+    queries: int  # in one call to the retriever at most
+    concurrent: int  # calls to the retriever at a time
+    waiting: int  # searches that may wait for their turn; one more is refused
+
+
+class ServeBackend:
+    """The Backend over deployment handles.
+
+    A call between deployments costs more than a search in it: what waits while others are under way goes in one.
+    """
+
+    def __init__(self, retriever: Any, generator: Any, reranker: Any | None, application: str, bulks: Bulks) -> None:
         self._retriever = retriever
+        self._searches = Batcher(self._search_many, bulks.queries, bulks.concurrent, most_waiting=bulks.waiting)
         self._generator = generator
         self._reranker = reranker
         self._application = application
@@ -83,8 +99,18 @@ class ServeBackend:
 
     async def search(self, request: SearchCall) -> SearchReply:
         """The hits of one query."""
-        reply: SearchReply = await call(self._retriever, "search", request, timeout_s=request.budget_s)
+        try:
+            reply = await asyncio.wait_for(self._searches(request), request.budget_s)
+        except TimeoutError:
+            raise DeadlineError(f"search: no answer within {request.budget_s:.2f} s") from None
+        if isinstance(reply, TandemError):
+            raise reply
         return reply
+
+    async def _search_many(self, requests: list[SearchCall]) -> list[SearchReply | TandemError]:
+        budget = max(request.budget_s for request in requests)
+        replies: list[SearchReply | TandemError] = await call(self._retriever, "search", requests, timeout_s=budget)
+        return replies
 
     async def rerank(self, request: RerankCall) -> RerankReply:
         """Scores of texts; raises NotFoundError when no reranker is deployed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -101,6 +102,8 @@ def serve_yaml(command: ServeCommand, config: ServeConfig) -> dict[str, Any]:
 
 
 def _serve(command: ServeCommand, config: ServeConfig, key: str | None) -> None:
+    # Calls between processes over gRPC, on one event loop; Ray reads it when it is imported. Blocking work has threads.
+    os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     from ray import serve
 
     from ray_jobs import runtime

@@ -17,6 +17,7 @@ from ray_jobs.answer.extractive import ExtractiveReader, ReaderConfig, SentenceE
 from ray_jobs.answer.protocol import Generator
 from ray_jobs.errors import NotFoundError, UsageError
 from ray_jobs.models.embedder_identity import EmbedderIdentity
+from ray_jobs.models.remembering import RememberingEmbedder
 
 
 class ReaderEmbedder(SentenceEmbedder, Protocol):
@@ -38,7 +39,8 @@ class ExtractiveEngine:
 
     def __init__(self, name: str, embedder: ReaderEmbedder, config: ReaderConfig) -> None:
         self.models = (name,)
-        self._embedder = embedder
+        # Questions come again and again to the same passages, and embedding their sentences is most of the work.
+        self._embedder = RememberingEmbedder(embedder)
         self._config = config
         self._calibration = calibration_for(embedder.identity.model)
         self._analyzers = Analyzers()

@@ -5,8 +5,6 @@
 Ingress -> retriever -> all partitions (candidates) -> all partitions (rows), with the resources of the laptop profile.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal
@@ -14,7 +12,7 @@ import sys
 from typing import Any
 
 import ray
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from ray import serve
 
 from serve.scaling import Name, Scaling, options, resolve
@@ -55,8 +53,9 @@ class Gateway:
         return {"status": "ok"}
 
     @api.post("/v1/search")
-    async def search(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def search(self, request: Request) -> dict[str, Any]:
         """Pass through the chain."""
+        await request.json()
         await self._retriever.search.remote()
         return {"hits": []}
 
