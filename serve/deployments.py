@@ -223,4 +223,7 @@ async def _repeat(work: Callable[[], Awaitable[None]], pause_s: float) -> None:
             await work()
         except TandemError as error:
             _log.warning("%s", error)
+        except Exception:
+            # A defect, but one that must not end the following of snapshots.
+            _log.exception("following failed")
         await asyncio.sleep(pause_s)
