@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ray_jobs.errors import ModelError
 from ray_jobs.models.engine import EncoderSpec, Similarity
 from ray_jobs.models.resolve import ResolvedModel
+from ray_jobs.models.token_limit import max_tokens, position_limit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-# For networks that state no limit of their own (relative positions): the limit is memory.
-_NO_POSITION_LIMIT = 1 << 17
-_DEFAULT_MAX_TOKENS = 512
 
 
 def load_sentence_model(model: ResolvedModel, device: str) -> SentenceTransformer:
@@ -52,10 +49,10 @@ def describe(model: SentenceTransformer, name: str) -> EncoderSpec:
     if similarity not in ("cosine", "dot"):
         raise ModelError(f"model {name!r} has similarity={similarity!r}, expected cosine or dot: choose another model")
     checked: Similarity = "dot" if similarity == "dot" else "cosine"
-    limit = _position_limit(first)
+    limit = position_limit(first.auto_model)
     return EncoderSpec(
         dimension=int(model.get_embedding_dimension()),
-        max_tokens=_max_tokens(first.tokenizer.model_max_length, limit),
+        max_tokens=max_tokens(first.tokenizer.model_max_length, limit),
         position_limit=limit,
         normalized=type(model[-1]).__name__ == "Normalize" and model.truncate_dim is None,
         similarity=checked,
@@ -105,25 +102,6 @@ def quiet_transformers() -> Iterator[None]:
 
 def _is_real(value: Any) -> bool:
     return bool(getattr(value, "is_floating_point", lambda: False)())
-
-
-def _position_limit(transformer: Any) -> int:
-    positions = getattr(transformer.config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions <= 0:
-        return _NO_POSITION_LIMIT
-    # Networks whose embeddings keep a padding index (the RoBERTa family) count positions from the one after it.
-    for module in transformer.auto_model.modules():
-        padding = getattr(module, "padding_idx", None)
-        if isinstance(padding, int) and hasattr(module, "position_embeddings"):
-            return positions - padding - 1
-    return positions
-
-
-def _max_tokens(stated: int | None, limit: int) -> int:
-    # A tokeniser that knows no maximum states one beyond all sense.
-    if stated is not None and stated <= limit:
-        return stated
-    return limit if limit < _NO_POSITION_LIMIT else _DEFAULT_MAX_TOKENS
 
 
 def _prompt(model: SentenceTransformer, *names: str) -> str:
