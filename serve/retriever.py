@@ -158,14 +158,14 @@ class Retriever:
 
     def _embed(self, groups: Sequence[Group]) -> None:
         """One forward pass for all queries of the same embedder."""
-        by_model: dict[str, list[Group]] = {}
+        by_model: dict[EmbedderIdentity, list[Group]] = {}
         for group in groups:
             if group.config.mode == "lexical":
                 group.embedded(None)
             else:
-                by_model.setdefault(group.served.manifest.embedder.model, []).append(group)
-        for alike in by_model.values():
-            embedder = self._embedders(alike[0].served.manifest.embedder)
+                by_model.setdefault(group.served.manifest.embedder, []).append(group)
+        for identity, alike in by_model.items():
+            embedder = self._embedders(identity)
             vectors = embedder.encode_queries([text for group in alike for text in group.texts])
             start = 0
             for group in alike:
