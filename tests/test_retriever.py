@@ -16,6 +16,7 @@ from ray_jobs.errors import NotFoundError, TandemError, UsageError
 from ray_jobs.index.manifest import commit
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.index.snapshot import Snapshot
+from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import LocalStorage
 from serve.errors import UnavailableError
 from serve.messages import SearchCall, SearchReply
@@ -175,6 +176,28 @@ def test_what_cannot_be_searched_does_not_harm_the_rest_of_the_batch(tmp_path: P
     assert "index=other" in str(unknown)
     assert isinstance(filtered, UsageError)
     assert isinstance(good, SearchReply)
+
+
+def test_two_revisions_of_one_model_are_two_embedders(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    for revision in ("r1", "r2"):
+        manifest = build_index(storage, tmp_path / revision, make_documents(1, 10, 5), 1, name=revision)
+        identity = manifest.embedder.model_copy(update={"revision": revision})
+        commit(storage, manifest.model_copy(update={"embedder": identity}))
+    asked: list[str] = []
+
+    def embedder(identity: EmbedderIdentity) -> VectorEmbedder:
+        asked.append(identity.revision)
+        return EMBEDDER
+
+    partitions = local_partitions(storage, ["r1", "r2"], 1)
+    follow_all(partitions)
+    retriever = Retriever(storage, ["r1", "r2"], embedder, partitions, 5.0)
+    asyncio.run(retriever.follow())
+    asked.clear()
+    query = make_queries(1, 1)[0]
+    answered(retriever, call(query, index="r1"), call(query, index="r2"))
+    assert sorted(asked) == ["r1", "r2"]
 
 
 def test_before_a_version_is_open_the_index_is_unavailable(tmp_path: Path) -> None:
