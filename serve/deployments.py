@@ -34,7 +34,8 @@ from serve.messages import (
     SearchReply,
 )
 from serve.metrics import GeneratorMetrics, RerankerMetrics, RetrieverMetrics
-from serve.partition import CandidatesCall, PartitionHost, RowsCall, StatisticsCall, Version
+from serve.partition import PartitionHost
+from serve.partition_messages import CandidatesCall, RowsCall, StatisticsCall, Version, VocabularyCall
 from serve.retriever import Retriever
 from serve.shared_limits import SharedBuckets
 
@@ -61,6 +62,10 @@ class PartitionDeployment:
     async def statistics(self, calls: Sequence[StatisticsCall]) -> Any:
         """As PartitionHost.statistics."""
         return await _answer(asyncio.to_thread(self._host.statistics, calls))
+
+    async def vocabulary(self, calls: Sequence[VocabularyCall]) -> Any:
+        """As PartitionHost.vocabulary."""
+        return await _answer(asyncio.to_thread(self._host.vocabulary, calls))
 
     async def candidates(self, calls: Sequence[CandidatesCall]) -> Any:
         """As PartitionHost.candidates."""

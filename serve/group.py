@@ -6,6 +6,7 @@ in for one step and leaves it out in another. No I/O here: the retriever asks, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from ray_jobs.index.hits import Hit
 from ray_jobs.index.merge import Candidates, Keys, Ranking
 from ray_jobs.index.search import Plan, Queries, SearchConfig, lexical_bounds, make_plan, merge, to_hits
 from serve.messages import SearchCall, SearchReply
-from serve.partition import CandidatesCall, PartStatistics, RowsCall, StatisticsCall
+from serve.partition_messages import CandidatesCall, Found, PartStatistics, RowsCall, StatisticsCall, StoredRows
 from serve.versions import ServedVersion, summed
 
 
@@ -45,9 +46,9 @@ class Group:
         self._partial = summed([], 0 if where is None else 1)
         self._queries = Queries(None, [])
         self._plan: Plan | None = None
-        self._found: dict[int, dict[str, Candidates]] = {}
+        self._found: dict[int, Found] = {}
         self._ranking: Ranking | None = None
-        self._rows: list[Mapping[str, Any]] = []
+        self._rows: dict[tuple[int, int], Mapping[str, Any]] = {}  # by shard and row
 
     def add(self, position: int, call: SearchCall) -> None:
         """Take in the call at `position` of the batch."""
@@ -93,38 +94,52 @@ class Group:
         self._plan = make_plan(self.served.manifest, self.config, self._where, allowed)
         terms = {term for terms in self._terms for term in terms}
         self._statistics = self.served.lexical(terms, self._partial.lexical)
-        return CandidatesCall(self.served.version, self._queries, self._plan, self._statistics)
+        ahead = _likely(self.config.k, len(self.served.parts))
+        return CandidatesCall(self.served.version, self._queries, self._plan, self._statistics, ahead)
 
-    def find(self, replies: Mapping[int, dict[str, Candidates]]) -> None:
-        """Take the candidates of each partition."""
+    def find(self, replies: Mapping[int, Found]) -> None:
+        """Take what each partition proposes."""
         self._found = dict(replies)
         self.lose(set(self.parts) - replies.keys())
+        for found in replies.values():
+            self._ranking = found.ranking
+            self._keep(found.ahead)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the one partition that there is has ranked what it found."""
+        return self._ranking is not None and not self._missing and len(self.served.parts) == 1
 
     def merge(self, keys: Keys) -> None:
         """Rank the candidates; `keys` may raise LostError."""
         assert self._plan is not None
         bounds = lexical_bounds(self._queries.terms, self._statistics)
-        self._ranking = merge(list(self._found.values()), self._plan, self.served.manifest, bounds, keys)
+        candidates = [found.candidates for found in self._found.values()]
+        self._ranking = merge(candidates, self._plan, self.served.manifest, bounds, keys)
 
     def rows_calls(self) -> dict[int, RowsCall]:
-        """The rows to read from each partition."""
+        """The rows still to be read from each partition."""
         listed = self._listed()
-        places = self.served.places(listed.shard)
-        return {part: self.served.rows_call(listed.shard[own], listed.row[own]) for part, own in places.items()}
+        places = zip(listed.shard.tolist(), listed.row.tolist(), strict=True)
+        absent = np.flatnonzero([place not in self._rows for place in places])
+        shards, rows = listed.shard[absent], listed.row[absent]
+        return {part: self.served.rows_call(shards[own], rows[own]) for part, own in self.served.places(shards).items()}
 
-    def read(self, replies: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
-        """Take the rows of each partition."""
-        listed = self._listed()
-        self._rows = [{}] * len(listed)
-        for part, own in self.served.places(listed.shard).items():
-            for position, row in zip(own.tolist(), replies[part], strict=True):
-                self._rows[position] = row
+    def read(self, calls: Mapping[int, RowsCall], replies: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
+        """Take what each partition answered to `calls`."""
+        for part, call in calls.items():
+            self._keep(StoredRows(call.shards, call.rows, replies[part]))
+
+    def _keep(self, read: StoredRows) -> None:
+        self._rows.update(zip(zip(read.shards.tolist(), read.rows.tolist(), strict=True), read.stored, strict=True))
 
     def replies(self, timings: Mapping[str, float]) -> Iterator[tuple[int, SearchReply]]:
         """The reply to each call, with its position in the batch."""
         assert self._ranking is not None
         coverage = self.served.coverage(self._missing)
-        hits: list[list[Hit]] = to_hits(self._ranking, len(self.texts), self._rows)
+        listed = self._listed()
+        rows = [self._rows[place] for place in zip(listed.shard.tolist(), listed.row.tolist(), strict=True)]
+        hits: list[list[Hit]] = to_hits(self._ranking, len(self.texts), rows)
         for position, terms, own in zip(self._positions, self._terms, hits, strict=True):
             yield (
                 position,
@@ -165,3 +180,12 @@ def grouped(
         except TandemError as error:
             refused[position] = error
     return list(groups.values()), refused
+
+
+def _likely(k: int, parts: int) -> int:
+    """How many of the `k` hits of a query one of `parts` partitions is unlikely to exceed.
+
+    Hits fall into partitions as documents do, at random: the mean and three standard deviations of that binomial.
+    """
+    mean = k / parts
+    return min(k, math.ceil(mean + 3 * math.sqrt(mean)))

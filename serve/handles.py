@@ -13,7 +13,7 @@ from typing import Any
 
 from ray_jobs.answer.protocol import AnswerEvent
 from ray_jobs.errors import NotFoundError, TandemError
-from ray_jobs.index.merge import Candidates
+from ray_jobs.index.vocabulary import Vocabulary
 from serve.batcher import Batcher
 from serve.calls import call, events, everywhere
 from serve.errors import DeadlineError
@@ -31,7 +31,16 @@ from serve.messages import (
     SearchCall,
     SearchReply,
 )
-from serve.partition import CandidatesCall, Missing, PartStatistics, RowsCall, StatisticsCall, Version
+from serve.partition_messages import (
+    CandidatesCall,
+    Found,
+    Missing,
+    PartStatistics,
+    RowsCall,
+    StatisticsCall,
+    Version,
+    VocabularyCall,
+)
 
 _DESCRIBE_S = 2.0  # time for one deployment to describe itself
 _DESCRIBED_FOR_S = 1.0
@@ -48,13 +57,14 @@ class PartitionHandle:
         found: list[PartStatistics | Missing] = await call(self._handle, "statistics", calls, timeout_s=timeout_s)
         return found
 
-    async def candidates(
-        self, calls: Sequence[CandidatesCall], timeout_s: float
-    ) -> list[dict[str, Candidates] | Missing]:
+    async def vocabulary(self, calls: Sequence[VocabularyCall], timeout_s: float) -> list[Vocabulary | Missing]:
+        """As PartitionHost.vocabulary, of any replica."""
+        found: list[Vocabulary | Missing] = await call(self._handle, "vocabulary", calls, timeout_s=timeout_s)
+        return found
+
+    async def candidates(self, calls: Sequence[CandidatesCall], timeout_s: float) -> list[Found | Missing]:
         """As PartitionHost.candidates, of any replica."""
-        found: list[dict[str, Candidates] | Missing] = await call(
-            self._handle, "candidates", calls, timeout_s=timeout_s
-        )
+        found: list[Found | Missing] = await call(self._handle, "candidates", calls, timeout_s=timeout_s)
         return found
 
     async def rows(self, calls: Sequence[RowsCall], timeout_s: float) -> list[list[Mapping[str, Any]] | Missing]:

@@ -12,88 +12,35 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from ray_jobs.errors import TandemError
-from ray_jobs.index.filters import Filter
-from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import live_after, read, read_live
-from ray_jobs.index.merge import Candidates
 from ray_jobs.index.partitions import partitions_of
-from ray_jobs.index.rows import RowReader
-from ray_jobs.index.search import Partition, Plan, Queries, Statistics
+from ray_jobs.index.search import Partition
 from ray_jobs.index.shard import Shard
+from ray_jobs.index.vocabulary import Vocabulary
 from ray_jobs.storage import Storage
+from serve.open_version import OpenVersion
+from serve.partition_messages import (
+    CandidatesCall,
+    Found,
+    Missing,
+    PartStatistics,
+    RowsCall,
+    StatisticsCall,
+    Version,
+    VersionCall,
+    VocabularyCall,
+)
 
 _NEWEST_KEPT = 2
 _log = logging.getLogger("tandem.serve.partition")
 
-Rows = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class Version:
-    """A snapshot of an index."""
-
-    index: str
-    number: int
-
-
-@dataclass(frozen=True)
-class Missing:
-    """The host does not hold the version yet; another one may, and this one soon will."""
-
-    version: Version
-
-
-@dataclass(frozen=True)
-class StatisticsCall:
-    """Terms and filters whose statistics are wanted."""
-
-    version: Version
-    terms: frozenset[str]
-    filters: tuple[Filter, ...]
-
-
-@dataclass(frozen=True)
-class PartStatistics:
-    """What this partition knows of them."""
-
-    lexical: LexicalStatistics
-    allowed: tuple[int, ...]  # rows that pass each filter
-
-
-@dataclass(frozen=True)
-class CandidatesCall:
-    """Queries of one version that are searched alike."""
-
-    version: Version
-    queries: Queries
-    plan: Plan
-    statistics: LexicalStatistics  # of the whole snapshot
-
-
-@dataclass(frozen=True)
-class RowsCall:
-    """Rows to read: shard and row of each, both (n,)."""
-
-    version: Version
-    shards: Rows
-    rows: Rows
-
-
-@dataclass
-class _Open:
-    """An open version, or the part of it that is this host's."""
-
-    partition: Partition
-    rows: RowReader
-    used: float = field(default_factory=time.monotonic)
+C = TypeVar("C", bound=VersionCall)
+R = TypeVar("R")
 
 
 class PartitionHost:
@@ -105,7 +52,7 @@ class PartitionHost:
         self._position = position
         self._count = count
         self._drain_s = drain_s
-        self._open: dict[Version, _Open] = {}
+        self._open: dict[Version, OpenVersion] = {}
         self._live: dict[str, int] = {}
         self._opening: set[Version] = set()
         self._lock = threading.Lock()
@@ -134,45 +81,30 @@ class PartitionHost:
             return list(self._open)
 
     def statistics(self, calls: Sequence[StatisticsCall]) -> list[PartStatistics | Missing]:
-        """What must be summed over all partitions before any of them searches, for each call."""
-        return [self._statistics(call) for call in calls]
+        """As OpenVersion.statistics, for each call."""
+        return [self._ask(call, OpenVersion.statistics) for call in calls]
 
-    def candidates(self, calls: Sequence[CandidatesCall]) -> list[dict[str, Candidates] | Missing]:
-        """The candidates of this partition for each stage, for each call."""
-        found: list[dict[str, Candidates] | Missing] = []
-        for call in calls:
-            opened = self._get(call.version)
-            if opened is None:
-                found.append(Missing(call.version))
-                continue
-            found.append(opened.partition.candidates(call.queries, call.plan, Statistics(call.statistics)))
-        return found
+    def vocabulary(self, calls: Sequence[VocabularyCall]) -> list[Vocabulary | Missing]:
+        """As OpenVersion.vocabulary, for each call."""
+        return [self._ask(call, OpenVersion.vocabulary) for call in calls]
+
+    def candidates(self, calls: Sequence[CandidatesCall]) -> list[Found | Missing]:
+        """As OpenVersion.candidates, for each call."""
+        return [self._ask(call, OpenVersion.candidates) for call in calls]
 
     def rows(self, calls: Sequence[RowsCall]) -> list[list[Mapping[str, Any]] | Missing]:
-        """The stored rows, for each call."""
-        found: list[list[Mapping[str, Any]] | Missing] = []
-        for call in calls:
-            opened = self._get(call.version)
-            found.append(Missing(call.version) if opened is None else opened.rows.fetch(call.shards, call.rows))
-        return found
+        """As OpenVersion.rows, for each call."""
+        return [self._ask(call, OpenVersion.rows) for call in calls]
 
     def keys(self, calls: Sequence[RowsCall]) -> list[tuple[list[str], list[int]] | Missing]:
-        """doc_id and ordinal of each row, by which equal scores are ordered, for each call."""
-        found: list[tuple[list[str], list[int]] | Missing] = []
-        for call in calls:
-            opened = self._get(call.version)
-            found.append(Missing(call.version) if opened is None else opened.rows.keys(call.shards, call.rows))
-        return found
+        """As OpenVersion.keys, for each call."""
+        return [self._ask(call, OpenVersion.keys) for call in calls]
 
-    def _statistics(self, call: StatisticsCall) -> PartStatistics | Missing:
+    def _ask(self, call: C, method: Callable[[OpenVersion, C], R]) -> R | Missing:
         opened = self._get(call.version)
-        if opened is None:
-            return Missing(call.version)
-        lexical = opened.partition.statistics(set(call.terms), None).lexical
-        allowed = tuple(opened.partition.statistics(set(), where).allowed for where in call.filters)
-        return PartStatistics(lexical, allowed)
+        return Missing(call.version) if opened is None else method(opened, call)
 
-    def _get(self, version: Version) -> _Open | None:
+    def _get(self, version: Version) -> OpenVersion | None:
         with self._lock:
             opened = self._open.get(version)
             if opened is not None:
@@ -202,7 +134,7 @@ class PartitionHost:
             with self._lock:
                 self._open[version] = opened
 
-    def _read(self, version: Version) -> _Open:
+    def _read(self, version: Version) -> OpenVersion:
         manifest = read(self._storage, version.index, version.number)
         parts = partitions_of(manifest, self._count)
         numbers = parts[self._position] if self._position < len(parts) else ()
@@ -215,8 +147,7 @@ class PartitionHost:
                 shards.append(Shard(number, record, shard.dense, shard.rows, shard.postings))
             else:
                 shards.append(Shard.open(self._storage, record, number, manifest.embedder.dimension))
-        partition = Partition(manifest, shards)
-        return _Open(partition, RowReader(lambda number: partition.shards[number].rows))
+        return OpenVersion(Partition(manifest, shards))
 
     def _known_shards(self, index: str) -> dict[str, Shard]:
         with self._lock:

@@ -13,8 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ray_jobs.errors import TandemError
-from ray_jobs.index.merge import Candidates
-from serve.partition import CandidatesCall, Missing, PartStatistics, RowsCall, StatisticsCall, Version
+from ray_jobs.index.vocabulary import Vocabulary
+from serve.partition_messages import (
+    CandidatesCall,
+    Found,
+    Missing,
+    PartStatistics,
+    RowsCall,
+    StatisticsCall,
+    Version,
+    VocabularyCall,
+)
 
 _RETRY_S = 0.02  # before a partition that is still opening the version is asked again
 _log = logging.getLogger("tandem.serve.retriever")
@@ -34,10 +43,12 @@ class PartitionClient(Protocol):
         """The partition's part in the statistics of the whole."""
         ...
 
-    async def candidates(
-        self, calls: Sequence[CandidatesCall], timeout_s: float
-    ) -> Sequence[dict[str, Candidates] | Missing]:
-        """The partition's candidates for each stage."""
+    async def vocabulary(self, calls: Sequence[VocabularyCall], timeout_s: float) -> Sequence[Vocabulary | Missing]:
+        """The partition's commonest terms."""
+        ...
+
+    async def candidates(self, calls: Sequence[CandidatesCall], timeout_s: float) -> Sequence[Found | Missing]:
+        """What the partition proposes."""
         ...
 
     async def rows(self, calls: Sequence[RowsCall], timeout_s: float) -> Sequence[list[Mapping[str, Any]] | Missing]:

@@ -23,9 +23,11 @@ from ray_jobs.storage import Storage
 from serve.errors import UnavailableError
 from serve.group import Group, LostError, grouped
 from serve.messages import Coverage, IndexDescription, SearchCall, SearchReply
-from serve.partition import Version
 from serve.partition_client import Ask, PartitionClient, ask_all
+from serve.partition_messages import Version
 from serve.versions import ServedVersion, choose
+
+_VOCABULARY_S = 30.0
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -74,12 +76,21 @@ class Retriever:
             number = choose(current, numbers)
             self._newest[index] = max((n for part in numbers for replica in part for n in replica), default=0)
             if number is not None and number != current:
-                self._served[index] = await asyncio.to_thread(self._open, index, number)
+                opened = await asyncio.to_thread(self._open, index, number)
+                self._served[index] = opened
+                await self._get_to_know(opened)
 
     def _open(self, index: str, number: int) -> ServedVersion:
         manifest = read(self._storage, index, number)
         self._embedders(manifest.embedder)  # loaded before the first query needs it
         return ServedVersion(manifest, len(self._partitions))
+
+    async def _get_to_know(self, opened: ServedVersion) -> None:
+        """Ask for the commonest terms, so that few queries have to; it answers meanwhile, and without them as well."""
+        calls = {part: [opened.vocabulary_call()] for part in range(len(opened.parts))}
+        found = await ask_all(self._partitions, lambda client: client.vocabulary, calls, _VOCABULARY_S)
+        if len(found) == len(calls):
+            await asyncio.to_thread(opened.know, [vocabulary for (vocabulary,) in found.values()])
 
     def default_embedder(self) -> EmbedderIdentity:
         """What made the default index; raises UnavailableError before a snapshot of it is open."""
@@ -191,6 +202,8 @@ class Retriever:
 
     async def _merge(self, group: Group, timeout: float) -> None:
         """Rank what was found, without the partitions that are lost while ties are looked up."""
+        if group.is_ranked:
+            return
         loop = asyncio.get_running_loop()
 
         def keys(shards: Ints, rows: Ints) -> tuple[Sequence[str], Sequence[int]]:
@@ -229,7 +242,7 @@ class Retriever:
                 group.lose(lost)
                 again.append(group)
             else:
-                group.read(found)
+                group.read(calls, found)
         return again
 
     async def _ask_parts(

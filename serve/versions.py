@@ -17,10 +17,12 @@ from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.merge import Ints
 from ray_jobs.index.partitions import partitions_of
+from ray_jobs.index.vocabulary import NOTHING_KNOWN, Vocabulary, together
 from serve.messages import Coverage
-from serve.partition import PartStatistics, RowsCall, StatisticsCall, Version
+from serve.partition_messages import PartStatistics, RowsCall, StatisticsCall, Version, VocabularyCall
 
-_TERMS_KEPT = 200_000  # document frequencies remembered, some 100 bytes each
+_VOCABULARY = 200_000  # terms of each shard that are asked for when a version opens, some 100 bytes each
+_TERMS_KEPT = 200_000  # document frequencies remembered beside them
 _FILTERS_KEPT = 1_000
 
 
@@ -45,7 +47,8 @@ class ServedVersion:
         self.version = Version(manifest.index, manifest.number)
         self.parts = partitions_of(manifest, partitions)
         self.analyzer = Analyzer(language=manifest.lexical.language)
-        self._frequencies: dict[str, int] = {}
+        self._vocabulary = NOTHING_KNOWN
+        self._frequencies: dict[str, int] = {}  # of terms that the vocabulary does not know
         self._allowed: dict[str, int] = {}
 
     @cached_property
@@ -71,9 +74,21 @@ class ServedVersion:
         share = 1.0 - absent / total if total else 1.0
         return Coverage(len(self.parts), len(self.parts) - len(lost), share, lost)
 
+    def vocabulary_call(self) -> VocabularyCall:
+        """What every partition is asked when the version opens."""
+        return VocabularyCall(self.version, _VOCABULARY)
+
+    def know(self, parts: Sequence[Vocabulary]) -> None:
+        """Take the vocabularies of all partitions."""
+        self._vocabulary = together(parts)
+
+    def _frequency(self, term: str) -> int | None:
+        known = self._vocabulary.of(term)
+        return self._frequencies.get(term) if known is None else known
+
     def unknown(self, terms: Iterable[str], filters: Iterable[Filter]) -> StatisticsCall | None:
         """What must be asked of the partitions; None when everything is known."""
-        new_terms = frozenset(term for term in terms if term not in self._frequencies)
+        new_terms = frozenset(term for term in terms if self._frequency(term) is None)
         new_filters = {str(where): where for where in filters if str(where) not in self._allowed}
         if not new_terms and not new_filters:
             return None
@@ -91,9 +106,10 @@ class ServedVersion:
     def lexical(self, terms: Iterable[str], partial: LexicalStatistics) -> LexicalStatistics:
         """Statistics of `terms`; what is not known comes from `partial`, the answer of some partitions."""
         record = self.manifest.lexical
-        frequencies = {
-            term: self._frequencies.get(term, partial.document_frequency.get(term, 0)) for term in sorted(set(terms))
-        }
+        frequencies = {}
+        for term in sorted(set(terms)):
+            known = self._frequency(term)
+            frequencies[term] = partial.document_frequency.get(term, 0) if known is None else known
         return LexicalStatistics(record.chunks, record.total_length, frequencies)
 
     def allowed(self, where: Filter, partial: int) -> int:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+from serve.transport import prefer_fast
 
 # Ray reads these when it is imported; the clusters of the tests share one token. FAISS spends more on starting threads
 # for so little work than on the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+# Requests travel in the tests as they do behind `tandem serve`.
+_TRANSPORT = Path(tempfile.mkdtemp(prefix="tandem-test-"))
+atexit.register(shutil.rmtree, _TRANSPORT, ignore_errors=True)
+prefer_fast(_TRANSPORT)
 
 # Machines are shared: how long one example takes says nothing about the code.
 hypothesis.settings.register_profile("tandem", deadline=None)

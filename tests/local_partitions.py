@@ -8,7 +8,8 @@ from typing import Any
 
 from ray_jobs.storage import Storage
 from serve.errors import DeadlineError, UnavailableError
-from serve.partition import PartitionHost, Version
+from serve.partition import PartitionHost
+from serve.partition_messages import Version
 
 
 class LocalPartition:
@@ -23,6 +24,9 @@ class LocalPartition:
 
     async def statistics(self, calls: Sequence[Any], timeout_s: float) -> Any:
         return await self._call("statistics", calls, timeout_s)
+
+    async def vocabulary(self, calls: Sequence[Any], timeout_s: float) -> Any:
+        return await self._call("vocabulary", calls, timeout_s)
 
     async def candidates(self, calls: Sequence[Any], timeout_s: float) -> Any:
         return await self._call("candidates", calls, timeout_s)

@@ -12,7 +12,8 @@ from ray_jobs.errors import CorruptError, NotFoundError
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import commit, read
 from ray_jobs.storage import LocalStorage
-from serve.partition import Missing, PartitionHost, StatisticsCall, Version
+from serve.partition import PartitionHost
+from serve.partition_messages import Missing, StatisticsCall, Version
 
 NOTHING: frozenset[str] = frozenset()
 

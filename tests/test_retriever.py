@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
+from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +22,7 @@ from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import LocalStorage
 from serve.errors import UnavailableError
+from serve.group import _likely
 from serve.messages import SearchCall, SearchReply
 from serve.retriever import Retriever
 
@@ -63,11 +67,17 @@ def answered(retriever: Retriever, *calls: SearchCall) -> list[SearchReply]:
     mode=st.sampled_from(["dense", "lexical", "hybrid"]),
     by=st.sampled_from(["document", "chunk"]),
     where=st.sampled_from([None, "year >= 2005"]),
+    terms=st.sampled_from([0, 2, 100]),
+    ahead=st.sampled_from([0, 3, 7]),
 )
 def test_any_number_of_partitions_answers_as_the_snapshot_in_one_process(
-    seed: int, shards: int, partitions: int, mode: str, by: str, where: str | None
+    seed: int, shards: int, partitions: int, mode: str, by: str, where: str | None, terms: int, ahead: int
 ) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch("serve.versions._VOCABULARY", terms),
+        patch("serve.group._likely", lambda k, parts: ahead),
+    ):
         storage = LocalStorage(Path(name) / "store")
         publish(storage, Path(name), seed, shards=shards)
         config = SearchConfig.model_validate({"mode": mode, "by": by, "where": where, "k": 7, "depth": 9})
@@ -90,7 +100,29 @@ def test_a_batch_of_different_searches_asks_each_partition_once_a_step(tmp_path:
     alone = [answered(retriever, call(query, configs[place % 3]))[0] for place, query in enumerate(queries)]
     assert [reply.hits for reply in replies] == [reply.hits for reply in alone]
     steps = [name for name in partitions[0].calls if name != "keys"]
-    assert steps[:3] == ["statistics", "candidates", "rows"]
+    assert steps[:3] == ["vocabulary", "statistics", "candidates"]
+    assert "rows" not in steps[:4]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_search_without_a_filter_asks_each_partition_once(tmp_path: Path, count: int) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    publish(storage, tmp_path)
+    partitions = local_partitions(storage, ["small"], count)
+    retriever = started(storage, partitions)
+    for partition in partitions:
+        partition.calls.clear()
+    answered(retriever, *(call(query, SearchConfig(k=3)) for query in make_queries(3, 6)))
+    for partition in partitions:
+        assert [name for name in partition.calls if name != "keys"] == ["candidates"]
+
+
+@pytest.mark.parametrize(("k", "parts", "expected"), [(10, 1, 10), (10, 2, 10), (10, 16, 3), (1000, 4, 298), (1, 9, 1)])
+def test_few_more_rows_are_read_ahead_than_are_listed(k: int, parts: int, expected: int) -> None:
+    assert _likely(k, parts) == expected
+    chance = random.Random(0)
+    held = [max(Counter(chance.randrange(parts) for _ in range(k)).values()) for _ in range(300)]
+    assert sum(most <= expected for most in held) / len(held) > 0.95
 
 
 def test_statistics_are_asked_for_once(tmp_path: Path) -> None:
@@ -107,7 +139,11 @@ def test_statistics_are_asked_for_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["statistics", "candidates", "rows"])
 @pytest.mark.parametrize("failure", ["broken", "stuck"])
-def test_a_lost_partition_is_missing_from_hits_and_coverage(tmp_path: Path, method: str, failure: str) -> None:
+def test_a_lost_partition_is_missing_from_hits_and_coverage(
+    tmp_path: Path, method: str, failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.versions._VOCABULARY", 0)
+    monkeypatch.setattr("serve.group._likely", lambda k, parts: 1)
     storage = LocalStorage(tmp_path / "store")
     publish(storage, tmp_path)
     partitions = local_partitions(storage, ["small"], 4)
@@ -138,7 +174,8 @@ def test_a_partition_that_is_lost_while_ties_are_looked_up_is_left_out(tmp_path:
     assert not set(_documents(storage, 2)) & {hit.doc_id for hit in reply.hits}
 
 
-def test_partial_statistics_are_not_remembered(tmp_path: Path) -> None:
+def test_partial_statistics_are_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.versions._VOCABULARY", 0)
     storage = LocalStorage(tmp_path / "store")
     publish(storage, tmp_path)
     partitions = local_partitions(storage, ["small"], 3)
@@ -149,6 +186,21 @@ def test_partial_statistics_are_not_remembered(tmp_path: Path) -> None:
     partitions[0].broken.clear()
     (reply,) = answered(retriever, call(query, config))
     assert [list(reply.hits)] == Snapshot.open(storage, "small").search([query], config, None)
+
+
+def test_without_the_vocabulary_of_a_partition_queries_ask_for_their_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.retriever._VOCABULARY_S", 0.2)
+    storage = LocalStorage(tmp_path / "store")
+    publish(storage, tmp_path)
+    partitions = local_partitions(storage, ["small"], 3)
+    partitions[1].broken.add("vocabulary")
+    retriever = started(storage, partitions)
+    config, (query,) = SearchConfig(k=10, mode="lexical"), make_queries(7, 1)
+    (reply,) = answered(retriever, call(query, config))
+    assert [list(reply.hits)] == Snapshot.open(storage, "small").search([query], config, None)
+    assert "statistics" in partitions[0].calls
 
 
 def test_without_any_partition_nothing_is_found_and_nothing_fails(tmp_path: Path) -> None:

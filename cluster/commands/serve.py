@@ -7,7 +7,9 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any, Self
 
 import yaml
@@ -18,6 +20,7 @@ from ray_jobs.errors import TandemError, UsageError
 from ray_jobs.storage import open_storage
 from serve.config import ServeConfig
 from serve.tracing import tracing_config
+from serve.transport import prefer_fast
 
 IMPORT_PATH = "serve.app:build"
 
@@ -102,8 +105,15 @@ def serve_yaml(command: ServeCommand, config: ServeConfig) -> dict[str, Any]:
 
 
 def _serve(command: ServeCommand, config: ServeConfig, key: str | None) -> None:
-    # Calls between processes over gRPC, on one event loop; Ray reads it when it is imported. Blocking work has threads.
-    os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
+    if os.environ.get("RAY_ADDRESS"):
+        _deploy(command, config, key)
+        return
+    with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
+        prefer_fast(Path(folder))
+        _deploy(command, config, key)
+
+
+def _deploy(command: ServeCommand, config: ServeConfig, key: str | None) -> None:
     from ray import serve
 
     from ray_jobs import runtime

@@ -28,6 +28,7 @@ from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.merge import By, Candidates, Keys, Ranking, best, concatenate, rank
 from ray_jobs.index.nearest import DensePart, nearest
 from ray_jobs.index.shard import Shard
+from ray_jobs.index.vocabulary import Vocabulary, together
 
 if TYPE_CHECKING:
     from ray_jobs.index.filters import Filter
@@ -144,6 +145,10 @@ class Partition:
             passing = shard.record.rows if allowed is None else int(allowed.sum())
             total += Statistics(shard.statistics(terms), passing)
         return total
+
+    def vocabulary(self, limit: int) -> Vocabulary:
+        """The commonest terms of these shards, at most `limit` of each shard."""
+        return together([shard.vocabulary(limit) for shard in self.shards.values()])
 
     def candidates(self, queries: Queries, plan: Plan, statistics: Statistics) -> dict[str, Candidates]:
         """The candidates of these shards for every stage of the plan."""

@@ -28,6 +28,7 @@ from ray_jobs.index.merge import Candidates
 from ray_jobs.index.postings import FILES as POSTING_FILES
 from ray_jobs.index.postings import Postings, write_postings
 from ray_jobs.index.rows import Rows, RowWriter
+from ray_jobs.index.vocabulary import Vocabulary, commonest
 from ray_jobs.storage import Storage, sha256_of
 
 if TYPE_CHECKING:
@@ -160,6 +161,10 @@ class Shard:
     def statistics(self, terms: Iterable[str]) -> LexicalStatistics:
         """The part of this shard in the statistics that BM25 needs."""
         return LexicalStatistics.of(self.postings, terms)
+
+    def vocabulary(self, limit: int) -> Vocabulary:
+        """The commonest terms of this shard, at most `limit`."""
+        return commonest(self.postings, limit)
 
     def find_lexical(
         self,

@@ -56,7 +56,7 @@ def tandem(store: Path, *arguments: str, environment: dict[str, str] | None = No
 def noop(partitions: int) -> object:
     """Deployments in the shape of Tandem's that do nothing, over the transport that `tandem serve` chooses."""
     command = [sys.executable, str(FOLDER / "noop_chain.py"), "{port}", str(partitions)]
-    return running(command, "/ready", {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"})
+    return running(command, "/ready")
 
 
 def fastapi(store: Path) -> object:
