@@ -25,6 +25,7 @@ from serve.shared_limits import actor_config
 
 # Tandem's own access log replaces Ray Serve's, which writes a line for every call between deployments.
 _LOGGING = {"enable_access_log": False}
+_MARGIN_S = 5.0
 
 
 def build(config: ServeConfig) -> Any:
@@ -33,7 +34,11 @@ def build(config: ServeConfig) -> Any:
 
     def deployed(kind: type, name: Name, title: str) -> Any:
         return serve.deployment(kind).options(
-            name=title, logging_config=_LOGGING, **options(resolve(profile, name, getattr(config.deployments, name)))
+            name=title,
+            logging_config=_LOGGING,
+            # Whoever stops finishes what it has begun.
+            graceful_shutdown_timeout_s=config.api.deadline_s + _MARGIN_S,
+            **options(resolve(profile, name, config.scaling_of(name))),
         )
 
     count = partition_count(config, profile)
@@ -52,10 +57,10 @@ def build(config: ServeConfig) -> Any:
 
 def bulks_of(config: ServeConfig, profile: Profile) -> Bulks:
     """How a gateway sends searches: as many calls at a time as all retrievers take."""
-    scaling = resolve(profile, "retriever", config.deployments.retriever)
+    scaling = resolve(profile, "retriever", config.scaling_of("retriever"))
     assert scaling.max_ongoing_requests is not None
     assert scaling.max_replicas is not None
-    return Bulks(config.batch, scaling.max_ongoing_requests * scaling.max_replicas, config.waiting)
+    return Bulks(config.batch, scaling.max_ongoing_requests * scaling.max_replicas)
 
 
 def profile_of(config: ServeConfig) -> Profile:

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from serve.errors import BusyError
 from serve.tracing import detached
 
 C = TypeVar("C")
@@ -36,20 +35,16 @@ class Batcher(Generic[C, R]):
         budget: int,
         concurrent: int = 1,
         weigh: Callable[[C], int] = one,
-        most_waiting: int | None = None,
     ) -> None:
         self._work = work
         self._budget = budget
         self._concurrent = concurrent
         self._weigh = weigh
-        self._most_waiting = most_waiting
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, call: C) -> R:
-        """The result for `call`; raises what `work` raised for its batch, and BusyError when too many wait already."""
-        if self._most_waiting is not None and len(self._waiting) >= self._most_waiting:
-            raise BusyError(f"{self._most_waiting} requests wait already; try again")
+        """The result for `call`; raises what `work` raised for its batch."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
         self._start()

@@ -6,9 +6,10 @@ indices and models exist; `tandem serve` looks before it deploys, the deployment
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ray_jobs.answer.engine_config import EngineConfig
 from ray_jobs.index.layout import check_name
@@ -16,7 +17,9 @@ from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.reranker import RerankerConfig
 from serve.api.config import ApiConfig
-from serve.scaling import DeploymentsConfig, Profile
+from serve.scaling import DeploymentsConfig, Name, Profile, Scaling
+
+_ROOM = 1.25
 
 
 class ServeConfig(BaseModel):
@@ -38,8 +41,24 @@ class ServeConfig(BaseModel):
     partition_s: float = Field(2.0, gt=0, description="seconds that one partition has for one step of a search")
     poll_s: float = Field(1.0, gt=0, description="seconds between two looks at the store for a new snapshot")
     batch: int = Field(32, ge=1, description="queries that are embedded and searched together at most")
-    waiting: int = Field(256, ge=1, description="searches that may wait in one gateway; one more is refused")
     deployments: DeploymentsConfig = Field(DeploymentsConfig(), description="what differs from the profile")
+
+    def scaling_of(self, name: Name) -> Scaling:
+        """What differs from the profile; a gateway takes more than it lets in, so that it can refuse the rest."""
+        given: Scaling = getattr(self.deployments, name)
+        if name != "gateway" or given.max_ongoing_requests is not None:
+            return given
+        return given.model_copy(update={"max_ongoing_requests": math.ceil(_ROOM * self.api.requests)})
+
+    @model_validator(mode="after")
+    def _a_gateway_can_refuse(self) -> Self:
+        ongoing = self.deployments.gateway.max_ongoing_requests
+        if ongoing is not None and ongoing <= self.api.requests:
+            raise ValueError(
+                f"deployments.gateway.max_ongoing_requests={ongoing}: expected more than api.requests="
+                f"{self.api.requests}; the difference is what can be refused instead of queued"
+            )
+        return self
 
     @field_validator("index", mode="before")
     @classmethod

@@ -90,7 +90,6 @@ class Bulks:
 
     queries: int  # in one call to the retriever at most
     concurrent: int  # calls to the retriever at a time
-    waiting: int  # searches that may wait for their turn; one more is refused
 
 
 class ServeBackend:
@@ -101,7 +100,7 @@ class ServeBackend:
 
     def __init__(self, retriever: Any, generator: Any, reranker: Any | None, application: str, bulks: Bulks) -> None:
         self._retriever = retriever
-        self._searches = Batcher(self._search_many, bulks.queries, bulks.concurrent, most_waiting=bulks.waiting)
+        self._searches = Batcher(self._search_many, bulks.queries, bulks.concurrent)
         self._generator = generator
         self._reranker = reranker
         self._application = application

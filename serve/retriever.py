@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -28,6 +28,8 @@ from serve.partition_messages import Version
 from serve.versions import ServedVersion, choose
 
 _VOCABULARY_S = 30.0
+_STARTS_S = 10.0  # from its start, in which a retriever waits for a first version
+_LOOK_S = 0.02
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -57,6 +59,7 @@ class Retriever:
         self._partitions = tuple(partitions)
         self._partition_s = partition_s
         self._served: dict[str, ServedVersion | None] = dict.fromkeys(indexes)
+        self._created = time.monotonic()
         self._newest: dict[str, int] = {}
         self._held: list[list[list[Version]]] = [[] for _ in partitions]  # of each replica of each partition
 
@@ -125,6 +128,7 @@ class Retriever:
     async def search(self, calls: Sequence[SearchCall]) -> list[SearchReply | TandemError]:
         """A reply or an error for each call, in order; calls that are alike are searched together."""
         replies: list[SearchReply | TandemError | None] = [None] * len(calls)
+        await self._start({call.index for call in calls}, max((call.budget_s for call in calls), default=0.0))
         groups, refused = grouped(calls, self._version)
         for position, error in refused.items():
             replies[position] = error
@@ -138,6 +142,14 @@ class Retriever:
                 replies[position] = reply
         missing = UnavailableError("the search was not finished; try again")
         return [missing if reply is None else reply for reply in replies]
+
+    async def _start(self, indexes: Collection[str], budget_s: float) -> None:
+        """Wait a little for a first version: whoever asks a replica that has just started gets hits, not an error."""
+        until = min(self._created + _STARTS_S, time.monotonic() + budget_s)
+        while (
+            any(index in self._served and self._served[index] is None for index in indexes) and time.monotonic() < until
+        ):
+            await asyncio.sleep(_LOOK_S)
 
     def _version(self, index: str) -> ServedVersion:
         if index not in self._served:

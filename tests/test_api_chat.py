@@ -217,6 +217,21 @@ def test_a_full_server_says_so_before_it_searches() -> None:
         assert api.openai(retries=5).chat.completions.create(model="base", messages=MESSAGES).choices
 
 
+def test_more_requests_than_there_are_places_are_refused_at_once() -> None:
+    backend = FakeBackend(script=lambda call: [5.0, *quote(call)])
+    with live(backend, OPEN.model_copy(update={"requests": 1})) as api:
+        with api.http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as first:
+            assert first.status_code == 200
+            spent = len(backend.searches)
+            error = api.error("/v1/search", {"query": "?"}, 429)
+            assert error["message"].startswith("all 1 places for requests are taken")
+            assert len(backend.searches) == spent
+            # Whoever asks whether the server lives is no request.
+            assert api.http.get("/livez").status_code == 200
+        backend.script = quote
+        assert api.openai(retries=5).chat.completions.create(model="base", messages=MESSAGES).choices
+
+
 @pytest.mark.parametrize("body", [{}, {"stream": True}])
 def test_a_generator_that_fails_at_once_is_a_status_also_for_a_stream(body: dict[str, Any]) -> None:
     backend = FakeBackend(errors={"generate": BusyError("the generator is full; try again", retry_after_s=3)})

@@ -164,7 +164,7 @@ def test_a_batch_costs_one_for_each_32_texts_the_request_included(texts: int, co
 
 
 def test_a_place_is_given_back_when_its_block_fails() -> None:
-    slots = Slots(1)
+    slots = Slots(1, "answers")
     with suppress(RuntimeError), slots.hold():
         raise RuntimeError
     with slots.hold(), pytest.raises(BusyError):

@@ -252,7 +252,27 @@ def test_two_revisions_of_one_model_are_two_embedders(tmp_path: Path) -> None:
     assert sorted(asked) == ["r1", "r2"]
 
 
-def test_before_a_version_is_open_the_index_is_unavailable(tmp_path: Path) -> None:
+def test_a_search_that_comes_before_the_first_version_waits_for_it(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    publish(storage, tmp_path)
+    partitions = local_partitions(storage, ["small"], 2)
+    retriever = make(storage, partitions)
+
+    async def search_then_follow() -> list[SearchReply | TandemError]:
+        searching = asyncio.create_task(retriever.search([call(make_queries(1, 1)[0])]))
+        await asyncio.sleep(0.1)
+        assert not searching.done()
+        await asyncio.to_thread(follow_all, partitions)
+        await retriever.follow()
+        return await searching
+
+    (reply,) = asyncio.run(search_then_follow())
+    assert isinstance(reply, SearchReply)
+    assert reply.hits
+
+
+def test_without_any_version_the_index_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.retriever._STARTS_S", 0.1)
     storage = LocalStorage(tmp_path / "store")
     publish(storage, tmp_path)
     retriever = make(storage, local_partitions(storage, ["small"], 2))

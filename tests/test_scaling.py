@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
+from serve.config import ServeConfig
 from serve.scaling import PROFILES, Name, Profile, Scaling, options, resolve
 
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -45,3 +47,18 @@ def test_a_deployment_never_grows_on_less_than_it_looks_back_on(name: Name) -> N
     autoscaling = options(resolved)["autoscaling_config"]
     assert autoscaling["upscale_delay_s"] >= autoscaling["look_back_period_s"]
     assert autoscaling["target_ongoing_requests"] < options(resolved)["max_ongoing_requests"]
+
+
+def test_a_gateway_takes_more_than_it_lets_in() -> None:
+    config = ServeConfig.model_validate({"index": "facts", "api": {"requests": 1000}})
+    resolved = resolve("laptop", "gateway", config.scaling_of("gateway"))
+    assert resolved.max_ongoing_requests == 1250
+    for profile in PROFILES:
+        shipped = resolve(profile, "gateway", ServeConfig(index=("facts",)).scaling_of("gateway"))
+        assert shipped.max_ongoing_requests == PROFILES[profile]["gateway"].max_ongoing_requests
+
+
+def test_a_gateway_that_could_only_queue_is_refused() -> None:
+    given = {"index": "facts", "api": {"requests": 50}, "deployments": {"gateway": {"max_ongoing_requests": 50}}}
+    with pytest.raises(ValidationError, match=r"expected more than api\.requests=50"):
+        ServeConfig.model_validate(given)

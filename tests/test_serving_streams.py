@@ -5,7 +5,9 @@ What writes the answers is an endpoint that says some words and then nothing, un
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from waiting import wait_for
 
 APPLICATION = f"tandem-{uuid.uuid4().hex[:8]}"
 PLACES = 2
+REQUESTS = 8
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def url(ray_session: None, endpoint: Endpoint, tmp_path_factory: pytest.TempPath
             "store": str(store),
             "index": ["facts"],
             "generator": {"engine": "openai", "model": "endless", "base_url": endpoint.url},
-            "api": {"open": True, "generations": PLACES},
+            "api": {"open": True, "generations": PLACES, "requests": REQUESTS},
         }
     )
     port = free_port()
@@ -106,6 +109,24 @@ def test_without_a_free_place_nothing_is_spent(web: httpx2.Client, endpoint: End
     wait_for(lambda: endpoint.open == 0)
 
 
+def test_beyond_what_it_can_do_the_server_refuses_and_goes_on(web: httpx2.Client, url: str) -> None:
+    async def burst() -> list[httpx2.Response]:
+        limits = httpx2.Limits(max_connections=200)
+        async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+            body = {"query": QUESTIONS[0]}
+            return await asyncio.gather(*(client.post("/v1/search", json=body) for _ in range(150)))
+
+    replies = asyncio.run(burst())
+    refused = [reply for reply in replies if reply.status_code == 429]
+    answered = [reply for reply in replies if reply.status_code == 200]
+    assert len(refused) + len(answered) == len(replies)
+    assert len(answered) >= REQUESTS
+    assert refused
+    assert {reply.json()["error"]["code"] for reply in refused} == {"rate_limit_exceeded"}
+    assert all(float(reply.headers["retry-after"]) > 0 for reply in refused)
+    assert web.post("/v1/search", json={"query": QUESTIONS[0]}).status_code == 200
+
+
 def test_a_generator_killed_in_mid_stream_ends_it_with_an_error(web: httpx2.Client) -> None:
     started = time.monotonic()
     with stream(web) as events:
@@ -115,3 +136,21 @@ def test_a_generator_killed_in_mid_stream_ends_it_with_an_error(web: httpx2.Clie
     assert rest[-1] == {"done": True}
     assert "error" in rest[-2]
     assert time.monotonic() - started < 30
+
+
+def test_a_server_that_stops_finishes_what_it_has_begun(
+    ray_session: None, url: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test here: the server is gone after it."""
+    from ray import serve
+
+    monkeypatch.setattr(endpoint, "patience_s", 5.0)
+    with httpx2.Client(base_url=url, timeout=60) as web, stream(web) as events:
+        assert said(events)
+        stopping = threading.Thread(target=serve.delete, args=(APPLICATION,))
+        stopping.start()
+        rest = list(events)
+        stopping.join()
+    assert rest[-1] == {"done": True}
+    assert not any("error" in event for event in rest)
+    assert any((event.get("choices") or [{}])[0].get("finish_reason") == "stop" for event in rest)

@@ -28,6 +28,7 @@ class Endpoint:
     headers: list[dict[str, str]] = field(default_factory=list)
     open: int = 0
     hung_up: int = 0
+    patience_s: float = 60.0  # after which "endless" ends after all
 
     async def answer(self, request: Request) -> Response:
         body = await request.json()
@@ -62,8 +63,8 @@ class Endpoint:
         words = [*([" ", "\n "] if model == "indented" else []), *WORDS[: body["max_tokens"]]]
         for word in words:
             yield chunk({"content": word})
-        if model == "endless":
-            await self._until_gone(request)
+        if model == "endless" and await self._until_gone(request):
+            return
         if model == "error-inside":
             yield f"data: {json.dumps({'error': {'message': f'engine died, key {KEY}'}})}\n\n"
             return
@@ -74,12 +75,17 @@ class Endpoint:
         yield f"data: {json.dumps({'id': 'x', 'object': 'chat.completion.chunk', 'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"
 
-    async def _until_gone(self, request: Request) -> None:
+    async def _until_gone(self, request: Request) -> bool:
+        """Whether the caller has left."""
         self.open += 1
+        until = time.monotonic() + self.patience_s
         try:
             while not await request.is_disconnected():
+                if time.monotonic() > until:
+                    return False
                 await asyncio.sleep(0.01)
             self.hung_up += 1
+            return True
         except asyncio.CancelledError:
             self.hung_up += 1
             raise

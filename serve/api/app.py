@@ -40,7 +40,7 @@ def make_app(backend: Backend, config: ApiConfig, limiter: Limiter | None = None
     answer_errors_of_the_framework(app)
     # The innermost layer first.
     app.add_middleware(Connection, max_body_bytes=config.max_body_bytes)
-    app.add_middleware(Gate, keys=KeyRing(config), limiter=limiter)
+    app.add_middleware(Gate, keys=KeyRing(config), slots=Slots(config.requests, "requests"), limiter=limiter)
     app.add_middleware(LastResort)
     app.add_middleware(AccessLog, longest_s=config.deadline_s)
     return app
@@ -66,7 +66,7 @@ def _bare_app(catalogue: Catalogue) -> FastAPI:
 
 def _add_routes(app: FastAPI, backend: Backend, catalogue: Catalogue, limiter: Limiter, config: ApiConfig) -> None:
     retrieving = Retrieving(backend, config.rerank)
-    answering = Answering(backend, retrieving, Slots(config.generations))
+    answering = Answering(backend, retrieving, Slots(config.generations, "answers"))
     cost = BatchCost(limiter, config.texts_per_request)
     for routes in (
         ChatRoutes(answering, catalogue, config),

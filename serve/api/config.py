@@ -81,6 +81,7 @@ class ApiConfig(BaseModel):
     max_inputs: int = Field(2_048, ge=1, description="texts of one embeddings call")
     texts_per_request: int = Field(32, ge=1, description="texts to embed or rerank that count as one request")
     deadline_s: float = Field(30.0, gt=0, description="time of a request; a caller may ask for less")
+    requests: int = Field(128, ge=1, description="requests under way at once in one gateway; one more is refused")
     generations: int = Field(16, ge=1, description="answers in the making at once; one more is refused")
     min_coverage: float = Field(0.0, ge=0, le=1, description="share of the documents that must have been searched")
     chat: RetrievalConfig = RetrievalConfig(k=8, by="chunk")

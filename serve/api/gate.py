@@ -1,6 +1,7 @@
 """Who is it, and may they come now: asked before a byte of the body is read.
 
-Guaranteed: nothing below /v1/ is reached without a tenant; each request there counts as one at least.
+Guaranteed: nothing below /v1/ is reached without a tenant; each request there counts as one at least; no more of them
+are under way than there are places, so that those that are let in are answered in good time, however many come.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.keys import KeyRing
-from serve.api.limits import Limiter
+from serve.api.limits import Limiter, Slots
 from serve.api.request_context import context_of
 
 _GUARDED = "/v1/"
@@ -18,9 +19,10 @@ _GUARDED = "/v1/"
 class Gate:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, limiter: Limiter) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, slots: Slots, limiter: Limiter) -> None:
         self._app = app
         self._keys = keys
+        self._slots = slots
         self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,5 +32,8 @@ class Gate:
             context = context_of(scope)
             authorization = Headers(scope=scope).get("authorization")
             context.tenant = self._keys.tenant(None if authorization is None else authorization.encode("latin-1"))
-            await self._limiter.take(context.tenant.name, 1)
-        await self._app(scope, receive, send)
+            with self._slots.hold():
+                await self._limiter.take(context.tenant.name, 1)
+                await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""How often a tenant may come, and how many answers may be in the making.
+"""How often a tenant may come, and how many requests and answers may be under way.
 
 `TokenBuckets` guarantees its limits within one process only; a limiter that all gateways share has the same protocol.
 """
@@ -15,7 +15,7 @@ from typing import Protocol
 from serve.api.config import TenantConfig
 from serve.errors import BusyError
 
-_GENERATION_RETRY_S = 1.0
+_RETRY_S = 1.0
 
 
 class Limiter(Protocol):
@@ -65,10 +65,11 @@ class TokenBuckets:
 
 
 class Slots:
-    """Places for answers in the making, in this process."""
+    """Places for what is under way in this process; `what` names it in errors."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, what: str) -> None:
         self._places = places
+        self._what = what
         self._taken = 0
 
     @contextmanager
@@ -76,8 +77,8 @@ class Slots:
         """One place, as long as the block lasts; raises BusyError at once when there is none."""
         if self._taken >= self._places:
             raise BusyError(
-                f"all {self._places} places for answers are taken; try again in {_GENERATION_RETRY_S:g} s",
-                _GENERATION_RETRY_S,
+                f"all {self._places} places for {self._what} are taken; try again in {_RETRY_S:g} s",
+                _RETRY_S,
             )
         self._taken += 1
         try:

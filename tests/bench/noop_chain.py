@@ -9,16 +9,9 @@ import asyncio
 import logging
 import signal
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from serve.transport import prefer_fast
-
-# Ray Serve reads it when it is imported.
-prefer_fast(Path(tempfile.mkdtemp(prefix="tandem-noop-")))
-
-import ray  # isort: skip
+import ray
 from fastapi import FastAPI, Request
 from ray import serve
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from serve.transport import variables
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -56,7 +59,8 @@ def tandem(store: Path, *arguments: str, environment: dict[str, str] | None = No
 def noop(partitions: int) -> object:
     """Deployments in the shape of Tandem's that do nothing, over the transport that `tandem serve` chooses."""
     command = [sys.executable, str(FOLDER / "noop_chain.py"), "{port}", str(partitions)]
-    return running(command, "/ready")
+    folder = Path(tempfile.mkdtemp(prefix="tandem-noop-"))
+    return running(command, "/ready", variables(folder))
 
 
 def fastapi(store: Path) -> object:
