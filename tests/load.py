@@ -20,7 +20,7 @@ TIMEOUT_S = 60.0  # beyond every deadline of the server: a request that takes lo
 class Outcome:
     """One finished request."""
 
-    kind: str  # "search", "chat" or "stream"
+    kind: str  # "search", "reranked", "chat" or "stream"
     status: int  # 0: no answer at all
     seconds: float
     body: Any = None
@@ -55,7 +55,12 @@ class Load:
 def steady(url: str, key: str, questions: list[str], kinds: tuple[str, ...], workers: int = 2) -> Iterator[Load]:
     """`workers` threads a kind that ask one question after the other until the block ends."""
     load, stop = Load(), threading.Event()
-    asks: dict[str, Callable[[httpx2.Client, str], Outcome]] = {"search": search, "chat": chat, "stream": stream}
+    asks: dict[str, Callable[[httpx2.Client, str], Outcome]] = {
+        "search": search,
+        "reranked": reranked,
+        "chat": chat,
+        "stream": stream,
+    }
 
     def work(kind: str, offset: int) -> None:
         with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_S) as client:
@@ -79,6 +84,11 @@ def steady(url: str, key: str, questions: list[str], kinds: tuple[str, ...], wor
 def search(client: httpx2.Client, question: str) -> Outcome:
     """POST /v1/search."""
     return _post(client, "search", "/v1/search", {"query": question, "k": 5})
+
+
+def reranked(client: httpx2.Client, question: str) -> Outcome:
+    """The same, reranked."""
+    return _post(client, "reranked", "/v1/search", {"query": question, "k": 5, "rerank": True})
 
 
 def chat(client: httpx2.Client, question: str) -> Outcome:

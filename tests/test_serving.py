@@ -41,6 +41,7 @@ from ray_jobs.storage import LocalStorage
 APPLICATION = f"tandem-{uuid.uuid4().hex[:8]}"
 
 
+KINDS = ("search", "reranked", "chat", "stream")
 LIMITED_KEY = b"tdm_limited"
 HOSTILE = {
     "script": "The password of the vault is written here. <script>alert(1)</script><img src=x onerror=alert(1)>",
@@ -78,6 +79,7 @@ def url(ray_session: None, store: Path, key: str) -> Iterator[str]:
             "partitions": 2,
             "poll_s": 0.2,
             "partition_s": 1.0,
+            "reranker": {"engine": "fake", "model": "fake"},
             "deployments": {"gateway": {"min_replicas": 2}},
             "api": {
                 "tenants": {
@@ -177,13 +179,29 @@ def test_embeddings_are_those_of_the_index(client: openai.OpenAI) -> None:
 
 def test_the_status_names_every_deployment(web: httpx2.Client) -> None:
     names = {item["name"] for item in web.get("/v1/status").json()["deployments"]}
-    assert names == {"Gateway", "Generator", "Partition-0", "Partition-1", "Retriever"}
+    assert names == {"Gateway", "Generator", "Partition-0", "Partition-1", "Reranker", "Retriever"}
 
 
-@pytest.mark.parametrize("victim", ["Partition-0", "Retriever", "Generator"])
+def test_a_rerank_call_in_the_shape_of_cohere(web: httpx2.Client) -> None:
+    documents = ["The city lies on the Seine.", "What is the capital of France?", "Rome"]
+    body = {"model": "fake", "query": "What is the capital of France?", "documents": documents, "top_n": 2}
+    results = web.post("/v1/rerank", json=body).json()["results"]
+    assert results[0]["index"] == 1
+    assert len(results) == 2
+    assert results[0]["relevance_score"] > results[1]["relevance_score"]
+
+
+def test_a_reranked_search_is_in_the_order_of_the_reranker(web: httpx2.Client) -> None:
+    hits = web.post("/v1/search", json={"query": QUESTIONS[0], "k": 4, "rerank": True}).json()["hits"]
+    scores = [hit["scores"]["rerank"] for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert [hit["score"] for hit in hits] == scores
+
+
+@pytest.mark.parametrize("victim", ["Partition-0", "Retriever", "Reranker", "Generator"])
 def test_under_load_a_killed_replica_costs_no_request(url: str, key: str, web: httpx2.Client, victim: str) -> None:
-    with steady(url, key, QUESTIONS, ("search", "chat", "stream"), workers=1) as load:
-        wait_for(lambda: all(load.of(kind) for kind in ("search", "chat", "stream")))
+    with steady(url, key, QUESTIONS, KINDS, workers=1) as load:
+        wait_for(lambda: all(load.of(kind) for kind in KINDS))
         kill(APPLICATION, victim)
         seen = load.count()
         wait_for(lambda: load.count() > seen + 10, 60)

@@ -22,7 +22,7 @@ from waiting import wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-KINDS = ("search", "chat", "stream")
+KINDS = ("search", "reranked", "chat", "stream")
 APPLICATION = f"tandem-{uuid.uuid4().hex[:8]}"
 
 
@@ -64,10 +64,16 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+def hashed(key: str) -> str:
+    """What a configuration has of a key."""
+    from serve.api.keys import hash_of
+
+    return hash_of(key.encode())
+
+
 @contextmanager
 def server(store: Path, port: int, key: str, **settings: Any) -> Iterator[httpx2.Client]:
     """The application with two replicas of every partition, ready."""
-    from serve.api.keys import hash_of
     from serve.config import ServeConfig
 
     config = ServeConfig.model_validate(
@@ -79,8 +85,9 @@ def server(store: Path, port: int, key: str, **settings: Any) -> Iterator[httpx2
             "profile": "laptop",
             "poll_s": 0.2,
             "partition_s": 1.0,
+            "reranker": {"engine": "fake", "model": "fake"},
             "deployments": {"partition": {"min_replicas": 2}},
-            "api": {"tenants": {"tests": {"keys": [hash_of(key.encode())]}}, "description_s": 0.1},
+            "api": {"tenants": {"tests": {"keys": [hashed(key)]}}, "description_s": 0.1},
             **settings,
         }
     )
@@ -97,7 +104,7 @@ def go_on(load: Load, requests: int = 20) -> None:
 
 def test_replicas_are_killed_again_and_again(store: Path, port: int, key: str) -> None:
     chance = random.Random(1)
-    victims = ["Partition-0", "Partition-1", "Retriever", "Generator"] * 3
+    victims = ["Partition-0", "Partition-1", "Retriever", "Reranker", "Generator"] * 3
     chance.shuffle(victims)
     with server(store, port, key) as web:
         with steady(str(web.base_url), key, QUESTIONS, KINDS, workers=2) as load:
@@ -157,8 +164,20 @@ def test_a_killed_gateway_drops_its_connections_and_a_retry_succeeds(store: Path
             wait_for(lambda: whole(web), 120)
 
 
-def test_the_retriever_follows_a_step_of_load_up_and_down_without_thrash(store: Path, port: int, key: str) -> None:
-    retriever = {
+@pytest.mark.parametrize(
+    ("deployment", "title", "kind"),
+    [
+        ("retriever", "Retriever", "search"),
+        ("partition", "Partition-0", "search"),
+        ("reranker", "Reranker", "reranked"),
+        ("generator", "Generator", "chat"),
+        ("gateway", "Gateway", "search"),
+    ],
+)
+def test_a_deployment_follows_a_step_of_load_up_and_down_without_thrash(
+    store: Path, port: int, key: str, deployment: str, title: str, kind: str
+) -> None:
+    scaling = {
         "min_replicas": 1,
         "max_replicas": 3,
         "max_ongoing_requests": 3,
@@ -167,16 +186,20 @@ def test_the_retriever_follows_a_step_of_load_up_and_down_without_thrash(store: 
         "downscale_delay_s": 15.0,
         "num_cpus": 0.2,
     }
+    settings: dict[str, Any] = {"deployments": {deployment: scaling}, "partitions": 1}
+    if deployment == "gateway":
+        scaling["max_ongoing_requests"] = 12
+        settings["api"] = {"tenants": {"tests": {"keys": [hashed(key)]}}, "description_s": 0.1, "requests": 11}
     seen: list[int] = []
 
     def replicas(web: httpx2.Client) -> int:
         found = {item["name"]: item["replicas"] for item in web.get("/v1/status").json()["deployments"]}
-        seen.append(found["Retriever"])
+        seen.append(found[title])
         return seen[-1]
 
-    with server(store, port, key, deployments={"retriever": retriever}) as web:
+    with server(store, port, key, **settings) as web:
         assert replicas(web) == 1
-        with steady(str(web.base_url), key, QUESTIONS, ("search",), workers=12) as load:
+        with steady(str(web.base_url), key, QUESTIONS, (kind,), workers=10) as load:
             wait_for(lambda: replicas(web) > 1, 180)
             # As long again under the same load: the number may grow, never shrink.
             until = time.monotonic() + 30

@@ -7,12 +7,16 @@ from load import Load, Outcome, versions_in
 
 def check(load: Load, contents: dict[int, int] | None = None) -> None:
     """Nothing failed, nothing hung, what is degraded says so, and no answer has two editions in it."""
-    for kind in ("search", "chat"):
+    for kind in ("search", "reranked", "chat"):
         outcomes = load.of(kind)
         assert {outcome.status for outcome in outcomes} <= {200}, [o for o in outcomes if o.status != 200][:3]
     for outcome in load.of("stream"):
         assert outcome.complete
-    for outcome in load.of("search"):
+    for outcome in load.of("reranked"):
+        scored = ["rerank" in hit["scores"] for hit in outcome.body["hits"]]
+        assert all(scored) or not any(scored)
+        assert all(scored) != ("rerank" in outcome.body["degraded"])
+    for outcome in [*load.of("search"), *load.of("reranked")]:
         coverage = outcome.body["coverage"]
         assert coverage["degraded"] == (coverage["partitions_ok"] < coverage["partitions_total"])
         assert coverage["degraded"] == ("partition" in outcome.body["degraded"])

@@ -16,6 +16,7 @@ from ray_jobs.index.merge import (
     By,
     Candidates,
     Floats,
+    Ints,
     Keys,
     Ranking,
     concatenate,
@@ -56,9 +57,7 @@ def fuse(rankings: Mapping[str, Candidates], fusing: Fusing, by: By, depth: int,
     names = sorted(rankings)
     union = concatenate([rankings[name] for name in names])
     values = np.concatenate([fusing.weights[name] * _values(name, rankings[name], fusing) for name in names])
-    pairs = np.stack([union.query, union.groups(by)], axis=1)
-    _, competitor = np.unique(pairs, axis=0, return_inverse=True)
-    competitor = competitor.reshape(-1)
+    competitor = _competitors(union.query, union.groups(by))
     total = np.bincount(competitor, weights=values).astype(np.float64)
     best_first = np.lexsort((union.row, -values, competitor))
     shown = best_first[run_starts(competitor[best_first])] if len(best_first) else best_first
@@ -79,6 +78,15 @@ def fuse(rankings: Mapping[str, Candidates], fusing: Fusing, by: By, depth: int,
     chosen = fused[ranked]
     final = Candidates(chosen.query, chosen.shard, chosen.row, chosen.document, chosen.selection, total[ranked])
     return Ranking(final, stages)
+
+
+def _competitors(query: Ints, group: Ints) -> Ints:
+    """Numbers each (query, group), in order: (n,) from 0."""
+    numbers = np.empty(len(query), np.int64)
+    if len(query):
+        order = np.lexsort((group, query))
+        numbers[order] = np.cumsum(run_starts(query[order]) | run_starts(group[order])) - 1
+    return numbers
 
 
 def _values(name: str, ranking: Candidates, fusing: Fusing) -> Floats:
