@@ -56,11 +56,10 @@ def tandem(store: Path, *arguments: str, environment: dict[str, str] | None = No
     return running([*command, "--port", "{port}", *arguments], "/readyz", environment)
 
 
-def noop(partitions: int) -> object:
-    """Deployments in the shape of Tandem's that do nothing, over the transport that `tandem serve` chooses."""
+def noop(partitions: int, fast: bool) -> object:
+    """Deployments in the shape of Tandem's that do nothing: Ray Serve as it comes, or `tandem serve`'s transports."""
     command = [sys.executable, str(FOLDER / "noop_chain.py"), "{port}", str(partitions)]
-    folder = Path(tempfile.mkdtemp(prefix="tandem-noop-"))
-    return running(command, "/ready", variables(folder))
+    return running(command, "/ready", variables(Path(tempfile.mkdtemp(prefix="tandem-noop-"))) if fast else {})
 
 
 def fastapi(store: Path) -> object:
