@@ -165,6 +165,12 @@ def test_a_tenants_filter_holds_beside_the_callers(api: LiveApi, path: str, wher
     assert api.backend.searches[0].config.where == applied
 
 
+def test_a_tenant_with_a_filter_does_not_learn_how_much_there_is_beside_it(api: LiveApi) -> None:
+    (index,) = api.http.get("/v1/indexes", headers=bearer(ONE_KEY)).json()["data"]
+    assert (index["documents"], index["chunks"]) == (None, None)
+    assert api.http.get("/v1/indexes", headers=bearer(ALL_KEY)).json()["data"][0]["documents"] == 1_000
+
+
 @pytest.mark.parametrize("where", ["x = 1) or (exists doc_id", "x = 1 or exists doc_id)", "'", "x = '\\'"])
 def test_a_tenants_filter_cannot_be_written_around(api: LiveApi, where: str) -> None:
     api.error("/v1/search", {"query": "x", "where": where}, 400, **bearer(ONE_KEY))

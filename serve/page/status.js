@@ -77,8 +77,8 @@ function indexRow({ id, snapshot, loading, documents, chunks, coverage, embedder
   return [
     [foreign(id), chosen && element("small", {}, "default")],
     [snapshot ?? "none yet", loading && element("span", { class: "state warn aside" }, `loading ${loading}`)],
-    [documents.toLocaleString("en")],
-    [chunks.toLocaleString("en")],
+    [documents?.toLocaleString("en") ?? "–"],
+    [chunks?.toLocaleString("en") ?? "–"],
     coverageCell(coverage),
     [foreign(embedder)],
   ];

@@ -55,14 +55,15 @@ class ListingRoutes:
 
     async def indexes(self, caller: CallerOf) -> Response:
         """The indices that the caller may see, the default first."""
+        whole = caller.tenant.where is None
         return json_response(
             IndexesReply(
                 data=[
                     IndexReply(
                         id=index.name,
                         snapshot=index.snapshot,
-                        documents=index.documents,
-                        chunks=index.chunks,
+                        documents=index.documents if whole else None,
+                        chunks=index.chunks if whole else None,
                         embedder=index.embedder,
                         metadata=index.metadata,
                         default=place == 0,

@@ -33,8 +33,8 @@ class IndexReply(BaseModel):
     id: str
     object: Literal["index"] = "index"
     snapshot: int | None = Field(description="the version that answers; null before any is loaded")
-    documents: int
-    chunks: int
+    documents: int | None = Field(description="null for a caller that may see only some of them")
+    chunks: int | None = Field(description="as documents")
     embedder: str
     metadata: dict[str, ColumnType] = Field(description="fields that a filter may ask about, and their types")
     default: bool = Field(description="whether it is searched where none is named")
