@@ -49,18 +49,19 @@ class DeploymentsConfig(BaseModel):
     generator: Scaling = Scaling()
 
 
-# A request to the retriever is a bulk of searches, of which a gateway keeps as many under way as all replicas take.
+# A request to the retriever is a bulk of searches, of which a gateway keeps as many under way as all replicas take. A
+# request to a partition is a batch, of which a retriever has two under way: many fewer than searches.
 _LAPTOP: dict[Name, Scaling] = {
     "gateway": Scaling(num_cpus=0.1, max_ongoing_requests=160, max_queued_requests=-1),
     "retriever": Scaling(num_cpus=0.3, max_ongoing_requests=4, max_queued_requests=-1),
-    "partition": Scaling(num_cpus=0.1, max_ongoing_requests=64, max_queued_requests=-1),
+    "partition": Scaling(num_cpus=0.1, max_ongoing_requests=4, max_queued_requests=-1),
     "reranker": Scaling(num_cpus=0.2, max_ongoing_requests=64, max_queued_requests=64),
     "generator": Scaling(num_cpus=0.3, max_ongoing_requests=16, max_queued_requests=32),
 }
 _CLUSTER: dict[Name, Scaling] = {
     "gateway": Scaling(num_cpus=1, max_replicas=8, max_ongoing_requests=160, max_queued_requests=-1),
     "retriever": Scaling(num_cpus=2, max_replicas=8, max_ongoing_requests=4, max_queued_requests=-1),
-    "partition": Scaling(num_cpus=2, max_replicas=4, max_ongoing_requests=64, max_queued_requests=-1),
+    "partition": Scaling(num_cpus=2, max_replicas=4, max_ongoing_requests=4, max_queued_requests=-1),
     "reranker": Scaling(num_cpus=2, max_replicas=8, max_ongoing_requests=64, max_queued_requests=64),
     "generator": Scaling(num_cpus=2, max_replicas=8, max_ongoing_requests=16, max_queued_requests=32),
 }

@@ -187,6 +187,10 @@ def test_a_deployment_follows_a_step_of_load_up_and_down_without_thrash(
         "num_cpus": 0.2,
     }
     settings: dict[str, Any] = {"deployments": {deployment: scaling}, "partitions": 1}
+    if deployment == "partition":
+        # Each retriever has two batches under way at most.
+        scaling["max_ongoing_requests"] = 2
+        settings["deployments"]["retriever"] = {"min_replicas": 3}
     if deployment == "gateway":
         scaling["max_ongoing_requests"] = 12
         settings["api"] = {"tenants": {"tests": {"keys": [hashed(key)]}}, "description_s": 0.1, "requests": 11}
