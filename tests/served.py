@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from waiting import wait_for
 from ray_jobs.index.manifest import commit, read
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.storage import LocalStorage
+from serve.transport import free_ports
 
 EMBEDDER = EmbedderConfig(engine="fake", model="fake")
 
@@ -64,9 +64,7 @@ def roll_back(store: Path, old: int, number: int, name: str = "facts") -> None:
 
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,18 @@ def test_what_cannot_be_served_is_refused_in_one_line(
     store: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
 ) -> None:
     assert words in refused(capsys, "--store", str(store), *arguments)
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        text = refused(capsys, "--store", str(store), "--index", "facts", "--port", str(port))
+    assert f"port={port}: cannot listen on 127.0.0.1" in text
 
 
 def test_the_dry_run_prints_what_ray_serve_deploys(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from ray_jobs.errors import TandemError, UsageError
 from ray_jobs.storage import open_storage
 from serve.config import ServeConfig
 from serve.tracing import tracing_config
-from serve.transport import prefer_fast
+from serve.transport import is_free, prefer_fast
 
 IMPORT_PATH = "serve.app:build"
 
@@ -108,6 +108,10 @@ def _serve(command: ServeCommand, config: ServeConfig, key: str | None) -> None:
     if os.environ.get("RAY_ADDRESS"):
         _deploy(command, config, key)
         return
+    if not is_free(command.port, command.host):
+        raise UsageError(
+            f"port={command.port}: cannot listen there on {command.host}; is it in use? give another --port"
+        )
     with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
         prefer_fast(Path(folder))
         _deploy(command, config, key)
@@ -121,10 +125,10 @@ def _deploy(command: ServeCommand, config: ServeConfig, key: str | None) -> None
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     with runtime.session():
-        serve.start(
-            http_options={"host": command.host, "port": command.port}, tracing_config=tracing_config(command.traces)
-        )
         try:
+            serve.start(
+                http_options={"host": command.host, "port": command.port}, tracing_config=tracing_config(command.traces)
+            )
             serve.run(build(config), name=config.application, route_prefix="/", blocking=False)
         except RuntimeError as error:
             serve.delete(config.application)

@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 Body = Callable[[int], dict[str, Any]]
 Encoded = Callable[[int], bytes]
 

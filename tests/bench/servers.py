@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.transport import variables
+from serve.transport import free_ports, variables
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -35,7 +34,7 @@ class Address:
 @contextmanager
 def running(command: Sequence[str], ready: str, environment: dict[str, str] | None = None) -> Iterator[Address]:
     """Start `command`, in which {port} stands for a free port, wait until `ready` answers 200, and end it after use."""
-    port = _free_port()
+    (port,) = free_ports(1)
     filled = [part.replace("{port}", str(port)) for part in command]
     places = os.pathsep.join((str(ROOT), str(FOLDER)))
     variables = {**os.environ, "PYTHONPATH": places, "TOKENIZERS_PARALLELISM": "false", **(environment or {})}
@@ -97,9 +96,3 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
