@@ -109,9 +109,7 @@ def _serve(command: ServeCommand, config: ServeConfig, key: str | None) -> None:
         _deploy(command, config, key)
         return
     if not is_free(command.port, command.host):
-        raise UsageError(
-            f"port={command.port}: cannot listen there on {command.host}; is it in use? give another --port"
-        )
+        raise UsageError(f"port={command.port}: cannot listen on {command.host}; if it is in use, give another --port")
     with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
         prefer_fast(Path(folder))
         _deploy(command, config, key)
