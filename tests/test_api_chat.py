@@ -232,6 +232,11 @@ def test_more_requests_than_there_are_places_are_refused_at_once() -> None:
         assert api.openai(retries=5).chat.completions.create(model="base", messages=MESSAGES).choices
 
 
+def test_a_place_is_free_when_its_reply_is_read() -> None:
+    with live(FakeBackend(), OPEN.model_copy(update={"requests": 1})) as api:
+        assert {api.post("/v1/search", {"query": "?"}).status_code for _ in range(100)} == {200}
+
+
 @pytest.mark.parametrize("body", [{}, {"stream": True}])
 def test_a_generator_that_fails_at_once_is_a_status_also_for_a_stream(body: dict[str, Any]) -> None:
     backend = FakeBackend(errors={"generate": BusyError("the generator is full; try again", retry_after_s=3)})

@@ -6,8 +6,10 @@ are under way than there are places, so that those that are let in are answered 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.keys import KeyRing
 from serve.api.limits import Limiter, Slots
@@ -32,8 +34,16 @@ class Gate:
             context = context_of(scope)
             authorization = Headers(scope=scope).get("authorization")
             context.tenant = self._keys.tenant(None if authorization is None else authorization.encode("latin-1"))
-            with self._slots.hold():
+            with ExitStack() as place:
+                place.enter_context(self._slots.hold())
+
+                async def leaving(message: Message) -> None:
+                    # Whoever reads the end of a reply may come again at once.
+                    if message["type"] == "http.response.body" and not message.get("more_body", False):
+                        place.close()
+                    await send(message)
+
                 await self._limiter.take(context.tenant.name, 1)
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, leaving)
         else:
             await self._app(scope, receive, send)
