@@ -149,7 +149,8 @@ class _Job:
         return sorted(staged, key=lambda receipt: receipt.number)
 
     def _decide(self, parts: list[StagedPart]) -> reporting.Findings:
-        keys = Keys([(self.storage.local(part.keys_key), part.rows) for part in parts if part.rows])
+        keys = self._keys(parts)
+        own = self._keys([part for part in parts if not part.set])
         kind = KINDS[self.plan.data.kind]
         rows = sum(part.rows for part in parts if not part.set)
         evaluation = [
@@ -158,7 +159,10 @@ class _Job:
         ]
         decisions = decide(keys, rows, evaluation, kind, self.config, self.banding)
         unit = "words" if self.config.tokenizer is None else "tokens"
-        return reporting.Findings(self.config, self.plan, parts, keys, self.banding, decisions, unit, self.revision)
+        return reporting.Findings(self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision)
+
+    def _keys(self, parts: list[StagedPart]) -> Keys:
+        return Keys([(self.storage.local(part.keys_key), part.rows) for part in parts if part.rows])
 
     def _write(self, found: reporting.Findings, folder: Path) -> Prepared:
         decisions = found.decisions

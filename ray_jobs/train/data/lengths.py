@@ -1,7 +1,7 @@
 """How long rows are: quantiles, a histogram, and what a maximum length would cut.
 
-Guaranteed: exact counts over all rows, not a sample. Quantiles are lengths that occur (the smallest that so many rows do
-not exceed).
+Guaranteed: exact counts over all rows, not a sample. Quantiles are lengths that occur: the smallest that so many rows
+do not exceed.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Messages:
 
     name: ClassVar[str] = "messages"
     columns: ClassVar[tuple[pa.Field, ...]] = (
-        pa.field("messages", pa.list_(pa.field("item", _TURN, nullable=False)), nullable=False),
+        pa.field("messages", pa.list_(pa.field("element", _TURN, nullable=False)), nullable=False),
     )
     spellings: ClassVar[frozenset[str]] = frozenset({"messages", "conversations", "system"})
     expected: ClassVar[str] = "messages, or conversations"

@@ -28,8 +28,8 @@ class Qa:
     name: ClassVar[str] = "qa"
     columns: ClassVar[tuple[pa.Field, ...]] = (
         *strings("question", "passage"),
-        pa.field("answers", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
-        pa.field("starts", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("answers", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
+        pa.field("starts", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
     )
     spellings: ClassVar[frozenset[str]] = frozenset({"question", *_PASSAGE, *_ANSWERS, *_STARTS, "is_impossible"})
     expected: ClassVar[str] = "question, passage (or context) and answers"

@@ -35,7 +35,8 @@ class Findings:
     config: PrepareConfig
     plan: Plan
     parts: Sequence[StagedPart]
-    keys: Keys
+    keys: Keys  # of all rows
+    own: Keys  # of what is prepared: evaluation sets have no lengths
     banding: Banding
     decisions: Decisions
     unit: str
@@ -151,7 +152,7 @@ def _splits(
     groups = found.keys.column("group")
     lengths: list[dict[str, Lengths]] = [{} for _ in SPLITS]
     for name in _measured(found):
-        column = found.keys.column(LENGTH + name, np.int32)
+        column = found.own.column(LENGTH + name, np.int32)
         for split, mask in zip(lengths, chosen, strict=True):
             measured = measure(column[mask[: len(column)].nonzero()], found.config.max_length)
             if measured is not None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ray_jobs.train.data.kind import Compared, Content, Measured, strings, text_hash
 from ray_jobs.train.data.raw_row import RawRow, WrongRowError
 
-_STRINGS = pa.list_(pa.field("item", pa.string(), nullable=False))
+_STRINGS = pa.list_(pa.field("element", pa.string(), nullable=False))
 _QUERY = ("query", "anchor")
 _POSITIVE = ("positive", "positives")
 _NEGATIVES = ("negatives", "negative")

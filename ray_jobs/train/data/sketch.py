@@ -2,8 +2,8 @@
 
 A text is the set of its runs of SHINGLE characters (case and white space apart), which suits every language. Signatures
 are datasketch's MinHash of PERMUTATIONS values, (128,) uint32; the share of equal values estimates the Jaccard
-similarity of the sets with a standard error of at most 0.045. Its own index keeps dictionaries of sets for each row; here a
-band is one number of 64 bits, so that the bands of all rows are columns. Guaranteed: a text has the same sketch
+similarity of the sets with a standard error of at most 0.045. Its own index keeps dictionaries of sets for each row;
+here a band is one number of 64 bits, so that the bands of all rows are columns. Guaranteed: a text has the same sketch
 on every machine.
 """
 
@@ -76,7 +76,8 @@ def signatures(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
 
 def shingles(text: str) -> npt.NDArray[np.uint32]:
     """The distinct hashes of all runs of SHINGLE characters; of a shorter text, of the whole."""
-    characters = np.frombuffer(normalised(text).encode("utf-32-le"), "<u4").astype(np.uint64)
+    encoded = normalised(text).encode("utf-32-le")
+    characters = np.frombuffer(encoded, "<u4").astype(np.uint64) if encoded else np.empty(0, np.uint64)
     length = min(SHINGLE, len(characters))
     runs = max(0, len(characters) - length + 1)
     hashes = np.full(runs, length, np.uint64)

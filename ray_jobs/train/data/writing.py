@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_jobs.storage import Storage
@@ -108,4 +109,4 @@ def _first(parts: Sequence[StagedPart]) -> Iterator[Rejected]:
 
 def _renumbered(table: pa.Table, first: int) -> pa.Table:
     place = table.schema.get_field_index("row")
-    return table.set_column(place, "row", pa.compute.add(table.column("row"), first))
+    return table.set_column(place, "row", pc.add(table.column("row"), first))
