@@ -55,7 +55,8 @@ def card_of(prepared: Prepared) -> DataCard:
 
 
 def test_the_result_is_the_same_to_the_byte_however_it_is_divided(tmp_path: Path) -> None:
-    rows = [question(number) for number in range(300)] + ["not JSON"] + [question(number) for number in range(0, 300, 9)]
+    numbers = range(300)
+    rows = [*map(question, numbers), "not JSON", *map(question, numbers[::9])]
     source = write(tmp_path / "a.jsonl", rows)
     one = run(tmp_path, source, max_rejected=0.1, store=str(tmp_path / "one"))
     many = run(tmp_path, source, max_rejected=0.1, store=str(tmp_path / "many"), block_bytes=1024)

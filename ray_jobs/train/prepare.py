@@ -159,7 +159,9 @@ class _Job:
         ]
         decisions = decide(keys, rows, evaluation, kind, self.config, self.banding)
         unit = "words" if self.config.tokenizer is None else "tokens"
-        return reporting.Findings(self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision)
+        return reporting.Findings(
+            self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision
+        )
 
     def _keys(self, parts: list[StagedPart]) -> Keys:
         return Keys([(self.storage.local(part.keys_key), part.rows) for part in parts if part.rows])
