@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ray_jobs.train.data.candidates import crossing, sharing
 from ray_jobs.train.data.config import SplitConfig
 from ray_jobs.train.data.duplicates import first_of_same
-from ray_jobs.train.data.lengths import histogram, measure
 from ray_jobs.train.data.leakage import document_overlap
+from ray_jobs.train.data.lengths import histogram, measure
 from ray_jobs.train.data.sketch import Banding, signatures, similarity
 from ray_jobs.train.data.splitting import SPLITS, split_of
 
@@ -52,10 +52,12 @@ def test_similarity_is_that_of_the_texts() -> None:
     assert near[3] < 0.1
 
 
-def test_a_banding_finds_most_of_what_is_at_its_threshold() -> None:
-    banding = Banding.of(0.8)
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+def test_a_banding_finds_most_of_what_is_at_its_threshold(threshold: float) -> None:
+    banding = Banding.of(threshold)
     assert banding.bands * banding.rows <= 128
-    assert banding.chance(0.8) > 0.9
+    assert banding.chance(threshold) > 0.9
+    assert banding.chance(threshold / 2) < 0.5
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.data())
@@ -82,7 +84,8 @@ def test_the_first_of_equal_rows_stays(rows: list[tuple[int, int]]) -> None:
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=50), st.integers(1, 600))
 def test_lengths_count_every_row_once(lengths: list[int], limit: int) -> None:
     found = measure(np.array(lengths, np.int32), limit)
-    assert found is not None and found.cut is not None
+    assert found is not None
+    assert found.cut is not None
     assert sum(count for _, count in histogram(np.array(lengths, np.int32))) == len(lengths)
     assert (found.total, found.longest) == (sum(lengths), max(lengths))
     assert found.cut.rows == sum(length > limit for length in lengths)

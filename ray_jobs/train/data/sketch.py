@@ -22,8 +22,7 @@ PERMUTATIONS = 128
 SHINGLE = 5  # characters
 _SEED = 1
 _SHINGLES_AT_ONCE = 8192  # of 4 bytes times PERMUTATIONS each
-# Rows that share a band by chance are compared anyway and cost time; rows that share none by chance are lost.
-_WEIGHTS = (0.1, 0.9)
+FOUND = 0.9  # of the pairs just at the threshold
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 Signature = npt.NDArray[np.uint32]
@@ -39,11 +38,11 @@ class Banding:
 
     @classmethod
     def of(cls, threshold: float) -> Banding:
-        """The banding that suits a similarity of `threshold`, by datasketch's minimisation of errors."""
-        from datasketch import MinHashLSH
-
-        index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=_WEIGHTS)
-        return cls(index.b, index.r)
+        """The longest bands that still find a share of FOUND of the pairs of similarity `threshold`."""
+        # Rows that share a band by chance are compared and cost time; near rows that share none are lost for good.
+        lengths = range(PERMUTATIONS, 0, -1)
+        bandings = (cls(PERMUTATIONS // rows, rows) for rows in lengths)
+        return next(banding for banding in bandings if banding.chance(threshold) >= FOUND)
 
     def keys(self, signatures: npt.NDArray[np.uint32]) -> Bands:
         """One number a band: (n, PERMUTATIONS) to (n, bands)."""
