@@ -67,5 +67,4 @@ class Buckets:
 
 def nearness(sketches: Sequence[npt.NDArray[np.uint32]], slots: Positions, slot: int) -> npt.NDArray[np.float64]:
     """How near each of `slots` is to `slot`: the least of the similarities of its sketches."""
-    found = [similarity(sketch[slots], sketch[slot]) for sketch in sketches]
-    return np.minimum.reduce(found)
+    return np.asarray(np.min([similarity(sketch[slots], sketch[slot]) for sketch in sketches], axis=0))

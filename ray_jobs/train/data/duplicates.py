@@ -51,12 +51,8 @@ def first_of_same(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> 
 
 def near_duplicates(keys: Keys, alive: Mask, banding: Banding, threshold: float) -> list[Match]:
     """The rows that are alive and nearly the same as an earlier one that stays, in order."""
-    marked = {}
-    for side in ("asked", "rest"):
-        marked[side] = np.zeros(len(alive), bool)
-        for band in range(banding.bands):
-            marked[side] |= sharing(keys.column(f"{side}_band_{band}")[: len(alive)], alive)
-    positions = np.flatnonzero(marked["asked"] & marked["rest"])
+    asked, rest = (_sharing_any(keys, name, alive, banding) for name in ("asked", "rest"))
+    positions = np.flatnonzero(asked & rest)
     sketches = keys.sketches(positions)
     bands = [banding.keys(sketch).tolist() for sketch in sketches]
     buckets = [Buckets(banding.bands) for _ in sketches]
@@ -73,3 +69,11 @@ def near_duplicates(keys: Keys, alive: Mask, banding: Banding, threshold: float)
             for side in (0, 1):
                 buckets[side].add(slot, bands[side][slot])
     return matches
+
+
+def _sharing_any(keys: Keys, side: str, alive: Mask, banding: Banding) -> Mask:
+    """The rows that share a band of one side with another row that is alive."""
+    marked = np.zeros(len(alive), bool)
+    for band in range(banding.bands):
+        marked |= sharing(keys.column(f"{side}_band_{band}")[: len(alive)], alive)
+    return marked

@@ -80,7 +80,7 @@ def plan(config: PrepareConfig, tokenizer: str | None) -> Plan:
 
     Raises NotFoundError for a missing file, UsageError for inputs of no kind, CorruptError for a damaged file.
     """
-    kinds = KINDS if config.kind == "auto" else {config.kind: KINDS[config.kind]}
+    kinds: Mapping[str, Kind] = KINDS if config.kind == "auto" else {config.kind: KINDS[config.kind]}
     data = _input_set("", config.inputs, kinds, config.columns)
     if config.split.by == "query" and data.kind != "retrieval":
         raise UsageError(f"split.by=query: the inputs hold {data.kind} rows; only retrieval data can be split by query")

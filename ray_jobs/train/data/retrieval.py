@@ -5,6 +5,7 @@ A list of positives becomes one row each, with the same negatives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import ClassVar
 
@@ -54,7 +55,7 @@ class Retrieval:
             raise WrongRowError("bad-negative_ids", f"{len(negatives)} negatives have {len(negative_ids)} ids")
         if set(positives) & set(negatives) or set(positive_ids) & set(negative_ids):
             raise WrongRowError("negative-is-positive", "a negative is one of the positives")
-        ids = positive_ids or [None] * len(positives)
+        ids: Sequence[str | None] = positive_ids or [None] * len(positives)
         shared: Content = {"negatives": negatives, "negative_ids": negative_ids}
         return [
             {"query": query, "positive": positive, "positive_id": identity, **shared}
