@@ -101,7 +101,7 @@ def _turn(row: RawRow, item: object, number: int) -> Turn:
             "bad-message", f"message {number} is {shown(item)}: expected an object with role and content"
         )
     role = item.get("role") or item.get("from")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise WrongRowError(
             "unknown-role", f"message {number} has role {shown(role)}: expected one of {_listed(ROLES)}"
         )
@@ -113,7 +113,7 @@ def _turn(row: RawRow, item: object, number: int) -> Turn:
     content = row.clean(_text(item.get("content", item.get("value")), number))
     if not content.strip():
         raise WrongRowError("empty-message", f"message {number} ({role}) is empty")
-    return {"role": ROLES[str(role)], "content": content}
+    return {"role": ROLES[role], "content": content}
 
 
 def _text(content: object, number: int) -> str:

@@ -15,10 +15,11 @@ _SHOWN = 80
 
 
 class WrongRowError(Exception):
-    """A row that cannot be used. `reason` is a code that can be counted."""
+    """A row that cannot be used. `reason` is a code that can be counted; the message can be written anywhere."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        # It may quote names and values of the row, which can hold what UTF-8 cannot.
+        super().__init__(clean(message))
         self.reason = reason
 
 
