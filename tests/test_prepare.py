@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,11 @@ SUBJECTS = ("snapshot", "shard", "reranker", "tokenizer", "checkpoint", "gateway
 
 
 def question(number: int) -> dict[str, object]:
+    """A row whose prompt is near that of no other number."""
     subject = SUBJECTS[number % len(SUBJECTS)]
+    worker = hashlib.sha256(str(number).encode()).hexdigest()
     return {
-        "prompt": f"{number * 7919} {subject}: what becomes of it when worker {number * 31} is lost?",
+        "prompt": f"What becomes of {subject} {number} when worker {worker} is lost?",
         "completion": f"It is made again by worker {number * 17}, from what {subject} {number} left behind.",
         "doc_id": f"d{number % 60}",
     }
