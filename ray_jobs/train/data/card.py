@@ -137,17 +137,17 @@ class DataCard(_Frozen):
         """The card in a few lines, for a terminal."""
         near = "not looked for" if self.duplicates.near is None else f"{self.duplicates.near:,} near"
         lines = [
-            f"read      {self.read:,} rows of {len(self.inputs)} files: {self.rejected:,} rejected, "
+            f"read       {self.read:,} rows of {len(self.inputs)} files: {self.rejected:,} rejected, "
             f"{self.cleaned:,} cleaned, {self.rows:,} {self.kind} rows accepted",
-            f"removed   {self.duplicates.exact:,} exact duplicates, {near}, {self.leaked:,} leaks",
+            f"removed    {self.duplicates.exact:,} exact duplicates, {near}, {self.leaked:,} leaks",
         ]
         for name, split in self.splits.items():
             whole = split.lengths.get("whole") or next(iter(split.lengths.values()), None)
             length = "" if whole is None else f", {whole.total:,} {self.unit}, median {whole.median:,}"
-            lines.append(f"{name:<10}{split.rows:,} rows of {split.groups:,} groups ({split.share:.1%}){length}")
+            lines.append(f"{name:<11}{split.rows:,} rows of {split.groups:,} groups ({split.share:.1%}){length}")
         lines += [
-            f"shared    {found.shared_units:,} of {found.units:,} {found.unit} units of {found.place} are about "
+            f"shared     {found.shared_units:,} of {found.units:,} {found.unit} units of {found.place} are about "
             f"documents of training"
             for found in self.shared_documents
         ]
-        return lines + [f"warning   {warning}" for warning in self.warnings]
+        return lines + [f"warning    {warning}" for warning in self.warnings]
