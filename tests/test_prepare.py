@@ -15,6 +15,8 @@ from ray_jobs.storage import LocalStorage
 from ray_jobs.train import prepare
 from ray_jobs.train.data.card import DataCard
 from ray_jobs.train.data.config import PrepareConfig
+from ray_jobs.train.data.kind import schema_of
+from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.prepared import Prepared, open_prepared
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -31,6 +33,30 @@ def question(number: int) -> dict[str, object]:
         "completion": f"It is made again by worker {number * 17}, from what {subject} {number} left behind.",
         "doc_id": f"d{number % 60}",
     }
+
+
+def row_of(kind: str, number: int) -> dict[str, object]:
+    """A row with the canonical columns of a kind, near that of no other number."""
+    asked, answer = str(question(number)["prompt"]), str(question(number)["completion"])
+    rows: dict[str, dict[str, object]] = {
+        "messages": {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]},
+        "preference": {"prompt": asked, "chosen": answer, "rejected": "Nothing."},
+        "label": {"prompt": asked, "completion": answer, "label": number % 2 == 0},
+        "retrieval": {
+            "query": asked,
+            "positive": answer,
+            "negatives": ["Nothing."] * (number % 3),
+            "positive_id": f"p{number}" if number % 2 else None,
+            "negative_ids": ["n"] * (number % 3),
+        },
+        "qa": {
+            "question": asked,
+            "passage": asked + answer,
+            "answers": [answer] * (number % 2),
+            "starts": [len(asked)] * (number % 2),
+        },
+    }
+    return rows[kind]
 
 
 def write(path: Path, rows: Sequence[object]) -> Path:
@@ -97,6 +123,17 @@ def test_a_wrong_row_is_reported_with_number_file_and_reason(tmp_path: Path) -> 
     assert prepared.card.reasons == {"bad-json": 1, "empty-completion": 1}
     kept = {row["row"] for rows in rows_of(prepared).values() for row in rows}
     assert kept == {*range(1, 41), *range(44, 104)}
+
+
+@pytest.mark.parametrize("kind", ["messages", "preference", "label", "retrieval", "qa"])
+def test_every_kind_is_prepared_to_its_canonical_columns(tmp_path: Path, kind: str) -> None:
+    rows = [row_of(kind, number) for number in range(60)]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
+    assert card_of(prepared).kind == kind
+    found = {row["row"]: row for rows in rows_of(prepared).values() for row in rows}
+    assert sorted(found) == list(range(1, 61))
+    assert found[8].items() >= row_of(kind, 7).items()
+    assert pq.read_schema(prepared.split("test")).equals(schema_of(KINDS[kind]))
 
 
 def test_too_many_wrong_rows_are_an_error_that_shows_the_first_five(tmp_path: Path) -> None:
