@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train import batches
@@ -83,9 +86,11 @@ def in_order(rows: Dataset, task: Task) -> Dataset:
     return selected(rows, batches.order(len(rows), count, task.config.seed), task)
 
 
-def selected(rows: Dataset, indices: Any, task: Task) -> Dataset:
+def selected(rows: Dataset, indices: Sequence[int] | npt.NDArray[np.int64], task: Task) -> Dataset:
     """The rows at these indices, without a copy of them."""
-    return rows.select(indices, keep_in_memory=True, new_fingerprint=f"{task.splits.hash[:16]}-{task.config.seed}")
+    # What others make of these rows and keep is found again by this name.
+    places = hashlib.blake2b(np.asarray(indices, dtype=np.int64).tobytes(), digest_size=8).hexdigest()
+    return rows.select(indices, keep_in_memory=True, new_fingerprint=f"{task.splits.hash[:16]}{places}")
 
 
 def _read(path: Path, cache: Path, task: Task) -> Dataset:
