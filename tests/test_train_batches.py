@@ -21,7 +21,7 @@ def test_a_plan_makes_up_the_global_batch_or_the_remedy_does(size: int, micro: i
     if problem is None:
         assert batches.plan(size, micro, workers).global_batch == size
         return
-    with pytest.raises(UsageError, match=f"optimisation.global_batch={size} "):
+    with pytest.raises(UsageError, match=rf"optimisation.global_batch={size} "):
         batches.plan(size, micro, workers)
     remedy = dict(part.split("=") for part in problem.split("set ")[1].split(" and "))
     whole = int(remedy.get("optimisation.global_batch", size))
@@ -64,7 +64,8 @@ def test_epochs_are_shuffled_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "size", "epochs", "most", "expected"), [(64, 8, 1, None, 8), (65, 8, 1, None, 9), (3, 8, 1, None, 1), (64, 8, 2.5, None, 20), (64, 8, 9, 5, 5)]
+    ("rows", "size", "epochs", "most", "expected"),
+    [(64, 8, 1, None, 8), (65, 8, 1, None, 9), (3, 8, 1, None, 1), (64, 8, 2.5, None, 20), (64, 8, 9, 5, 5)],
 )
 def test_steps_of_a_run(rows: int, size: int, epochs: float, most: int | None, expected: int) -> None:
     assert batches.steps(rows, size, epochs, most) == expected

@@ -47,7 +47,9 @@ def written(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank}"
 
 
-def saved(checkpoints: Checkpoints, folder: Path, step: int = 4, attempt: str = "a", metric: float | None = None) -> str:
+def saved(
+    checkpoints: Checkpoints, folder: Path, step: int = 4, attempt: str = "a", metric: float | None = None
+) -> str:
     key = checkpoints.key(step, attempt)
     for rank in (0, 1):
         checkpoints.upload(key, written(folder, rank), first=rank == 0)

@@ -87,7 +87,7 @@ def test_an_impossible_pair_is_refused_naming_both_keys_and_a_remedy(
 
 
 def test_an_unknown_key_is_refused() -> None:
-    with pytest.raises(ValidationError, match="extra"):
+    with pytest.raises(ValidationError, match=r"extra"):
         config(zero={"level": 2})
 
 

@@ -1,4 +1,4 @@
-"""The training job: what it plans and refuses, what it does when workers or its driver are killed, what it publishes."""
+"""The training job: its plan, what it does when workers or its driver are killed, what it publishes."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ def abandoned(ray_session: None, cluster: dict[str, str], places: Places) -> tup
     config = sft(places, "abandoned", lora={"rank": 8, "alpha": 64})
     code = "import sys; from ray_jobs.train import job; from ray_jobs.train.config import TrainConfig; "
     code += "job.run(TrainConfig.model_validate_json(sys.argv[1]))"
-    driver = subprocess.Popen([sys.executable, "-c", code, config.model_dump_json()], env=cluster | {"TANDEM_CACHE": os.environ["TANDEM_CACHE"]})
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code, config.model_dump_json()],
+        env=cluster | {"TANDEM_CACHE": os.environ["TANDEM_CACHE"]},
+    )
     wait_for(lambda: has_checkpoint(config) or driver.poll() is not None)
     driver.kill()
     driver.wait()
@@ -203,7 +206,9 @@ def test_a_name_that_another_run_has_taken_is_refused_before_work(
 ) -> None:
     config, _ = killed
     other = config.model_copy(update={"seed": 7})
-    with pytest.raises(ConflictError, match="name=killed: .* with another base, data or configuration; choose another"):
+    with pytest.raises(
+        ConflictError, match=r"name=killed: .* with another base, data or configuration; choose another"
+    ):
         job.run(other)
 
 
@@ -215,7 +220,10 @@ def searchers(ray_session: None, places: Places) -> dict[str, job.TrainSummary]:
         "optimisation": {"global_batch": 16, "micro_batch": 16, "max_steps": 60, "learning_rate": 0.01},
         "checkpoints": {"every_steps": 20},
     }
-    bases = {"embedder": train_bases.embedder(places.folder / "embedder"), "reranker": train_bases.encoder(places.folder / "encoder")}
+    bases = {
+        "embedder": train_bases.embedder(places.folder / "embedder"),
+        "reranker": train_bases.encoder(places.folder / "encoder"),
+    }
     return {
         method: job.run(settings(method, base, places.retrieval, places.store, f"tiny-{method}", **common))
         for method, base in bases.items()
@@ -227,7 +235,9 @@ def test_an_embedder_is_loaded_by_its_name_and_finds_more_than_its_base(
     searchers: dict[str, job.TrainSummary], places: Places
 ) -> None:
     tuned, base = (
-        Embedder.load(EmbedderConfig(model=name, engine="torch", precision="float32", device="cpu"), places.store / "models")
+        Embedder.load(
+            EmbedderConfig(model=name, engine="torch", precision="float32", device="cpu"), places.store / "models"
+        )
         for name in ("tiny-embedder", str(places.folder / "embedder" / "model"))
     )
     assert found_first(tuned) > found_first(base) + 0.1
@@ -241,9 +251,7 @@ def test_a_reranker_is_loaded_by_its_name_and_ranks_more_rightly_than_chance(
         RerankerConfig(model="tiny-reranker", precision="float32", device="cpu"), places.store / "models"
     )
     rows = held_out(places)
-    right = [
-        int(np.argmax(reranker.scores(row["query"], [row["positive"], *row["negatives"]]))) == 0 for row in rows
-    ]
+    right = [int(np.argmax(reranker.scores(row["query"], [row["positive"], *row["negatives"]]))) == 0 for row in rows]
     assert np.mean(right) > 0.6
 
 
@@ -271,7 +279,7 @@ def test_other_rows_are_another_run(places: Places, tmp_path: Path) -> None:
 
 def test_data_are_found_by_their_name_in_the_store_once_they_are_complete(places: Places, tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path / "store"))
-    with pytest.raises(NotFoundError, match="data=talk: neither a folder nor a data set"):
+    with pytest.raises(NotFoundError, match=r"data=talk: neither a folder nor a data set"):
         job.find_data("talk", storage)
     train_bases.conversations(tmp_path / "store" / "datasets" / "talk" / "abc", train=8)
     with pytest.raises(NotFoundError):
@@ -295,14 +303,14 @@ def test_an_adapter_is_no_base(places: Places, tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     config = sft(places, "over").model_copy(update={"base": str(tmp_path / "adapter")})
-    with pytest.raises(ModelError, match="is an adapter; merge it into its base first"):
+    with pytest.raises(ModelError, match=r"is an adapter; merge it into its base first"):
         plan_of(config)
 
 
 def test_more_workers_than_the_cluster_can_ever_hold_are_refused(places: Places) -> None:
     plan = plan_of(sft(places, "many", workers={"count": 2, "cpus_per_worker": 3}))
     run = job._Run(plan, open_storage(plan.store), ClusterSize(4, 0), job.SilentProgress())
-    with pytest.raises(UsageError, match="workers=2 with 3 CPUs each: the cluster has 4; lower workers.count"):
+    with pytest.raises(UsageError, match=r"workers=2 with 3 CPUs each: the cluster has 4; lower workers.count"):
         run.train()
 
 
@@ -311,13 +319,13 @@ def test_a_users_error_in_a_worker_is_not_tried_again(places: Places) -> None:
     run = job._Run(plan, open_storage(plan.store), ClusterSize(4, 0), job.SilentProgress())
     failed = RuntimeError("Training failed")
     failed.worker_failures = {0: RuntimeError("gloo: connection closed"), 1: UsageError("rows: too short")}  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="rows: too short"):
+    with pytest.raises(UsageError, match=r"rows: too short"):
         run._raise_unless_lost(failed)
     failed.worker_failures = {0: KeyError("a defect")}  # type: ignore[attr-defined]
-    with pytest.raises(RuntimeError, match="Training failed"):
+    with pytest.raises(RuntimeError, match=r"Training failed"):
         run._raise_unless_lost(failed)
     failed.worker_failures = {0: RuntimeError("Worker killed due to memory pressure")}  # type: ignore[attr-defined]
-    with pytest.raises(TandemError, match="lack of memory: lower optimisation.micro_batch"):
+    with pytest.raises(TandemError, match=r"lack of memory: lower optimisation.micro_batch"):
         run._raise_unless_lost(failed)
     failed.worker_failures = {0: RuntimeError("Connection closed by peer")}  # type: ignore[attr-defined]
     run._raise_unless_lost(failed)

@@ -86,7 +86,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
         "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|user|>{{ m.content }}<|end|>{% endif %}"
         "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
-    with pytest.raises(UsageError, match="assistant turn 1 cannot be told; set sequence.completion_only=false"):
+    with pytest.raises(UsageError, match=r"turn 3 cannot be told; set sequence.completion_only=false"):
         of_messages(tokenizer, CHAT, True)
 
 
@@ -127,19 +127,19 @@ def test_hard_negatives_are_columns_and_a_row_without_any_gets_another_rows_pass
 def test_kinds_are_told_by_their_columns() -> None:
     common = {"id", "source", "row", "input"}
     assert all(kind_of(frozenset(common | columns), Path("x")) == kind for kind, columns in KINDS.items())
-    with pytest.raises(UsageError, match="expected prepared data"):
+    with pytest.raises(UsageError, match=r"expected prepared data"):
         kind_of(frozenset({"text"}), Path("x"))
 
 
 def test_every_method_is_found_by_its_name() -> None:
     assert [method_of(name).name for name in METHODS] == list(METHODS)
-    with pytest.raises(UsageError, match="method=poem: not available"):
+    with pytest.raises(UsageError, match=r"method=poem: not available"):
         method_of("poem")
 
 
 def test_a_base_without_a_chat_template_is_refused_with_what_to_do(tmp_path: Path) -> None:
     base = train_bases.language_model(tmp_path / "base", chat=False)
-    with pytest.raises(UsageError, match="has no chat template, and the rows are conversations; choose a base"):
+    with pytest.raises(UsageError, match=r"has no chat template, and the rows are conversations; choose a base"):
         method_of("sft").trainer(task(tmp_path, "sft", base, train_bases.conversations(tmp_path / "data")))
 
 
@@ -161,42 +161,43 @@ def test_splits_that_are_too_small_are_refused(
 
 def test_rows_of_another_kind_are_refused(tmp_path: Path, chat_base: Path) -> None:
     data = train_bases.retrieval(tmp_path / "data")
-    with pytest.raises(UsageError, match="method=sft with data=.* of kind retrieval, expected messages or completion"):
+    with pytest.raises(UsageError, match=r"method=sft with data=.* of kind retrieval, expected messages or completion"):
         method_of("sft").trainer(task(tmp_path, "sft", chat_base, data))
 
 
 def test_rows_longer_than_the_base_takes_are_refused(tmp_path: Path, chat_base: Path) -> None:
     data = train_bases.conversations(tmp_path / "data")
     asked = task(tmp_path, "sft", chat_base, data, sequence={"max_length": 129})
-    with pytest.raises(UsageError, match="sequence.max_length=129 is above the 128 positions"):
+    with pytest.raises(UsageError, match=r"sequence.max_length=129 is above the 128 positions"):
         method_of("sft").trainer(asked)
 
 
 def test_a_length_that_leaves_nothing_to_learn_is_refused(tmp_path: Path, chat_base: Path) -> None:
-    data = train_bases.conversations(tmp_path / "data")
+    rows = [{"messages": [{"role": "user", "content": "ant " * 9}, {"role": "assistant", "content": "bee"}]}] * 8
+    data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.MESSAGES)
     asked = task(tmp_path, "sft", chat_base, data, sequence={"max_length": 8})
-    with pytest.raises(UsageError, match="keeps anything to learn within 8 tokens"):
+    with pytest.raises(UsageError, match=r"keeps anything to learn within 8 tokens"):
         method_of("sft").trainer(asked)
 
 
 def test_labels_that_are_all_equal_are_refused(tmp_path: Path, chat_base: Path) -> None:
     rows = [{"prompt": "ant", "completion": " bee", "label": True}] * 8
     data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.LABEL)
-    with pytest.raises(UsageError, match="every training row has label=True"):
+    with pytest.raises(UsageError, match=r"every training row has label=True"):
         method_of("kto").trainer(task(tmp_path, "kto", chat_base, data))
 
 
 def test_a_reranker_without_negatives_is_refused(tmp_path: Path) -> None:
     rows = [{"query": "ant", "positive": "bee", "negatives": [], "positive_id": None, "negative_ids": []}] * 8
     data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.RETRIEVAL)
-    with pytest.raises(UsageError, match="no training row has a negative, so that all labels are equal"):
+    with pytest.raises(UsageError, match=r"no training row has a negative, so that all labels are equal"):
         method_of("reranker").trainer(task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data))
 
 
 def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:
     data = train_bases.conversations(tmp_path / "data")
     base = train_bases.encoder(tmp_path / "base")
-    with pytest.raises(ModelError, match="its tokeniser has no end-of-text token"):
+    with pytest.raises(ModelError, match=r"its tokeniser has no end-of-text token"):
         method_of("sft").trainer(task(tmp_path, "sft", base, data))
 
 
@@ -231,7 +232,7 @@ def test_the_second_micro_batch_of_a_step_is_told() -> None:
     inner = SimpleNamespace(**vars(trainer) | {"compute_loss": lambda model: torch.tensor(next(found))})
     watch(inner, settings("sft", Path("b"), Path("d"), Path("s"), "model"))
     inner.compute_loss(None)
-    with pytest.raises(TandemError, match="step 7, micro-batch 2"):
+    with pytest.raises(TandemError, match=r"step 7, micro-batch 2"):
         inner.compute_loss(None)
 
 
@@ -239,20 +240,27 @@ def test_a_loss_of_an_evaluation_does_not_stop_the_run() -> None:
     watched(float("nan"), training=False).compute_loss(None)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
 def test_a_lack_of_memory_says_which_knob(error: Exception) -> None:
     config = settings("sft", Path("b"), Path("d"), Path("s"), "model")
-    with pytest.raises(TandemError, match="out of memory: lower optimisation.micro_batch=2"), memory_explained(config):
+    with pytest.raises(TandemError, match=r"out of memory: lower optimisation.micro_batch=2"), memory_explained(config):
         raise error
 
 
 def test_another_error_stays_what_it_is() -> None:
     config = settings("sft", Path("b"), Path("d"), Path("s"), "model")
-    with pytest.raises(RuntimeError, match="shape"), memory_explained(config):
+    with pytest.raises(RuntimeError, match=r"shape"), memory_explained(config):
         raise RuntimeError("shape mismatch")
 
 
 def test_a_trainer_that_does_not_see_its_peers_is_stopped() -> None:
     trainer = SimpleNamespace(args=SimpleNamespace(world_size=1, process_index=0))
-    with pytest.raises(TandemError, match="the trainer is worker 0 of 1, expected 1 of 2"):
+    with pytest.raises(TandemError, match=r"the trainer is worker 0 of 1, expected 1 of 2"):
         check_world(trainer, SimpleNamespace(rank=1, world_size=2, local_rank=1, report=print))

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ray_jobs.errors import ConflictError, CorruptError
+from ray_jobs.errors import CorruptError
 from ray_jobs.storage import Storage
 
 # Of no use to whoever resumes: a script of DeepSpeed's, a model card without content, pickled arguments.
@@ -68,7 +68,9 @@ class Checkpoints:
 
     def commit(self, record: Checkpoint) -> None:
         """Make a checkpoint complete, after every worker has uploaded; the sizes of its files are filled in."""
-        sizes = {str(PurePosixPath(item.key).relative_to(record.key)): item.size for item in self._storage.list(record.key)}
+        sizes = {
+            str(PurePosixPath(item.key).relative_to(record.key)): item.size for item in self._storage.list(record.key)
+        }
         whole = record.model_copy(update={"files": sizes})
         self._storage.create(f"{record.key}.json", whole.model_dump_json(indent=1).encode())
 

@@ -218,7 +218,9 @@ class TrainConfig(_Part):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="name of the model that comes out: its folder's too"
     )
-    store: str = Field(DEFAULT_STORE, description="where data, checkpoints and models lie: a path or s3://, gs://, az://")
+    store: str = Field(
+        DEFAULT_STORE, description="where data, checkpoints and models lie: a path or s3://, gs://, az://"
+    )
     seed: int = Field(0, ge=0, description="of shuffling and of new weights")
     publish: Literal["auto", "adapter", "merged"] = Field(
         "auto", description="auto: an adapter stays one where whoever loads it can; merged: one whole model"

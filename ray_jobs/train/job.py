@@ -32,7 +32,7 @@ from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_
 from ray_jobs.train import publish, worker
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.methods import metric_of, method_of
+from ray_jobs.train.methods import method_of, metric_of
 
 # Starting a worker imports for a while where several share few cores.
 _START_SECONDS = "300"
@@ -101,7 +101,9 @@ def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
     outcome = json.loads(storage.read(plan.finished))
     chosen = best(Checkpoints(storage, plan.run).complete(), metric_of(config)[1])
     if chosen is None:
-        raise NotFoundError(f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew")
+        raise NotFoundError(
+            f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew"
+        )
     model = publish.publish(plan, storage, chosen)
     return TrainSummary(
         name=config.name,
@@ -294,7 +296,9 @@ class _Seen:
             return
         tokens = found.get("num_tokens", 0)
         counted = {"tokens": int(tokens - self._tokens)} if tokens > self._tokens else {}
-        stage.advance((found["step"] - self._step) / max(found["steps"], 1), steps=int(found["step"] - self._step), **counted)
+        stage.advance(
+            (found["step"] - self._step) / max(found["steps"], 1), steps=int(found["step"] - self._step), **counted
+        )
         self._step, self._tokens = found["step"], tokens
 
 

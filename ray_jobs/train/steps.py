@@ -48,9 +48,7 @@ class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
         self.seconds: list[float] = []
         """Pause of the run for each checkpoint."""
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Remember what the evaluation found."""
         self._measured = _numbers(given["metrics"])
         self._measured_at = state.global_step

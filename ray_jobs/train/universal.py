@@ -24,7 +24,9 @@ def convert(checkpoint: Path, folder: Path) -> Path:
     from deepspeed.checkpoint import ds_to_universal
 
     if not (checkpoint / _LATEST).is_file():
-        raise CorruptError(f"checkpoint {str(checkpoint)!r} has no file {_LATEST!r}: expected one that ZeRO has written")
+        raise CorruptError(
+            f"checkpoint {str(checkpoint)!r} has no file {_LATEST!r}: expected one that ZeRO has written"
+        )
     tag = (checkpoint / _LATEST).read_text().strip()
     universal = f"{tag}_universal"
     folder.mkdir(parents=True, exist_ok=True)

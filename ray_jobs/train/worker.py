@@ -226,7 +226,9 @@ def _local(storage: Storage, place: str) -> Path:
     if not path.is_absolute():
         return storage.local(place)
     if not path.is_file():
-        raise UsageError(f"data={place}: no such file on this machine; put the data into a store that all workers reach")
+        raise UsageError(
+            f"data={place}: no such file on this machine; put the data into a store that all workers reach"
+        )
     return path
 
 

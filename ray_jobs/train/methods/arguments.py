@@ -43,7 +43,7 @@ def arguments(task: Task, steps: int, learning_rate: float) -> dict[str, Any]:
         "warmup_steps": chosen.warmup,
         "weight_decay": chosen.weight_decay,
         "max_grad_norm": chosen.max_grad_norm,
-        "gradient_checkpointing": chosen.gradient_checkpointing,
+        "activation_checkpointing": chosen.gradient_checkpointing,
         "logging_strategy": "steps",
         "logging_steps": kept.log_every_steps,
         # A loss that is no number is reported as it is, not replaced by an average.

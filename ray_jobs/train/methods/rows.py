@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train import batches
@@ -29,24 +30,24 @@ Rows = dict[str, list[Any]]
 def read_splits(task: Task, method: Method) -> tuple[Dataset, Dataset, str]:
     """Training and validation rows, and their kind; raises UsageError where the method cannot learn from them."""
     splits = task.splits
-    train, validation = (_read(path, splits.cache, task) for path in (splits.train, splits.validation))
-    kind = kind_of(frozenset(train.column_names), splits.train)
+    rows = {path: pq.read_metadata(path).num_rows for path in (splits.train, splits.validation)}
+    if rows[splits.train] < task.batches.global_batch:
+        raise UsageError(
+            f"data={task.config.data}: {rows[splits.train]} training rows are fewer than optimisation.global_batch="
+            f"{task.batches.global_batch}; lower it or prepare more rows"
+        )
+    if rows[splits.validation] == 0:
+        raise UsageError(
+            f"data={task.config.data}: the validation split is empty, and checkpoints are chosen by it; prepare the "
+            "data with a larger split.validation"
+        )
+    kind = kind_of(frozenset(pq.read_schema(splits.train).names), splits.train)
     if kind not in method.kinds:
         raise UsageError(
             f"method={method.name} with data={task.config.data}: the rows are of kind {kind}, expected "
             f"{' or '.join(method.kinds)}; choose other data or another method"
         )
-    if len(train) < task.batches.global_batch:
-        raise UsageError(
-            f"data={task.config.data}: {len(train)} training rows are fewer than optimisation.global_batch="
-            f"{task.batches.global_batch}; lower it or prepare more rows"
-        )
-    if len(validation) == 0:
-        raise UsageError(
-            f"data={task.config.data}: the validation split is empty, and checkpoints are chosen by it; prepare the "
-            "data with a larger split.validation"
-        )
-    return train, validation, kind
+    return _read(splits.train, splits.cache, task), _read(splits.validation, splits.cache, task), kind
 
 
 def made_once(

@@ -44,7 +44,8 @@ class SupervisedFineTuning:
         if kind == "messages":
             check_template(tokenizer, task.config.base)
         train, validation = (
-            _sequences(rows, kind, name, tokenizer, task) for rows, name in ((train, "train"), (validation, "validation"))
+            _sequences(rows, kind, name, tokenizer, task)
+            for rows, name in ((train, "train"), (validation, "validation"))
         )
         config = SFTConfig(
             **arguments(task, steps_of(train, task), learning_rate=2e-5 if task.config.lora is None else 2e-4),
@@ -110,16 +111,14 @@ def of_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message],
         if after[: len(before)] != before or ids[: len(after)] != after:
             raise UsageError(
                 "the base's chat template renders a conversation differently once it goes on, so that the tokens of "
-                f"assistant turn {turn + 1} cannot be told; set sequence.completion_only=false, keep one answer a "
+                f"turn {turn + 1} cannot be told; set sequence.completion_only=false, keep one answer a "
                 "conversation, or choose another template"
             )
         labels[len(before) : len(after)] = ids[len(before) : len(after)]
     return ids, labels
 
 
-def of_completion(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, completion_only: bool
-) -> Example:
+def of_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, completion_only: bool) -> Example:
     """Tokens and labels of a prompt with its completion and the token that ends it.
 
     The prompt is tokenised by itself, as when the model answers it.
