@@ -262,5 +262,5 @@ def test_another_error_stays_what_it_is() -> None:
 
 def test_a_trainer_that_does_not_see_its_peers_is_stopped() -> None:
     trainer = SimpleNamespace(args=SimpleNamespace(world_size=1, process_index=0))
-    with pytest.raises(TandemError, match=r"the trainer is worker 0 of 1, expected 1 of 2"):
-        check_world(trainer, SimpleNamespace(rank=1, world_size=2, local_rank=1, report=print))
+    with pytest.raises(TandemError, match=r"the trainer is worker 0 of 1, not 1 of 2"):
+        check_world(trainer, SimpleNamespace(rank=1, world_size=2, local_rank=1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +65,9 @@ def settings(method: str, base: Path, data: Path, store: Path, name: str, **chan
             "global_batch": 8,
             "micro_batch": 2,
             "max_steps": 8,
-            "learning_rate": 0.01,
+            "learning_rate": 0.003,
             "warmup": 0,
+            "weight_decay": 0.1,
             "schedule": "constant",
             "precision": "float32",
         },
@@ -78,9 +81,13 @@ def settings(method: str, base: Path, data: Path, store: Path, name: str, **chan
 
 def train_together(stretches: Sequence[Stretch], workers: int) -> dict[str, str]:
     """Run all of them, one after the other, on one group of workers; the errors that ended some, by name."""
+    from ray import cloudpickle
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    os.environ.update(job._RAY_TRAIN)
+    # Workers do not find the modules of tests.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     storage = open_storage(stretches[0].config.store)
     plans = [(stretch, job.make_plan(stretch.config, storage)) for stretch in stretches]
     folder = Path(storage.uri) / "ray"

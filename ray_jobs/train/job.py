@@ -34,8 +34,12 @@ from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import method_of, metric_of
 
-# Starting a worker imports for a while where several share few cores.
-_START_SECONDS = "300"
+_RAY_TRAIN = {
+    # Starting a worker imports for a while where several share few cores.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # Between two looks of the controller at its workers: so late it sees that one is lost.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
 _LOOK_SECONDS = 0.5
 # What does not change what is learned: a run goes on with other values of these.
 _FREE: dict[str, Any] = {
@@ -156,8 +160,8 @@ def find_data(name: str, storage: Storage) -> Data:
     cards = [item for item in storage.list(f"datasets/{name}") if item.key.endswith("/card.json")]
     if not cards:
         raise NotFoundError(
-            f"data={name}: neither a folder nor a data set of {storage.uri}; prepare the data first, or name the folder "
-            "of its splits"
+            f"data={name}: neither a folder nor a data set of {storage.uri}; prepare the data first, or name "
+            "the folder of its splits"
         )
     found = max(cards, key=lambda item: item.modified).key.removesuffix("/card.json")
     return Data(f"{found}/train.parquet", f"{found}/validation.parquet", found.rsplit("/", 1)[-1])
@@ -196,7 +200,8 @@ class _Run:
         from ray.train import FailureConfig, RunConfig
         from ray.train.torch import TorchTrainer
 
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_SECONDS)
+        for key, value in _RAY_TRAIN.items():
+            os.environ.setdefault(key, value)
         board = _board()
         trainer = TorchTrainer(
             worker.train_loop,

@@ -21,7 +21,7 @@ from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Mode
 
-Report = Callable[[Mapping[str, float]], None]
+Tell = Callable[[Mapping[str, float]], None]
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -49,7 +49,12 @@ class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
         """Pause of the run for each checkpoint."""
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        """Remember what the evaluation found."""
+        """Remember what the evaluation found; a value that is no number counts as none."""
+        if self._metric not in given["metrics"]:
+            raise TandemError(
+                f"checkpoints.metric={self._metric}: the evaluation gave {', '.join(sorted(given['metrics']))}; choose "
+                "one of them"
+            )
         self._measured = _numbers(given["metrics"])
         self._measured_at = state.global_step
 
@@ -70,25 +75,24 @@ class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
 
     def _record(self, key: str, step: int) -> Checkpoint:
         metrics = self._measured if self._measured_at == step else {}
-        if metrics and self._metric not in metrics:
-            raise TandemError(
-                f"checkpoints.metric={self._metric}: the evaluation gave {', '.join(sorted(metrics))}; choose one of "
-                "them"
-            )
         chosen = {"key": key, "step": step, "metric": metrics.get(self._metric), "metrics": metrics}
         return self._draft.model_copy(update=chosen)
 
 
 class ReportProgress(TrainerCallback):  # type: ignore[misc]
-    """Reports what is logged, with the step and the steps of the whole run."""
+    """Shows what is logged, and reports what evaluations find, with the step and the steps of the whole run."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, show: Tell, report: Tell) -> None:
+        self._show = show
         self._report = report
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        """Report one entry of the trainer's log."""
-        known = {"step": float(state.global_step), "steps": float(state.max_steps)}
-        self._report(_numbers(given["logs"]) | known)
+        """Show one entry of the trainer's log."""
+        self._show(_numbers(given["logs"]) | _place(state))
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Report what an evaluation has found."""
+        self._report(_numbers(given["metrics"]) | _place(state))
 
 
 def watch(trainer: Trainer, config: TrainConfig) -> None:
@@ -141,6 +145,10 @@ def memory_remedy(config: TrainConfig) -> str:
     if zero.offload_optimizer == "none":
         knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")
     return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])
+
+
+def _place(state: TrainerState) -> dict[str, float]:
+    return {"step": float(state.global_step), "steps": float(state.max_steps)}
 
 
 def _numbers(found: Mapping[str, Any]) -> dict[str, float]:

@@ -10,8 +10,12 @@ import contextlib
 import io
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import CorruptError
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 _LATEST = "latest"
 
@@ -56,3 +60,35 @@ def convert(checkpoint: Path, folder: Path) -> Path:
         ) from error
     (folder / "latest_universal").write_text(universal)
     return folder
+
+
+def repair(trainer: Trainer) -> None:
+    """Make `trainer` undo what loading the universal form of ZeRO-3 mixes up.
+
+    All groups of weights come back with one counter of steps, one object that each of them then counts up, and with
+    the decay of the first group.
+    """
+    import torch
+    from transformers import TrainerCallback
+
+    decays: list[float] = []
+    create = trainer.create_optimizer
+
+    def remembered(*given: Any) -> Any:
+        optimizer = create(*given)
+        decays[:] = [group["weight_decay"] for group in optimizer.param_groups]
+        return optimizer
+
+    class Repair(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            optimizer = given["optimizer"]
+            while hasattr(optimizer, "optimizer"):
+                optimizer = optimizer.optimizer
+            for kept in optimizer.state.values():
+                if isinstance(kept.get("step"), torch.Tensor):
+                    kept["step"] = kept["step"].clone()
+            for group, decay in zip(optimizer.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
+
+    trainer.create_optimizer = remembered
+    trainer.add_callback(Repair())

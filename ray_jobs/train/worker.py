@@ -21,7 +21,7 @@ from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import resolve
 from ray_jobs.storage import Storage, models_folder, new_id, open_storage
 from ray_jobs.storage.objects import cache_folder
-from ray_jobs.train import batches, resume
+from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
@@ -40,8 +40,12 @@ class Session(Protocol):
     world_size: int
     local_rank: int
 
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Let whoever looks on see how far the run is; returns at once."""
+        ...
+
     def report(self, metrics: Mapping[str, float]) -> None:
-        """Tell the driver; every worker calls it equally often."""
+        """Tell the driver; every worker calls it equally often, and may wait for the others and for the driver."""
         ...
 
 
@@ -100,11 +104,13 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             batches=batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
             place=place,
             deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
-            callbacks=(saving, ReportProgress(session.report), *callbacks),
+            callbacks=(saving, ReportProgress(session.show, session.report), *callbacks),
         )
         trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)
         watch(trainer, config)
+        if point is not None and point.universal:
+            universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
         if session.rank == 0:
             storage.create(plan.finished, _outcome(trainer, saving.seconds))
@@ -135,8 +141,8 @@ def check_world(trainer: Trainer, session: Session) -> None:
     found = (trainer.args.world_size, trainer.args.process_index)
     if found != (session.world_size, session.rank):
         raise TandemError(
-            f"the trainer is worker {found[1]} of {found[0]}, expected {session.rank} of {session.world_size}: it would "
-            "train a model of its own; this is a defect, report it with the versions of ray, transformers and accelerate"
+            f"the trainer is worker {found[1]} of {found[0]}, not {session.rank} of {session.world_size}; it would "
+            "train a model of its own; report this defect with the versions of ray, transformers and accelerate"
         )
 
 
@@ -250,13 +256,20 @@ class RaySession:
         self.local_rank: int = context.get_local_rank()
         self._board = board
 
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Leave the metrics where the driver looks."""
+        if self._board is not None and self.rank == 0:
+            self._board.put.remote(dict(metrics))
+
     def report(self, metrics: Mapping[str, float]) -> None:
-        """Tell the driver; a barrier over all workers."""
+        """Tell Ray Train, and so Ray Tune; a barrier over all workers.
+
+        The controller takes one report at each of its looks at the workers, and the next one waits for that: to report
+        every step would cost more than the steps.
+        """
         import ray.train
 
         ray.train.report(dict(metrics))
-        if self._board is not None and self.rank == 0:
-            self._board.put.remote(dict(metrics))
 
 
 def train_loop(arguments: dict[str, Any]) -> None:

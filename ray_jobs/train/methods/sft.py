@@ -78,7 +78,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, base: str) -> None:
 def tokenised(
     tokenizer: PreTrainedTokenizerBase, kind: str, completion_only: bool, length: int
 ) -> Callable[[Rows], Rows]:
-    """A function from a batch of rows to tokens and labels, cut at `length`; rows with nothing to learn are left out."""
+    """A function from a batch of rows to tokens and labels, cut at `length`; rows with nothing to learn go."""
 
     def as_tokens(rows: Rows) -> Rows:
         if kind == "messages":
