@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +109,9 @@ def merge(plan: Plan, storage: Storage, saved: Path, model: Path) -> None:
     """Write base and adapter as one whole model into the folder `model`."""
     base = resolve(plan.config.base, models_folder(storage)).path
     try:
-        with quiet_transformers():
+        with quiet_transformers(), warnings.catch_warnings():
+            # PEFT asks models for a property that transformers has renamed.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
             if plan.config.method in LANGUAGE_MODELS:
                 _merge_language_model(base, saved, model)
             else:

@@ -159,8 +159,9 @@ def _join_deepspeed(device: str) -> None:
 
     if not os.environ.get("TANDEM_DEBUG"):
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # An operation for inference that training never uses, and that takes a minute to compile on first use.
-    deepspeed.ops.__compatible_ops__[_SHARED_MEMORY_OP] = False
+    # An operation for inference that training never uses: to compile it takes a minute on first use, and to find out
+    # which ones could be compiled takes seconds on every start. Named here, nothing is looked for.
+    deepspeed.ops.__compatible_ops__ = {_SHARED_MEMORY_OP: False}
     deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
 
 

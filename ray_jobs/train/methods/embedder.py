@@ -62,8 +62,11 @@ class ContrastiveEmbedder:
             if chosen.loss == "mnrl"
             else losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=chosen.mini_batch)
         )
+        told = arguments(task, steps_of(train, task), learning_rate=2e-5 if task.config.lora is None else 2e-4)
+        # Networks carry a pooler of their own that the pooling of the model does not use.
+        told["ddp_find_unused_parameters"] = True
         config = SentenceTransformerTrainingArguments(
-            **arguments(task, steps_of(train, task), learning_rate=2e-5 if task.config.lora is None else 2e-4),
+            **told,
             prompts=_prompts(model, train.column_names),
             batch_sampler=as_they_lie,
         )
