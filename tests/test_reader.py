@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ def test_a_window_holds_question_and_passage_and_no_more_than_fits(loaded: Reade
         assert own[0][0][0] == 0
         assert own[-1][-1][1] == 799
         shared = min(16, (64 - tokens.overhead(question)) // 2)
-        for before, after in zip(own, own[1:], strict=False):
+        for before, after in pairwise(own):
             assert after[0][0] == before[-shared][0]
 
 

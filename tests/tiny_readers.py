@@ -87,21 +87,29 @@ def fitted_to_find(session: Path) -> Path:
     return folder if folder.is_dir() else _fitted(folder)
 
 
-def _fitted(folder: Path) -> Path:
+def words_that_look_for_themselves(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with attention from each word to the same word, wherever it stands; what that says is to be learned."""
     import torch
 
-    model = network(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.1)
     attention = model.bert.encoder.layer[0].attention.self
     with torch.no_grad():
-        # Words look for themselves from the start, wherever they stand; what that says is what is learned.
         model.bert.embeddings.position_embeddings.weight.zero_()
         for projection in (attention.query, attention.key):
             projection.weight.copy_(2 * torch.eye(48))
+    return model
+
+
+def _fitted(folder: Path) -> Path:
+    import torch
+
+    model = words_that_look_for_themselves(
+        network(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.1)
+    )
     model.bert.embeddings.position_embeddings.weight.requires_grad_(False)
     optimizer = torch.optim.AdamW((part for part in model.train().parameters() if part.requires_grad), lr=2e-3)
     chance, tokens = random.Random(0), tokenizer()
     for _ in range(400):
-        pairs, targets = _examples(chance, 32)
+        pairs, targets = examples(chance, 32)
         places = torch.tensor(targets)
         loss = model(
             **tokens(pairs, return_tensors="pt", padding=True), start_positions=places, end_positions=places
@@ -112,7 +120,7 @@ def _fitted(folder: Path) -> Path:
     return save(model.eval(), tokens, folder)
 
 
-def _examples(chance: random.Random, count: int) -> tuple[list[tuple[str, str]], list[int]]:
+def examples(chance: random.Random, count: int) -> tuple[list[tuple[str, str]], list[int]]:
     """Questions with one known word, passages of any length, and the token at which the word stands; 0: nowhere."""
     pairs, targets = [], []
     for _ in range(count):

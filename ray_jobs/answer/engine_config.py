@@ -39,7 +39,7 @@ class EngineConfig(BaseModel):
 
     reader: ReaderSetting = Field(
         ReaderConfig(),
-        description="name or path of a model that gives exact spans; without one, how much the extractive engine quotes",
+        description="name or path of a model that gives exact spans; or how much the extractive engine quotes",
     )
     reader_options: ReaderOptions = Field(ReaderOptions(), description="how the reader of that name runs")
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="what judges sentences, for the extractive engine")

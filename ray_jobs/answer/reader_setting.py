@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import PlainValidator
+from pydantic import BeforeValidator
 
 from ray_jobs.answer.extractive import ReaderConfig
 
@@ -22,5 +22,5 @@ def _named_or_quoting(value: object) -> str | ReaderConfig:
     return ReaderConfig.model_validate(value)
 
 
-# A union alone would report what is wrong once for each of its members.
-ReaderSetting = Annotated[str | ReaderConfig, PlainValidator(_named_or_quoting)]
+# Before the union, which would report what is wrong once for each of its members.
+ReaderSetting = Annotated[str | ReaderConfig, BeforeValidator(_named_or_quoting)]

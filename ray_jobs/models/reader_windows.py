@@ -89,7 +89,7 @@ class WindowTokenizer:
             sequence == _PASSAGE and not passage[start:end].isspace() and start < end
             for sequence, (start, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True)
         ]
-        (found,) = np.nonzero(ids == self._null_id) if self._null_id is not None else ((),)
+        found = [] if self._null_id is None else np.flatnonzero(ids == self._null_id)
         return Window(
             pair,
             ids,

@@ -8,9 +8,9 @@ that a model refuses anything without rows that have no answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import adapter, arguments, row_length
-from ray_jobs.train.methods.rows import Rows, made_once, read_splits
+from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
 from ray_jobs.train.span_targets import QuestionRow, SpanCollator, features, rows_of, windows_of
 
 if TYPE_CHECKING:
@@ -55,28 +55,25 @@ class SpanReader:
                 f"data={task.config.data}: no training row has an answer, so that all targets are equal; prepare rows "
                 "with answers too"
             )
+        tokenizer = tokenizer_of(task)
+        # Saved with the model, so that it is read by windows of the same length.
+        tokenizer.model_max_length = length = window_length(task)
+        tokens = WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id)
+        asked = windows_of(rows_of(validation.to_dict()), tokens, length, chosen.stride)
+        made: dict[str, object] = {"length": length, "stride": chosen.stride}
+        train = made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans")
         # Before the network: under ZeRO-3 its weights are sharded as they are read.
         settings = TrainingArguments(
-            **arguments(task, learning_rate=5e-5 if task.config.lora is None else 1e-3),
+            **arguments(task, steps_of(train, task), learning_rate=5e-5 if task.config.lora is None else 1e-3),
             label_names=["start_positions", "end_positions"],
             remove_unused_columns=False,
         )
         set_seed(task.config.seed)
-        network, tokenizer = network_and_tokenizer(task.base, task.config.base)
-        tokens = WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id)
-        limit = position_limit(network)
-        length = min(LENGTH, limit) if task.config.sequence.max_length is None else row_length(task.config, limit)
-        # Saved with the model, so that it is read by windows of the same length.
-        tokenizer.model_max_length = length
-        if task.config.lora is not None:
-            network = with_adapter(network, adapter(task.config.lora, "QUESTION_ANS", heads_of(network)))
-        asked = windows_of(rows_of(validation.to_dict()), tokens, length, chosen.stride)
-        made: dict[str, object] = {"length": length, "stride": chosen.stride}
         with quiet_transformers():
             return Trainer(
-                model=network,
+                model=network_of(task),
                 args=settings,
-                train_dataset=made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans"),
+                train_dataset=in_order(train, task),
                 eval_dataset=Dataset.from_dict(features(asked)),
                 data_collator=SpanCollator(tokenizer.pad_token_id, takes_segments(tokenizer)),
                 compute_metrics=judged(asked, chosen.max_answer_tokens),
@@ -85,25 +82,52 @@ class SpanReader:
             )
 
 
-def network_and_tokenizer(base: Path, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The base with a span head, which is new where it has none, in float32, and its tokeniser."""
-    import torch
-    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
+    """The base's tokeniser; raises ModelError for one whose tokens have no places in the text, or no padding."""
+    from transformers import AutoTokenizer
 
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
+    if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
+        raise ModelError(f"base={task.config.base} has no fast tokeniser with a padding token; choose another base")
+    return tokenizer
+
+
+def window_length(task: Task) -> int:
+    """Tokens of a window; raises UsageError where the user asks for more than the base takes."""
+    import torch
+    from transformers import AutoConfig, AutoModelForQuestionAnswering
+
+    with explained(task), torch.device("meta"):
+        config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
+        limit = position_limit(AutoModelForQuestionAnswering.from_config(config))
+    return min(LENGTH, limit) if task.config.sequence.max_length is None else row_length(task.config, limit)
+
+
+def network_of(task: Task) -> Any:
+    """The base with a span head, which is new where it has none, in float32, and its adapter if there is to be one."""
+    import torch
+    from transformers import AutoModelForQuestionAnswering
+
+    with explained(task), quiet_transformers():
+        network = AutoModelForQuestionAnswering.from_pretrained(
+            task.base, local_files_only=True, trust_remote_code=False, dtype=torch.float32, num_labels=2
+        )
+    lora = task.config.lora
+    return network if lora is None else with_adapter(network, adapter(lora, "QUESTION_ANS", heads_of(network)))
+
+
+@contextmanager
+def explained(task: Task) -> Iterator[None]:
+    """Turn what transformers says of a base that can have no span head into a ModelError of one line."""
     try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-            network = AutoModelForQuestionAnswering.from_pretrained(
-                base, local_files_only=True, dtype=torch.float32, num_labels=2
-            )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        yield
+    except (ValueError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
-            f"base={name} cannot be loaded with a span head ({type(error).__name__}: {reason}); choose an encoder"
+            f"base={task.config.base} cannot be loaded with a span head ({type(error).__name__}: {reason}); choose an "
+            "encoder"
         ) from error
-    if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
-        raise ModelError(f"base={name} has no fast tokeniser with a padding token; choose another base")
-    return network, tokenizer
 
 
 def takes_segments(tokenizer: PreTrainedTokenizerFast) -> bool:
