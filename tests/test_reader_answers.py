@@ -81,13 +81,13 @@ def test_the_answer_is_the_exact_span_and_its_sentence(finder: Reader) -> None:
 
 def test_it_abstains_when_no_passage_passes_the_threshold(finder: Reader, folder: Path) -> None:
     passages = [passage(1, FARM), passage(2, ZOO)]
-    for given in (
+    for abstained in (
         answer(AnswerReader(finder), "Where is the zebra?", passages),
         answer(AnswerReader(finder), "Where is the owl?", [passage(1, "")]),
         answer(AnswerReader(finder), "Where is the owl?", []),
         answer(AnswerReader(reader(folder, threshold=1000)), "Where is the owl?", passages),
     ):
-        assert (given.text, given.citations, given.grounded) == (ABSTENTION, (), False)
+        assert (abstained.text, abstained.citations, abstained.grounded) == (ABSTENTION, (), False)
 
 
 def test_the_largest_margin_answers_and_of_equals_the_first_passage() -> None:
@@ -196,7 +196,9 @@ def test_an_engine_reads_by_the_reader_that_is_named(folder: Path) -> None:
     assert engine.models == ("fitted-to-find",)
     assert engine.needs_passages
     passages = [passage(1, ZOO)]
-    assert answer(engine.generator(asked()), "Where is the owl?", passages).text == "owl [1]\nAn owl sees in the dark. [1]"
+    assert (
+        answer(engine.generator(asked()), "Where is the owl?", passages).text == "owl [1]\nAn owl sees in the dark. [1]"
+    )
     assert not answer(engine.generator(asked()), "Where is the zebra?", passages).grounded
 
 
@@ -229,7 +231,9 @@ def test_without_a_reader_the_engine_quotes_as_before() -> None:
     quoting = EngineConfig.model_validate({"embedder": FAKE, "reader": {"max_quotes": 1}})
     assert quoting.reader == ReaderConfig(max_quotes=1)
     assert EngineConfig.model_validate(quoting.model_dump(mode="json")) == quoting
-    assert EngineConfig.model_validate({"reader": "n"}).model_dump(mode="json", exclude_defaults=True) == {"reader": "n"}
+    assert EngineConfig.model_validate({"reader": "n"}).model_dump(mode="json", exclude_defaults=True) == {
+        "reader": "n"
+    }
 
 
 @pytest.mark.parametrize(

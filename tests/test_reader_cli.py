@@ -20,7 +20,10 @@ from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.storage import LocalStorage
 
 Capsys = pytest.CaptureFixture[str]
-TEXTS = {"zoo": "The fox sleeps all day. An owl sees in the dark.", "farm": "A hen and a pig live here. 猫在房子里睡觉。"}
+TEXTS = {
+    "zoo": "The fox sleeps all day. An owl sees in the dark.",
+    "farm": "A hen and a pig live here. 猫在房子里睡觉。",
+}
 
 
 @pytest.fixture(scope="module")

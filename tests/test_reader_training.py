@@ -41,7 +41,9 @@ def rows(chance: random.Random, count: int) -> list[QuestionRow]:
         before = passage.split()[: place - 2 - len(question.split())]
         word = passage.split()[len(before)]
         start = len(" ".join(before)) + bool(before)
-        found.append(QuestionRow(question, passage, (word,), (start,)) if place else QuestionRow(question, passage, (), ()))
+        found.append(
+            QuestionRow(question, passage, (word,), (start,)) if place else QuestionRow(question, passage, (), ())
+        )
     return found
 
 

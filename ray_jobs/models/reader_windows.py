@@ -89,7 +89,7 @@ class WindowTokenizer:
             sequence == _PASSAGE and not passage[start:end].isspace() and start < end
             for sequence, (start, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True)
         ]
-        found = [] if self._null_id is None else np.flatnonzero(ids == self._null_id)
+        found = np.flatnonzero(ids == self._null_id) if self._null_id is not None else np.empty(0, np.int64)
         return Window(
             pair,
             ids,

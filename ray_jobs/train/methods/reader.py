@@ -8,6 +8,7 @@ that a model refuses anything without rows that have no answer.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -146,7 +147,10 @@ def with_adapter(network: PreTrainedModel, config: Any) -> Any:
 
     if config.target_modules == "all-linear":
         config.exclude_modules = list(config.modules_to_save)
-    return get_peft_model(network, config)
+    with warnings.catch_warnings():
+        # PEFT asks models for a property that transformers has renamed.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        return get_peft_model(network, config)
 
 
 def learned(tokens: WindowTokenizer, max_tokens: int, stride: int) -> Callable[[Rows], Rows]:
