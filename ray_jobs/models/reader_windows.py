@@ -89,7 +89,7 @@ class WindowTokenizer:
             sequence == _PASSAGE and not passage[start:end].isspace() and start < end
             for sequence, (start, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True)
         ]
-        found = np.flatnonzero(ids == self._null_id) if self._null_id is not None else np.empty(0, np.int64)
+        found: NDArray[np.intp] = np.flatnonzero(ids == (-1 if self._null_id is None else self._null_id))
         return Window(
             pair,
             ids,
