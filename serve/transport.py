@@ -49,6 +49,8 @@ def variables(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DEREGISTER_S),
+        # On a busy machine it takes longer to start than the 5 s after which it would be killed.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     }
 
 
