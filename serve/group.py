@@ -108,7 +108,7 @@ class Group:
     @property
     def is_ranked(self) -> bool:
         """Whether the one partition that there is has ranked what it found."""
-        return self._ranking is not None and not self._missing and len(self.served.parts) == 1
+        return self._ranking is not None and not self._missing
 
     def merge(self, keys: Keys) -> None:
         """Rank the candidates; `keys` may raise LostError."""
