@@ -80,7 +80,7 @@ class ServedVersion:
 
     def know(self, parts: Sequence[Vocabulary]) -> None:
         """Take the vocabularies of all partitions."""
-        self._vocabulary = together(parts)
+        self._vocabulary = together(parts, _VOCABULARY)
 
     def _frequency(self, term: str) -> int | None:
         known = self._vocabulary.of(term)

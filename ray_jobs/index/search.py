@@ -148,7 +148,7 @@ class Partition:
 
     def vocabulary(self, limit: int) -> Vocabulary:
         """The commonest terms of these shards, at most `limit` of each shard."""
-        return together([shard.vocabulary(limit) for shard in self.shards.values()])
+        return together([shard.vocabulary(limit) for shard in self.shards.values()], limit)
 
     def candidates(self, queries: Queries, plan: Plan, statistics: Statistics) -> dict[str, Candidates]:
         """The candidates of these shards for every stage of the plan."""

@@ -1,7 +1,8 @@
 """Document frequencies of the commonest terms, of a shard or of many: asked for once, they answer for most queries.
 
 Guaranteed: a frequency that is given is that of all the shards together; `of` tells what is not known from what no row
-holds. Not guaranteed: that a term is known, unless the vocabulary is whole.
+holds; no vocabulary has more terms than its limit. Not guaranteed: that a term is known, unless the vocabulary is
+whole.
 """
 
 from __future__ import annotations
@@ -32,13 +33,28 @@ def commonest(postings: Postings, limit: int) -> Vocabulary:
     return Vocabulary(postings.commonest(limit), postings.term_count <= limit)
 
 
-def together(parts: Sequence[Vocabulary]) -> Vocabulary:
-    """The vocabulary of all parts: a term is known if each part knows how many of its rows hold it."""
-    total: dict[str, int] = {}
+def together(parts: Sequence[Vocabulary], limit: int) -> Vocabulary:
+    """The vocabulary of all parts; of more than `limit` terms, those that most rows hold.
+
+    A term is known if each part knows how many of its rows hold it. At most 2 `limit` terms are held at a time.
+    """
+    total = Vocabulary({}, whole=True)
     for part in parts:
-        for term, count in part.frequencies.items():
-            total[term] = total.get(term, 0) + count
-    for part in parts:
-        if not part.whole:
-            total = {term: count for term, count in total.items() if term in part.frequencies}
-    return Vocabulary(total, all(part.whole for part in parts))
+        total = _cut(_sum(total, part), limit)
+    return total
+
+
+def _sum(first: Vocabulary, second: Vocabulary) -> Vocabulary:
+    counts: dict[str, int] = {}
+    for term in first.frequencies.keys() | second.frequencies.keys():
+        one, other = first.of(term), second.of(term)
+        if one is not None and other is not None:
+            counts[term] = one + other
+    return Vocabulary(counts, first.whole and second.whole)
+
+
+def _cut(vocabulary: Vocabulary, limit: int) -> Vocabulary:
+    if len(vocabulary.frequencies) <= limit:
+        return vocabulary
+    kept = sorted(vocabulary.frequencies.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    return Vocabulary(dict(kept), whole=False)
