@@ -121,6 +121,13 @@ def test_a_model_that_has_never_answered_is_503_and_not_404() -> None:
         api.error("/v1/chat/completions", CHAT, 503)
 
 
+def test_before_a_search_is_refused_for_want_of_an_index_the_server_looks_again() -> None:
+    with live(FakeBackend(indexes=())) as api:
+        api.error("/v1/search", {"query": "x"}, 503)
+        api.backend.indexes = (describe_index("docs"),)
+        assert api.post("/v1/search", {"query": "x"}).status_code == 200
+
+
 def test_a_description_is_asked_for_again_once_it_is_old() -> None:
     with live() as api:
         assert api.post("/v1/search", {"query": "x"}).json()["index"] == "docs"

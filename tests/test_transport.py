@@ -34,4 +34,4 @@ def test_ray_serve_reads_every_variable() -> None:
 
 def test_without_haproxy_ray_serves_own_proxy_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serve.transport.find_spec", lambda name: None)
-    assert variables(tmp_path) == {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+    assert variables(tmp_path) == {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_worker_niceness": "0"}

@@ -54,7 +54,7 @@ class Catalogue:
         is none.
         """
         description = await self.known()
-        if name not in (None, *_names(description, tenant)):
+        if not description.indexes or name not in (None, *_names(description, tenant)):
             description = await self.latest()
         names = _names(description, tenant)
         if not description.indexes:
