@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,18 @@ def test_ray_serve_reads_every_variable() -> None:
     import ray.serve._private.constants as read
 
     source = Path(read.__file__).read_text(encoding="utf-8")
-    assert not [name for name in variables(Path("/nowhere")) if f'"{name}"' not in source]
+    serving = [name for name in variables(Path("/nowhere")) if name.startswith("RAY_SERVE_")]
+    assert not [name for name in serving if f'"{name}"' not in source]
+
+
+def test_workers_give_way_to_nobody(ray_session: None) -> None:
+    import ray
+
+    @ray.remote
+    def niceness() -> int:
+        return os.nice(0)
+
+    assert ray.get(niceness.remote()) == os.nice(0)
 
 
 def test_without_haproxy_ray_serves_own_proxy_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
