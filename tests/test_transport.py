@@ -37,11 +37,10 @@ def test_ray_serve_reads_every_variable() -> None:
 def test_workers_give_way_to_nobody(ray_session: None) -> None:
     import ray
 
-    @ray.remote
     def niceness() -> int:
         return os.nice(0)
 
-    assert ray.get(niceness.remote()) == os.nice(0)
+    assert ray.get(ray.remote(niceness).remote()) == os.nice(0)
 
 
 def test_without_haproxy_ray_serves_own_proxy_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
