@@ -1,0 +1,1 @@
+"""The job that fine-tunes models: data preparation, methods, checkpoints, publishing."""

@@ -1,0 +1,122 @@
+"""Leaks: rows that are found again in a split, or in an evaluation set, that they should not help with.
+
+What is asked decides, whatever the answer: the same or nearly the same question is a leak. Only of questions on
+passages (qa) must the passage be near as well. A row leaks upwards: from train to validation, test and evaluation sets,
+from validation to test and evaluation sets, from test to evaluation sets.
+
+Shared documents are no leaks, they are counted apart: how many rows of a split or an evaluation set are about a passage
+that training rows are about too, and which are not. Retrieval data share their corpus by design; a query then counts as
+shared if any of its passages is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ray_jobs.train.data.candidates import Buckets, Mask, Positions, crossing, nearness
+from ray_jobs.train.data.duplicates import Match
+from ray_jobs.train.data.keys import Keys
+from ray_jobs.train.data.sketch import Banding
+from ray_jobs.train.data.splitting import SPLITS
+
+Places = npt.NDArray[np.int16]
+
+
+@dataclass
+class Leak:
+    """What one split has in common with a place above it."""
+
+    split: int
+    place: int
+    same: list[Match] = field(default_factory=list)  # what is asked is equal, but for case and white space
+    near: list[Match] = field(default_factory=list)
+    found: set[int] = field(default_factory=set)  # questions of the place above, one position each
+
+    @property
+    def rows(self) -> list[int]:
+        """The positions of the rows that leak."""
+        return [match.row for match in (*self.same, *self.near)]
+
+
+def find_leaks(
+    keys: Keys, places: Places, alive: Mask, banding: Banding, threshold: float, strict: Sequence[bool]
+) -> list[Leak]:
+    """The leaks between places, which are 0 to 2 for the splits and more for evaluation sets.
+
+    `strict` says of each place whether its kind needs the rest to be near as well; two places must both.
+    """
+    marked = np.zeros(len(alive), bool)
+    for band in range(banding.bands):
+        marked |= crossing(keys.column(f"asked_band_{band}"), places, alive)
+    positions = np.flatnonzero(marked)
+    asked, document = keys.column("asked")[positions], keys.column("document")[positions]
+    asked_sketches, rest_sketches = keys.sketches(positions)
+    bands = banding.keys(asked_sketches).tolist()
+    there = places[positions]
+    leaks: list[Leak] = []
+    for place in range(1, len(strict)):
+        buckets = Buckets(banding.bands)
+        passages = document if strict[place] else np.zeros_like(document)
+        for slot in _distinct(np.flatnonzero(there == place), asked, passages):
+            buckets.add(int(slot), bands[slot])
+        for split in range(min(place, len(SPLITS))):
+            leak = Leak(split, place)
+            both = strict[place] and strict[split]
+            sketches = (asked_sketches, rest_sketches) if both else (asked_sketches,)
+            for slot in np.flatnonzero(there == split):
+                others = buckets.sharing(bands[slot])
+                near = nearness(sketches, others, int(slot)) if len(others) else np.empty(0)
+                hits = others[near >= threshold]
+                if len(hits):
+                    best = int(near.argmax())
+                    match = Match(int(positions[slot]), int(positions[others[best]]), float(near[best]))
+                    (leak.same if (asked[hits] == asked[slot]).any() else leak.near).append(match)
+                    leak.found.update(positions[hits].tolist())
+            if leak.found:
+                leaks.append(leak)
+    return leaks
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How much of one place is about documents that training rows are about too."""
+
+    place: int
+    rows: int
+    shared_rows: int
+    units: int  # queries of retrieval data, else rows
+    shared_units: int
+    disjoint: Positions  # rows whose unit shares nothing, ascending
+
+
+def document_overlap(
+    place: int, places: Places, alive: Mask, documents: npt.NDArray[np.uint64], units: npt.NDArray[np.uint64]
+) -> Overlap | None:
+    """The overlap of `place` with training; None where its rows, or those of training, have no documents."""
+    training = documents[alive & (places == SPLITS.index("train")) & (documents != 0)]
+    rows = np.flatnonzero(alive & (places == place) & (documents != 0))
+    if not len(training) or not len(rows):
+        return None
+    shared = np.isin(documents[rows], training)
+    distinct, unit = np.unique(units[rows], return_inverse=True)
+    of_unit = np.zeros(len(distinct), bool)
+    of_unit[unit[shared]] = True
+    return Overlap(
+        place=place,
+        rows=len(rows),
+        shared_rows=int(shared.sum()),
+        units=len(distinct),
+        shared_units=int(of_unit.sum()),
+        disjoint=rows[~of_unit[unit]],
+    )
+
+
+def _distinct(slots: Positions, asked: npt.NDArray[np.uint64], document: npt.NDArray[np.uint64]) -> Positions:
+    """The first of the slots that ask the same of the same document: the others would find nothing more."""
+    pairs = np.stack([asked[slots], document[slots]], axis=1)
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    return np.sort(slots[first])

@@ -1,0 +1,185 @@
+"""The preparation job: plan, stage every part over the cluster, decide over all keys, write the splits, publish.
+
+Guaranteed: what is prepared depends on inputs and configuration alone, to the byte: not on parts, workers or the order
+in which they finish; a set is there whole or not at all; the same hash is not prepared again; every row of the inputs
+is in a split, a duplicate, a leak that was removed, or rejected with its number and reason. Texts are held one batch at
+a time; the driver holds what keys.py says, some 50 bytes a row and 1 kB for a row that shares bands with another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from ray_jobs.errors import CorruptError
+from ray_jobs.index import layout
+from ray_jobs.models.resolve import resolve
+from ray_jobs.progress import Progress, SilentProgress
+from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, stream, terminated_as_interrupt
+from ray_jobs.storage import Storage, models_folder, new_id, open_storage
+from ray_jobs.train.data import prepared, reporting
+from ray_jobs.train.data.card_markdown import markdown
+from ray_jobs.train.data.config import PrepareConfig
+from ray_jobs.train.data.decide import decide
+from ray_jobs.train.data.keys import Keys
+from ray_jobs.train.data.kind import schema_of
+from ray_jobs.train.data.kinds import EVALUATION_KINDS, KINDS
+from ray_jobs.train.data.planning import Part, Plan, plan
+from ray_jobs.train.data.prepared import Prepared
+from ray_jobs.train.data.sketch import Banding
+from ray_jobs.train.data.stage_task import StageTask
+from ray_jobs.train.data.staging import StagedPart, Stager
+from ray_jobs.train.data.writing import write_rejected, write_splits
+
+Batch = dict[str, Any]
+PART: TypeAdapter[Part] = TypeAdapter(Part)
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSummary:
+    """The outcome of one preparation."""
+
+    outcome: Literal["prepared", "unchanged"]
+    prepared: Prepared
+
+    def lines(self) -> list[str]:
+        """The summary as people read it."""
+        place = f"{self.prepared.storage.uri}/{self.prepared.folder}"
+        title = f"prepared {place}" if self.outcome == "prepared" else f"nothing changed: {place} is there already"
+        return [title, *self.prepared.card.lines()]
+
+
+def run(config: PrepareConfig, progress: Progress | None = None) -> PrepareSummary:
+    """Prepare the inputs of `config`, or find that this was done before.
+
+    Raises UsageError for an impossible request or a split without rows, NotFoundError for a missing file or tokenizer,
+    CorruptError for a damaged file, RejectedError for too many wrong rows or rows of one label, StorageError when the
+    store refuses; in every case nothing is published.
+    """
+    storage = open_storage(config.store)
+    # Workers may stand in another folder.
+    config = config.model_copy(update={"store": storage.uri})
+    models = models_folder(storage)
+    revision = None if config.tokenizer is None else resolve(config.tokenizer, models).revision
+    planned = plan(config, revision)
+    done = prepared.find(storage, config.name, planned.digest)
+    if done is not None:
+        return PrepareSummary("unchanged", done)
+    with session() as cluster, terminated_as_interrupt():
+        job = _Job(storage, config, planned, revision, cluster, progress or SilentProgress())
+        try:
+            return PrepareSummary("prepared", job.run())
+        finally:
+            job.clean_up()
+
+
+class Stage:
+    """Rows {part} to {receipt: StagedPart}; rules and tokenizer stay for as long as the stage lasts."""
+
+    def __init__(self, task: StageTask) -> None:
+        self._task = task
+
+    @cached_property
+    def _stagers(self) -> dict[str, Stager]:
+        # Not in the constructor: of an error there, Ray brings the driver no more than its text.
+        return self._task.stagers()
+
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
+        """Stage the parts of a batch."""
+        for part in map(PART.validate_json, batch["part"]):
+            yield {"receipt": [self._stagers[part.set].stage(part).model_dump_json()]}
+
+
+class _Job:
+    """One preparation under way."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        config: PrepareConfig,
+        planned: Plan,
+        revision: str | None,
+        cluster: ClusterSize,
+        progress: Progress,
+    ) -> None:
+        self.storage = storage
+        self.config = config
+        self.plan = planned
+        self.revision = revision
+        self.cluster = cluster
+        self.progress = progress
+        self.banding = Banding.of(config.near_threshold)
+        self.folder = f"{layout.run_folder(new_id())}/prepare"
+
+    def run(self) -> Prepared:
+        """All steps."""
+        parts = self._stage()
+        reporting.check_rejected(self.config, parts)
+        with self.progress.stage("decide", 1) as stage:
+            found = self._decide(parts)
+            reporting.check_splits(found)
+            stage.advance(1)
+        with self.progress.stage("write", 1) as stage, self.storage.scratch() as folder:
+            published = self._write(found, folder)
+            stage.advance(1)
+        return published
+
+    def clean_up(self) -> None:
+        """Remove what was only in flight."""
+        for item in list(self.storage.list(self.folder)):
+            self.storage.delete(item.key)
+
+    def _stage(self) -> list[StagedPart]:
+        """Every part, in order."""
+        task = StageTask.of(self.config, self.plan, self.banding, self.folder)
+        items: list[dict[str, object]] = [{"part": PART.dump_json(part).decode()} for part in self.plan.parts]
+        sizes = [part.piece.size for part in self.plan.parts]
+        actors = (1, max(1, min(len(items), self.cluster.cpus)))
+        staged = []
+        with self.progress.stage("stage", sum(sizes)) as stage:
+            for row in stream(items, Stage, arguments=(task,), actors=actors):
+                receipt = StagedPart.model_validate_json(row["receipt"])
+                stage.advance(sizes[receipt.number], rows=receipt.read)
+                staged.append(receipt)
+        return sorted(staged, key=lambda receipt: receipt.number)
+
+    def _decide(self, parts: list[StagedPart]) -> reporting.Findings:
+        keys = self._keys(parts)
+        own = self._keys([part for part in parts if not part.set])
+        kind = KINDS[self.plan.data.kind]
+        rows = sum(part.rows for part in parts if not part.set)
+        evaluation = [
+            (sum(part.rows for part in parts if part.set == found.name), EVALUATION_KINDS[found.kind])
+            for found in self.plan.evaluation
+        ]
+        decisions = decide(keys, rows, evaluation, kind, self.config, self.banding)
+        unit = "words" if self.config.tokenizer is None else "tokens"
+        return reporting.Findings(
+            self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision
+        )
+
+    def _keys(self, parts: list[StagedPart]) -> Keys:
+        return Keys([(self.storage.local(part.keys_key), part.rows) for part in parts if part.rows])
+
+    def _write(self, found: reporting.Findings, folder: Path) -> Prepared:
+        decisions = found.decisions
+        schema = schema_of(KINDS[self.plan.data.kind])
+        splits = write_splits(self.storage, found.data, schema, decisions.places, decisions.kept, folder)
+        labels = {name: reporting.label_counts(path) for name, path in splits.items()}
+        reporting.check_labels(self.config, labels)
+        card = reporting.make_card(found, splits, labels)
+        problems = card.check()
+        if problems:
+            raise CorruptError(f"name={self.config.name}: {problems[0]}; nothing was prepared, run the command again")
+        files = {path.name: path for path in splits.values()}
+        for name, text in ((prepared.CARD_MARKDOWN, markdown(card)), (prepared.REJECTED, "")):
+            files[name] = folder / name
+            files[name].write_text(text, encoding="utf-8")
+        write_rejected(self.storage, found.data, files[prepared.REJECTED])
+        raise_if_interrupted()
+        return prepared.publish(self.storage, card, files)

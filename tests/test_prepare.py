@@ -1,0 +1,226 @@
+"""The preparation job on a real Ray cluster: to the byte the same, grouped, without leaks, nothing lost silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from ray_jobs.errors import NotFoundError, RejectedError, UsageError
+from ray_jobs.storage import LocalStorage
+from ray_jobs.train import prepare
+from ray_jobs.train.data.card import DataCard
+from ray_jobs.train.data.config import PrepareConfig
+from ray_jobs.train.data.kind import schema_of
+from ray_jobs.train.data.kinds import KINDS
+from ray_jobs.train.data.prepared import Prepared, open_prepared
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SUBJECTS = ("snapshot", "shard", "reranker", "tokenizer", "checkpoint", "gateway", "partition", "adapter", "manifest")
+
+
+def question(number: int) -> dict[str, object]:
+    """A row whose prompt is near that of no other number."""
+    subject = SUBJECTS[number % len(SUBJECTS)]
+    worker = hashlib.sha256(str(number).encode()).hexdigest()
+    return {
+        "prompt": f"What becomes of {subject} {number} when worker {worker} is lost?",
+        "completion": f"It is made again by worker {number * 17}, from what {subject} {number} left behind.",
+        "doc_id": f"d{number % 60}",
+    }
+
+
+def row_of(kind: str, number: int) -> dict[str, object]:
+    """A row with the canonical columns of a kind, near that of no other number."""
+    asked, answer = str(question(number)["prompt"]), str(question(number)["completion"])
+    rows: dict[str, dict[str, object]] = {
+        "messages": {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]},
+        "preference": {"prompt": asked, "chosen": answer, "rejected": "Nothing."},
+        "label": {"prompt": asked, "completion": answer, "label": number % 2 == 0},
+        "retrieval": {
+            "query": asked,
+            "positive": answer,
+            "negatives": ["Nothing."] * (number % 3),
+            "positive_id": f"p{number}" if number % 2 else None,
+            "negative_ids": ["n"] * (number % 3),
+        },
+        "qa": {
+            "question": asked,
+            "passage": asked + answer,
+            "answers": [answer] * (number % 2),
+            "starts": [len(asked)] * (number % 2),
+        },
+    }
+    return rows[kind]
+
+
+def write(path: Path, rows: Sequence[object]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def run(tmp_path: Path, *inputs: Path, **settings: object) -> Prepared:
+    defaults = {
+        "inputs": [str(path) for path in inputs],
+        "name": "toy",
+        "store": str(tmp_path / "store"),
+        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+    }
+    return prepare.run(PrepareConfig.model_validate({**defaults, **settings})).prepared
+
+
+def rows_of(prepared: Prepared) -> dict[str, list[dict[str, object]]]:
+    return {name: pq.read_table(prepared.split(name)).to_pylist() for name in prepared.card.splits}
+
+
+def card_of(prepared: Prepared) -> DataCard:
+    assert prepared.card.check() == []
+    return prepared.card
+
+
+def test_the_result_is_the_same_to_the_byte_however_it_is_divided(tmp_path: Path) -> None:
+    numbers = range(300)
+    rows = [*map(question, numbers), "not JSON", *map(question, numbers[::9])]
+    source = write(tmp_path / "a.jsonl", rows)
+    one = run(tmp_path, source, max_rejected=0.1, store=str(tmp_path / "one"))
+    many = run(tmp_path, source, max_rejected=0.1, store=str(tmp_path / "many"), block_bytes=1024)
+    assert card_of(one).json_text() == many.card.json_text()
+    for name in ("train.parquet", "validation.parquet", "test.parquet", "rejected.jsonl", "card.md", "card.json"):
+        key = f"{one.folder}/{name}"
+        assert one.storage.read(key) == many.storage.read(key)
+    assert one.card.duplicates.exact == 34
+
+
+def test_no_group_is_in_two_splits_and_every_row_is_accounted_for(tmp_path: Path) -> None:
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", [question(number) for number in range(300)]))
+    card_of(prepared)
+    sources = [{row["source"] for row in rows} for rows in rows_of(prepared).values()]
+    assert all(sources)
+    assert len(set.union(*sources)) == sum(map(len, sources)) == 60
+
+
+def test_rows_that_are_added_move_none_that_were_there(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(number) for number in range(200)])
+    before = {row["id"]: name for name, rows in rows_of(run(tmp_path, source)).items() for row in rows}
+    write(source, [question(number) for number in range(300)])
+    after = {row["id"]: name for name, rows in rows_of(run(tmp_path, source)).items() for row in rows}
+    assert before.items() <= after.items()
+    assert len(after) == 300
+
+
+def test_a_wrong_row_is_reported_with_number_file_and_reason(tmp_path: Path) -> None:
+    rows: list[object] = [question(number) for number in range(100)]
+    rows[40:40] = ["", "{broken", {"prompt": "x", "completion": " "}]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows), max_rejected=0.1, block_bytes=1024)
+    lines = prepared.storage.read(f"{prepared.folder}/rejected.jsonl").decode().splitlines()
+    found = [(wrong["row"], wrong["input"], wrong["reason"]) for wrong in map(json.loads, lines)]
+    assert found == [(42, "a.jsonl", "bad-json"), (43, "a.jsonl", "empty-completion")]
+    assert prepared.card.reasons == {"bad-json": 1, "empty-completion": 1}
+    kept = {row["row"] for rows in rows_of(prepared).values() for row in rows}
+    assert kept == {*range(1, 41), *range(44, 104)}
+
+
+@pytest.mark.parametrize("kind", ["messages", "preference", "label", "retrieval", "qa"])
+def test_every_kind_is_prepared_to_its_canonical_columns(tmp_path: Path, kind: str) -> None:
+    rows = [row_of(kind, number) for number in range(60)]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
+    assert card_of(prepared).kind == kind
+    found = {row["row"]: row for rows in rows_of(prepared).values() for row in rows}
+    assert sorted(found) == list(range(1, 61))
+    assert found[8].items() >= row_of(kind, 7).items()
+    assert pq.read_schema(prepared.split("test")).equals(schema_of(KINDS[kind]))
+
+
+def test_too_many_wrong_rows_are_an_error_that_shows_the_first_five(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(0), *["{"] * 7])
+    with pytest.raises(RejectedError, match=r"7 of 8 rows are wrong .*row 2 of .*row 6 of") as found:
+        run(tmp_path, source)
+    assert "row 7 of" not in str(found.value)
+    assert "\n" not in str(found.value)
+    assert not (tmp_path / "store" / "datasets").exists()
+
+
+def test_equal_answers_of_different_questions_are_no_duplicates(tmp_path: Path) -> None:
+    answer = "As the manual says, everything is made again from what was left behind, and nobody notices. " * 4
+    rows = [{**question(number), "completion": answer} for number in range(120)]
+    assert card_of(run(tmp_path, write(tmp_path / "a.jsonl", rows))).duplicates.near == 0
+
+
+def test_near_duplicates_go_and_the_first_one_stays(tmp_path: Path) -> None:
+    rows = [question(number) for number in range(120)]
+    long = "Explain at length, with an example from practice, why a reader never sees half of a snapshot of the index"
+    near = [{"prompt": f"{long}{end}", "completion": f"Because of the manifest{end}"} for end in ("", "!", ".")]
+    source = write(tmp_path / "a.jsonl", [*rows, *({**row, "doc_id": "near"} for row in near)])
+    card = card_of(run(tmp_path, source))
+    assert (card.duplicates.exact, card.duplicates.near) == (0, 2)
+    assert run(tmp_path, source, near_duplicates=False).card.duplicates.near is None
+
+
+def test_what_an_evaluation_set_asks_is_removed_unless_leaks_are_kept(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(number) for number in range(200)])
+    asked = write(tmp_path / "held.jsonl", [{"question": str(question(n)["prompt"]).upper()} for n in (3, 50)])
+    sets = {"evaluation_sets": {"held": str(asked)}}
+    prepared = run(tmp_path, source, **sets)
+    assert card_of(prepared).leaked == 2
+    assert sum(leak.same for leak in prepared.card.leaks) == 2
+    prompts = {row["prompt"] for rows in rows_of(prepared).values() for row in rows}
+    assert not prompts & {question(3)["prompt"], question(50)["prompt"]}
+    kept = run(tmp_path, source, keep_leaks=True, **sets)
+    assert (kept.card.leaked, sum(leak.same for leak in kept.card.leaks)) == (0, 2)
+
+
+def test_one_question_asked_in_two_splits_is_removed_from_training(tmp_path: Path) -> None:
+    rows = [{**question(n), "completion": f"{side} {n}", "doc_id": f"{side}{n}"} for n in range(80) for side in "ab"]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
+    assert card_of(prepared).leaked > 0
+    prompts = [{row["prompt"] for row in rows} for rows in rows_of(prepared).values()]
+    assert not prompts[0] & (prompts[1] | prompts[2])
+
+
+def test_the_same_again_prepares_nothing_and_a_touched_file_neither(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(number) for number in range(100)])
+    config = PrepareConfig(inputs=(str(source),), name="toy", store=str(tmp_path / "store"), source_column="row")
+    assert prepare.run(config).outcome == "prepared"
+    source.touch()
+    assert prepare.run(config).outcome == "unchanged"
+    assert not list((tmp_path / "store").glob("runs/*/prepare/*"))
+
+
+def test_what_a_killed_run_left_is_no_data_set_and_is_replaced(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(number) for number in range(100)])
+    prepared = run(tmp_path, source)
+    folder = tmp_path / "store" / prepared.folder
+    (folder / "card.json").unlink()
+    (folder / "train.parquet").write_bytes(b"half")
+    storage = LocalStorage(tmp_path / "store")
+    with pytest.raises(NotFoundError, match="data=toy"):
+        open_prepared(storage, "toy")
+    run(tmp_path, source)
+    assert rows_of(open_prepared(storage, "toy"))["train"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        ([question(0)], {}, "no row falls into it"),
+        ([], {}, "no kind of training rows"),
+        ([{"colour": "red"}], {}, "colour"),
+        ([question(0)], {"split": {"train": 0.9, "validation": 0.1, "test": 0, "by": "query"}}, "split.by=query"),
+    ],
+)
+def test_what_cannot_be_prepared_is_a_usage_error(
+    tmp_path: Path, rows: list[object], settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(tmp_path, write(tmp_path / "a.jsonl", rows), **settings)
+
+
+def test_training_rows_of_one_label_are_refused(tmp_path: Path) -> None:
+    rows = [{**question(number), "label": True} for number in range(100)]
+    with pytest.raises(RejectedError, match="have label true"):
+        run(tmp_path, write(tmp_path / "a.jsonl", rows))
