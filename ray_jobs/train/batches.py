@@ -1,0 +1,112 @@
+"""The arithmetic of batches: what a step consists of, whatever the number of workers.
+
+Guaranteed: global batch = micro-batch x accumulation x workers; a step has the same rows for every number of workers,
+because micro-batches are dealt out in turn and each step takes a whole number of rounds. The order of all rows of a run
+is fixed before it starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ray_jobs.errors import UsageError
+
+_PATIENCE = 8  # micro-batches of rows that may wait for one without their texts
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """How one step is divided."""
+
+    micro_batch: int  # rows that one worker runs at a time
+    accumulation: int  # micro-batches of one worker in a step
+    workers: int
+
+    @property
+    def global_batch(self) -> int:
+        """Rows of one step."""
+        return self.micro_batch * self.accumulation * self.workers
+
+
+def plan(global_batch: int, micro_batch: int, workers: int) -> Batches:
+    """Divide a step among workers; raises UsageError naming what fits where it cannot be divided."""
+    if found := problem(global_batch, micro_batch, workers):
+        raise UsageError(found)
+    return Batches(micro_batch, global_batch // (micro_batch * workers), workers)
+
+
+def problem(global_batch: int, micro_batch: int, workers: int) -> str | None:
+    """Why a step cannot be divided among `workers`, with a remedy; None where it can."""
+    if global_batch % (micro_batch * workers) == 0:
+        return None
+    fitting = fitting_micro_batch(global_batch, micro_batch, workers)
+    if fitting is not None:
+        remedy = f"set optimisation.micro_batch={fitting}"
+    else:
+        whole = -(-global_batch // workers) * workers
+        fitting = fitting_micro_batch(whole, micro_batch, workers)
+        remedy = f"set optimisation.global_batch={whole} and optimisation.micro_batch={fitting}"
+    return (
+        f"optimisation.global_batch={global_batch} is not divided by optimisation.micro_batch={micro_batch} x "
+        f"{workers} workers: {remedy}"
+    )
+
+
+def fitting_micro_batch(global_batch: int, micro_batch: int, workers: int) -> int | None:
+    """The largest micro-batch up to `micro_batch` that divides the step among `workers`; None if there is none."""
+    if global_batch % workers:
+        return None
+    share = global_batch // workers
+    return next(size for size in range(min(micro_batch, share), 0, -1) if share % size == 0)
+
+
+def steps(rows: int, global_batch: int, epochs: float, max_steps: int | None) -> int:
+    """Steps of a whole run over `rows` training rows."""
+    return max_steps or max(1, math.ceil(epochs * rows / global_batch))
+
+
+def order(rows: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Indices of the `count` rows that a whole run sees, int64: one permutation of all rows after the other.
+
+    The order is known before the first step and depends on nothing else, so that a run that resumes, with however many
+    workers, goes on with the very next row.
+    """
+    epochs = -(-count // rows)
+    permutations = [np.random.default_rng([seed, epoch]).permutation(rows) for epoch in range(epochs)]
+    return np.concatenate(permutations)[:count].astype(np.int64)
+
+
+def apart(
+    indices: Sequence[int] | npt.NDArray[np.int64], texts: Callable[[int], Iterable[str]], micro_batch: int
+) -> list[int]:
+    """The same indices, moved so that no micro-batch has a text twice, where the rows allow it.
+
+    A row that shares a text with an earlier one of its micro-batch waits for the next micro-batch.
+    """
+    waiting: deque[int] = deque()
+    coming = deque(int(index) for index in indices)
+    found: list[int] = []
+    while coming or waiting:
+        seen: set[str] = set()
+        chosen: list[int] = []
+        late: list[int] = []
+        while len(chosen) < micro_batch and (waiting or coming):
+            index = waiting.popleft() if waiting else coming.popleft()
+            own = set(texts(index))
+            if own & seen:
+                late.append(index)
+                if len(late) > _PATIENCE * micro_batch:
+                    break
+                continue
+            seen |= own
+            chosen.append(index)
+        missing = micro_batch - len(chosen)
+        found += chosen + late[:missing]
+        waiting.extendleft(reversed(late[missing:]))
+    return found

@@ -1,0 +1,361 @@
+"""The training job: resolve, plan, train on workers that may be lost, publish.
+
+Guaranteed: a run is known by what it learns from and how, not by how many workers it has: the same command goes on
+where it stopped, a finished run is not trained again, and a model appears in the store whole or not at all. A worker
+that is lost costs the steps since the last checkpoint. Not guaranteed: that two drivers with the same command at once
+do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ray_jobs.errors import ModelError, NotFoundError, TandemError, UsageError
+from ray_jobs.models.adapter import ADAPTER_CONFIG
+from ray_jobs.models.embedder_config import Precision
+from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
+from ray_jobs.models.resolve import ResolvedModel, resolve
+from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
+from ray_jobs.progress import Progress, SilentProgress, Stage
+from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted, session, terminated_as_interrupt
+from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_storage, sha256_of
+from ray_jobs.train import publish, worker
+from ray_jobs.train.checkpoints import Checkpoints, best
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import method_of, metric_of
+
+_RAY_TRAIN = {
+    # Starting a worker imports for a while where several share few cores.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # Between two looks of the controller at its workers: so late it sees that one is lost.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+_LOOK_SECONDS = 0.5
+# What does not change what is learned: a run goes on with other values of these.
+_FREE: dict[str, Any] = {
+    "name": True,
+    "store": True,
+    "publish": True,
+    "workers": True,
+    "optimisation": {"micro_batch"},
+    "checkpoints": {"keep", "max_failures", "log_every_steps"},
+}
+_SPLITS = ("train", "validation", "test")
+
+
+class TrainSummary(BaseModel):
+    """The outcome of one training job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    run: str
+    model: str
+    steps: int
+    best_step: int
+    metrics: dict[str, float]
+    restarts: int
+    trained: bool  # False: the run was finished before
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The summary as people read it."""
+        found = ", ".join(f"{key} {value:.4g}" for key, value in sorted(self.metrics.items()))
+        how = f"trained in {self.seconds:.1f} s" if self.trained else "was finished before, nothing was trained"
+        lost = f", {self.restarts} restarts" if self.restarts else ""
+        return [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}", self.model]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Prepared data: where its splits are (a key of the store, or an absolute path), and what identifies it."""
+
+    train: str
+    validation: str
+    hash: str
+
+
+def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
+    """Train what `config` says, or go on with it, and publish the best checkpoint as `config.name`.
+
+    Raises UsageError, NotFoundError or ModelError for what cannot be trained, StorageError when the store refuses,
+    ConflictError when the store has another model of that name, TandemError when training fails; checkpoints stay, and
+    the same command goes on from the last.
+    """
+    started = time.monotonic()
+    storage = open_storage(config.store)
+    plan = make_plan(config, storage)
+    publish.check_free(storage, config.name, plan.run)
+    restarts = 0
+    trained = not storage.exists(plan.finished)
+    if trained:
+        # Ray handles signals its own way; what comes after its start counts.
+        with session() as cluster, terminated_as_interrupt():
+            restarts = _Run(plan, storage, cluster, progress or SilentProgress()).train()
+    outcome = json.loads(storage.read(plan.finished))
+    chosen = best(Checkpoints(storage, plan.run).complete(), metric_of(config)[1])
+    if chosen is None:
+        raise NotFoundError(
+            f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew"
+        )
+    model = publish.publish(plan, storage, chosen)
+    return TrainSummary(
+        name=config.name,
+        run=plan.run,
+        model=model,
+        steps=outcome["steps"],
+        best_step=chosen.step,
+        metrics=chosen.metrics,
+        restarts=restarts,
+        trained=trained,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def make_plan(config: TrainConfig, storage: Storage) -> worker.Plan:
+    """Fix base, data and precision once, for every worker."""
+    method_of(config.method)
+    base = _base(config, storage)
+    data = find_data(config.data, storage)
+    if Path(config.base).expanduser().is_dir():
+        # Workers stand in another folder.
+        config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
+    config = config.model_copy(update={"store": storage.uri})
+    identity = _identity(config, base.revision, data.hash)
+    return worker.Plan(
+        config=config,
+        store=storage.uri,
+        run=f"runs/{config.name}/{identity}",
+        base_revision=base.revision,
+        data_hash=data.hash,
+        train=data.train,
+        validation=data.validation,
+        precision=_precision(config),
+    )
+
+
+def find_data(name: str, storage: Storage) -> Data:
+    """Prepared data by its folder or by its name in the store, there the newest that is complete.
+
+    Raises NotFoundError where there is none, UsageError for a folder that lacks a split.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = [folder.absolute() / f"{split}.parquet" for split in _SPLITS]
+        for file in files[:2]:
+            if not file.is_file():
+                raise UsageError(f"data={name}: the folder has no {file.name}; expected data that was prepared")
+        sums = "".join(sha256_of(file) for file in files if file.is_file())
+        return Data(str(files[0]), str(files[1]), hashlib.sha256(sums.encode()).hexdigest())
+    cards = [item for item in storage.list(f"datasets/{name}") if item.key.endswith("/card.json")]
+    if not cards:
+        raise NotFoundError(
+            f"data={name}: neither a folder nor a data set of {storage.uri}; prepare the data first, or name "
+            "the folder of its splits"
+        )
+    found = max(cards, key=lambda item: item.modified).key.removesuffix("/card.json")
+    return Data(f"{found}/train.parquet", f"{found}/validation.parquet", found.rsplit("/", 1)[-1])
+
+
+class _Run:
+    """One run under way, on workers that may be lost."""
+
+    def __init__(self, plan: worker.Plan, storage: Storage, cluster: ClusterSize, progress: Progress) -> None:
+        self._plan = plan
+        self._storage = storage
+        self._cluster = cluster
+        self._progress = progress
+        self._folder = f"{plan.run}/ray/{new_id()}"
+
+    def train(self) -> int:
+        """Train to the end; returns how often it had to go on after workers were lost."""
+        self._check_room()
+        allowed = self._plan.config.checkpoints.max_failures
+        try:
+            with self._progress.stage("train", 1) as stage:
+                for restarts in range(allowed + 1):
+                    error = self._attempt(restarts, stage)
+                    if error is None or self._storage.exists(self._plan.finished):
+                        return restarts
+                    self._raise_unless_lost(error)
+        finally:
+            self._clean_up()
+        raise TandemError(
+            f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times "
+            f"({_first_line(error)}); run the same command to go on from the last checkpoint"
+        )
+
+    def _attempt(self, number: int, stage: Stage) -> Exception | None:
+        """One group of workers, until it is done or lost; the error that ended it, if any."""
+        from ray.train import FailureConfig, RunConfig
+        from ray.train.torch import TorchTrainer
+
+        for key, value in _RAY_TRAIN.items():
+            os.environ.setdefault(key, value)
+        board = _board()
+        trainer = TorchTrainer(
+            worker.train_loop,
+            train_loop_config={"plan": self._plan, "board": board},
+            scaling_config=self._scaling(),
+            run_config=RunConfig(
+                name=f"attempt-{number}",
+                storage_path=f"{self._storage.uri}/{self._folder}",
+                # Whether to go on is decided here: an error of the user's would come again and again.
+                failure_config=FailureConfig(max_failures=0),
+            ),
+        )
+        ended: list[Exception | None] = []
+
+        def fit() -> None:
+            try:
+                trainer.fit()
+                ended.append(None)
+            except Exception as error:
+                ended.append(error)
+
+        # Not in this thread: there Ray would take the signals that stop this job.
+        thread = threading.Thread(target=fit, name="fit", daemon=True)
+        thread.start()
+        seen = _Seen()
+        while thread.is_alive():
+            thread.join(_LOOK_SECONDS)
+            raise_if_interrupted()
+            seen.advance(stage, board)
+        return ended[0]
+
+    def _scaling(self) -> Any:
+        from ray.train import ScalingConfig
+
+        workers = self._plan.config.workers
+        gpus = self._gpus()
+        return ScalingConfig(
+            num_workers=workers.count if workers.max is None else (workers.least, workers.most),
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
+        )
+
+    def _gpus(self) -> float:
+        asked = self._plan.config.workers.gpus_per_worker
+        return (1.0 if self._cluster.gpus else 0.0) if asked == "auto" else asked
+
+    def _check_room(self) -> None:
+        """Raise UsageError where the workers can never be placed: they would wait for ever."""
+        workers = self._plan.config.workers
+        for what, each, there in (
+            ("CPU", workers.cpus_per_worker, self._cluster.cpus),
+            ("GPU", self._gpus(), self._cluster.gpus),
+        ):
+            if workers.least * each > there:
+                raise UsageError(
+                    f"workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower workers.count "
+                    f"or workers.{what.lower()}s_per_worker"
+                )
+
+    def _raise_unless_lost(self, error: Exception) -> None:
+        """Return only for an error that a new group of workers need not meet again."""
+        from ray.exceptions import RayError
+
+        failures = [
+            getattr(failure, "_base_exc", failure) for failure in getattr(error, "worker_failures", {}).values()
+        ]
+        for failure in failures or [error]:
+            if (cause := find_cause(failure)) is not None:
+                raise cause from None
+            if "memory pressure" in str(failure):
+                from ray_jobs.train.steps import memory_remedy
+
+                raise TandemError(f"a worker was stopped for lack of memory: {memory_remedy(self._plan.config)}")
+        if not any(isinstance(failure, RayError) or _is_broken_link(failure) for failure in failures):
+            raise error
+
+    def _clean_up(self) -> None:
+        if isinstance(self._storage, LocalStorage):
+            shutil.rmtree(self._storage.root / self._folder, ignore_errors=True)
+            return
+        for item in list(self._storage.list(self._folder)):
+            self._storage.delete(item.key)
+
+
+class _Seen:
+    """How much of the run has been shown."""
+
+    def __init__(self) -> None:
+        self._step = 0.0
+        self._tokens = 0.0
+
+    def advance(self, stage: Stage, board: Any) -> None:
+        import ray
+
+        found = ray.get(board.take.remote())
+        if found.get("step", 0) <= self._step:
+            return
+        tokens = found.get("num_tokens", 0)
+        counted = {"tokens": int(tokens - self._tokens)} if tokens > self._tokens else {}
+        stage.advance(
+            (found["step"] - self._step) / max(found["steps"], 1), steps=int(found["step"] - self._step), **counted
+        )
+        self._step, self._tokens = found["step"], tokens
+
+
+def _board() -> Any:
+    """An actor that holds the last report."""
+    import ray
+
+    @ray.remote(num_cpus=0)
+    class Board:
+        def __init__(self) -> None:
+            self._last: dict[str, float] = {}
+
+        def put(self, metrics: dict[str, float]) -> None:
+            self._last = {**self._last, **metrics}
+
+        def take(self) -> dict[str, float]:
+            return self._last
+
+    return Board.remote()
+
+
+def _is_broken_link(failure: BaseException) -> bool:
+    """Whether a worker failed because a peer was gone."""
+    text = str(failure).lower()
+    return isinstance(failure, RuntimeError) and any(
+        sign in text for sign in ("connection", "gloo", "nccl", "peer", "process group", "socket", "broken pipe")
+    )
+
+
+def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
+    found = resolve(config.base, models_folder(storage))
+    if (found.path / ADAPTER_CONFIG).is_file():
+        raise ModelError(f"base={config.base} is an adapter; merge it into its base first, or name that base")
+    return found
+
+
+def _precision(config: TrainConfig) -> Precision:
+    asked = config.optimisation.precision
+    if asked == "float32":
+        return "float32"
+    has_bfloat16 = cuda_has_bfloat16() if cuda_available() else cpu_has_bfloat16()
+    if asked == "bfloat16" and not has_bfloat16:
+        raise UsageError("optimisation.precision=bfloat16: this machine does not compute in it; use float32")
+    return "bfloat16" if has_bfloat16 else "float32"
+
+
+def _identity(config: TrainConfig, base_revision: str, data_hash: str) -> str:
+    """Identifies what is learned: configuration, base and data, not who works on it."""
+    chosen = config.model_dump(mode="json", exclude=_FREE)
+    text = json.dumps([chosen, base_revision, data_hash], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,120 @@
+"""Methods of fine-tuning: each turns a task into a `transformers.Trainer`, and knows no Ray.
+
+A new method is one file with a class, and one line in `METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from ray_jobs.errors import UsageError
+from ray_jobs.models.embedder_config import Precision
+from ray_jobs.train.batches import Batches
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.zero import DeepSpeedConfig
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
+
+# Name -> (module, class). Imported when chosen: each brings a library that takes seconds to import.
+METHODS: dict[str, tuple[str, str]] = {
+    "sft": ("ray_jobs.train.methods.sft", "SupervisedFineTuning"),
+    "dpo": ("ray_jobs.train.methods.dpo", "DirectPreferences"),
+    "kto": ("ray_jobs.train.methods.kto", "LabelledPreferences"),
+    "embedder": ("ray_jobs.train.methods.embedder", "ContrastiveEmbedder"),
+    "reranker": ("ray_jobs.train.methods.reranker", "CrossEncoderReranker"),
+}
+
+Mode = Literal["min", "max"]
+# Columns that tell what kind of rows a file holds; the first kind whose columns are all there.
+KINDS: dict[str, frozenset[str]] = {
+    "messages": frozenset({"messages"}),
+    "label": frozenset({"prompt", "completion", "label"}),
+    "completion": frozenset({"prompt", "completion"}),
+    "preference": frozenset({"prompt", "chosen", "rejected"}),
+    "retrieval": frozenset({"query", "positive", "negatives"}),
+    "qa": frozenset({"question", "passage", "answers", "starts"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Prepared data on this machine: one Parquet file a split."""
+
+    train: Path
+    validation: Path
+    hash: str
+    cache: Path  # where what is made of them (tokens) is kept, for whoever comes next on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one worker stands."""
+
+    device: Literal["cpu", "cuda"]
+    precision: Precision
+    rank: int
+    world_size: int
+    first_on_machine: Callable[[Callable[[], object]], None]
+    """Runs what it is given on one worker of each machine while the others wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one worker is to train."""
+
+    config: TrainConfig
+    base: Path
+    base_revision: str
+    splits: Splits
+    output: Path  # of this worker alone
+    batches: Batches
+    place: Place
+    deepspeed: DeepSpeedConfig | None
+    callbacks: tuple[TrainerCallback, ...] = ()
+
+
+class Method(Protocol):
+    """One way to fine-tune."""
+
+    name: str
+    kinds: tuple[str, ...]
+    """Kinds of rows that it learns from."""
+    metric: tuple[str, Mode]
+    """What tells the best checkpoint, where the user does not say."""
+
+    def trainer(self, task: Task) -> Trainer:
+        """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
+        ...
+
+
+def method_of(name: str) -> Method:
+    """The method of that name; raises UsageError for one that is not registered."""
+    if name not in METHODS:
+        raise UsageError(f"method={name}: not available; expected one of {', '.join(METHODS)}")
+    module, kind = METHODS[name]
+    found: Method = getattr(import_module(module), kind)()
+    return found
+
+
+def metric_of(config: TrainConfig) -> tuple[str, Mode]:
+    """The metric that tells the best checkpoint, and whether it is best low or high."""
+    chosen = config.checkpoints
+    if chosen.metric is not None and chosen.mode is not None:
+        return chosen.metric, chosen.mode
+    return method_of(config.method).metric
+
+
+def kind_of(columns: frozenset[str], file: Path) -> str:
+    """The kind of rows with these columns; raises UsageError where it is none."""
+    for kind, needed in KINDS.items():
+        if needed <= columns:
+            return kind
+    raise UsageError(
+        f"data={str(file)!r} has columns {', '.join(sorted(columns))}; expected prepared data: those of one of "
+        f"{', '.join(KINDS)}"
+    )

@@ -1,0 +1,49 @@
+"""Direct preference optimisation: the chosen answer likelier than the rejected one, without leaving the base too far.
+
+With adapters the reference is the base itself, the adapter switched off; without, a copy of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods.arguments import arguments
+from ray_jobs.train.methods.language import longest_row, over_the_base, tokenizer_of
+from ray_jobs.train.methods.rows import in_order, read_splits, steps_of
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+class DirectPreferences:
+    """TRL's trainer over prompts with a chosen and a rejected answer."""
+
+    name = "dpo"
+    kinds: tuple[str, ...] = ("preference",)
+    metric: tuple[str, Mode] = ("eval_loss", "min")
+
+    def trainer(self, task: Task) -> Trainer:
+        """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
+        from trl import DPOConfig, DPOTrainer
+
+        train, validation, _ = read_splits(task, self)
+        columns = ["prompt", "chosen", "rejected"]
+        config = DPOConfig(
+            **arguments(task, steps_of(train, task), learning_rate=1e-6 if task.config.lora is None else 1e-5),
+            max_length=longest_row(task),
+            beta=task.config.dpo.beta,
+        )
+        with quiet_transformers():
+            trainer = DPOTrainer(
+                model=str(task.base),
+                args=config,
+                train_dataset=train.select_columns(columns),
+                eval_dataset=validation.select_columns(columns),
+                processing_class=tokenizer_of(task),
+                callbacks=list(task.callbacks),
+                **over_the_base(task),
+            )
+        trainer.train_dataset = in_order(trainer.train_dataset, task)
+        return trainer

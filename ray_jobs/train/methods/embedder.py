@@ -1,0 +1,121 @@
+"""Contrastive fine-tuning of an embedder: a query near its passage, far from its hard negatives and others' passages.
+
+Guaranteed: the model's own prompts for queries and documents are used; a micro-batch has no text twice, where the rows
+allow it. Not guaranteed: the same negatives for another size of micro-batch; they are the other rows of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.train import batches
+from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods.arguments import arguments
+from ray_jobs.train.methods.rows import Rows, made_once, read_splits, selected, steps_of
+from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, saving_rightly, set_length, with_adapter
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+    from transformers import Trainer
+
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+class ContrastiveEmbedder:
+    """The trainer of sentence-transformers over queries, their passages and hard negatives."""
+
+    name = "embedder"
+    kinds: tuple[str, ...] = ("retrieval",)
+    metric: tuple[str, Mode] = ("eval_loss", "min")
+
+    def trainer(self, task: Task) -> Trainer:
+        """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
+        from sentence_transformers import (
+            SentenceTransformer,
+            SentenceTransformerTrainer,
+            SentenceTransformerTrainingArguments,
+            losses,
+        )
+        from transformers import set_seed
+
+        chosen = task.config.embedder
+        train, validation, _ = read_splits(task, self)
+        set_seed(task.config.seed)
+        with quiet_transformers():
+            model = SentenceTransformer(str(task.base), device=task.place.device, local_files_only=True)
+        set_length(model, task)
+        check_shardable(model, task)
+        if task.config.lora is not None:
+            with_adapter(model, task.config.lora, "FEATURE_EXTRACTION")
+        count = min(chosen.negatives, max(map(len, train["negatives"])))
+        columns = contrasted(count, task.config.seed)
+        train, validation = (
+            made_once(rows, columns, task, {"negatives": count, "seed": task.config.seed}, f"{name}-contrasted")
+            for name, rows in (("train", train), ("validation", validation))
+        )
+        loss = (
+            losses.MultipleNegativesRankingLoss(model)
+            if chosen.loss == "mnrl"
+            else losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=chosen.mini_batch)
+        )
+        told = arguments(task, steps_of(train, task), learning_rate=2e-5 if task.config.lora is None else 2e-4)
+        # Networks carry a pooler of their own that the pooling of the model does not use.
+        told["ddp_find_unused_parameters"] = True
+        config = SentenceTransformerTrainingArguments(
+            **told,
+            prompts=_prompts(model, train.column_names),
+            batch_sampler=as_they_lie,
+        )
+        return saving_rightly(SentenceTransformerTrainer)(
+            model=model,
+            args=config,
+            train_dataset=_in_order(train, task),
+            eval_dataset=validation,
+            loss=loss,
+            callbacks=list(task.callbacks),
+        )
+
+
+def contrasted(count: int, seed: int) -> Callable[[Rows], Rows]:
+    """A function from retrieval rows to columns anchor, positive, negative_1.. of `count` negatives each.
+
+    A row with fewer hard negatives repeats them; one with none gets passages of other rows of its batch.
+    """
+
+    def columns(rows: Rows) -> Rows:
+        chance = random.Random(seed)
+        found: Rows = {"anchor": rows["query"], "positive": rows["positive"]}
+        chosen = [
+            _negatives(own, place, rows["positive"], count, chance) for place, own in enumerate(rows["negatives"])
+        ]
+        return found | {f"negative_{n + 1}": [texts[n] for texts in chosen] for n in range(count)}
+
+    return columns
+
+
+def _negatives(
+    own: Sequence[str] | None, place: int, positives: Sequence[str], count: int, chance: random.Random
+) -> list[str]:
+    pool = list(own or ()) or chance.sample(positives, min(len(positives), count + 1))
+    pool = [text for text in pool if text != positives[place]] or pool
+    return [pool[n % len(pool)] for n in range(count)]
+
+
+def _in_order(rows: Dataset, task: Task) -> Dataset:
+    count = steps_of(rows, task) * task.batches.global_batch
+    queries, passages = list(rows["anchor"]), list(rows["positive"])
+    indices = batches.order(len(rows), count, task.config.seed)
+    distinct = batches.apart(indices, lambda row: (queries[row], passages[row]), task.batches.micro_batch)
+    return selected(rows, distinct, task)
+
+
+def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:
+    """The model's own prompt of each column that has one."""
+    document = next((model.prompts[name] for name in _DOCUMENT_PROMPTS if model.prompts.get(name)), "")
+    query = model.prompts.get("query") or ""
+    found = {column: query if column == "anchor" else document for column in columns}
+    return {column: prompt for column, prompt in found.items() if prompt}

@@ -1,0 +1,122 @@
+"""Fine-tuning of a cross-encoder on queries with a right passage and wrong ones.
+
+Guaranteed: a base without a trained head gets one, and an adapter keeps it whole beside its matrices. With `bce` every
+pair is a row by itself; with `lambda` a query with all its passages is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods.arguments import arguments
+from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
+from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, saving_rightly, set_length, with_adapter
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+    from transformers import Trainer
+
+
+class CrossEncoderReranker:
+    """The trainer of sentence-transformers over pairs of a query and a passage."""
+
+    name = "reranker"
+    kinds: tuple[str, ...] = ("retrieval",)
+    metric: tuple[str, Mode] = ("eval_loss", "min")
+
+    def trainer(self, task: Task) -> Trainer:
+        """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
+        from sentence_transformers.cross_encoder import (
+            CrossEncoder,
+            CrossEncoderTrainer,
+            CrossEncoderTrainingArguments,
+            losses,
+        )
+        from transformers import set_seed
+
+        chosen = task.config.reranker
+        train, validation, _ = read_splits(task, self)
+        if not any(map(len, train["negatives"])):
+            raise UsageError(
+                f"data={task.config.data}: no training row has a negative, so that all labels are equal; mine hard "
+                "negatives first"
+            )
+        set_seed(task.config.seed)
+        with quiet_transformers():
+            model = CrossEncoder(str(task.base), device=task.place.device, num_labels=1, local_files_only=True)
+        set_length(model, task)
+        check_shardable(model, task)
+        if task.config.lora is not None:
+            with_adapter(model, task.config.lora, "SEQ_CLS", _heads(model, task))
+        shaped = pairs(chosen.negatives) if chosen.loss == "bce" else lists(chosen.negatives)
+        settings: dict[str, object] = {"negatives": chosen.negatives, "loss": chosen.loss}
+        train, validation = (
+            made_once(rows, shaped, task, settings, f"{name}-{chosen.loss}")
+            for name, rows in (("train", train), ("validation", validation))
+        )
+        loss = losses.BinaryCrossEntropyLoss(model) if chosen.loss == "bce" else losses.LambdaLoss(model)
+        return saving_rightly(CrossEncoderTrainer)(
+            model=model,
+            args=CrossEncoderTrainingArguments(
+                **arguments(task, steps_of(train, task), learning_rate=2e-5 if task.config.lora is None else 2e-4),
+                batch_sampler=as_they_lie,
+            ),
+            train_dataset=in_order(train, task),
+            eval_dataset=validation,
+            loss=loss,
+            callbacks=list(task.callbacks),
+        )
+
+
+def pairs(negatives: int) -> Callable[[Rows], Rows]:
+    """A function from retrieval rows to pairs with label 1.0 (right) or 0.0, `negatives` of a query at most."""
+
+    def columns(rows: Rows) -> Rows:
+        found: list[tuple[str, str, float]] = []
+        for query, positive, wrong in zip(rows["query"], rows["positive"], rows["negatives"], strict=True):
+            found.append((query, positive, 1.0))
+            found += [(query, text, 0.0) for text in list(wrong or ())[:negatives]]
+        return {
+            "query": [query for query, _, _ in found],
+            "passage": [text for _, text, _ in found],
+            "label": [label for _, _, label in found],
+        }
+
+    return columns
+
+
+def lists(negatives: int) -> Callable[[Rows], Rows]:
+    """A function from retrieval rows to a query with its passages and their labels; rows without negatives go."""
+
+    def columns(rows: Rows) -> Rows:
+        found: list[tuple[str, list[str]]] = []
+        for query, positive, wrong in zip(rows["query"], rows["positive"], rows["negatives"], strict=True):
+            if wrong:
+                found.append((query, [positive, *list(wrong)[:negatives]]))
+        return {
+            "query": [query for query, _ in found],
+            "passages": [texts for _, texts in found],
+            "labels": [[1.0] + [0.0] * (len(texts) - 1) for _, texts in found],
+        }
+
+    return columns
+
+
+def _heads(model: CrossEncoder, task: Task) -> tuple[str, ...]:
+    """Names of the modules beside the encoder that have weights: what a base without a head does not have."""
+    network: Any = model[0].model
+    found = tuple(
+        name
+        for name, module in network.named_children()
+        if name != network.base_model_prefix and any(True for _ in module.parameters())
+    )
+    if not found:
+        raise ModelError(
+            f"base={task.config.base}: {type(network).__name__} has no head of its own beside its encoder; leave lora "
+            "out to train all weights"
+        )
+    return found

@@ -1,0 +1,110 @@
+"""The rows of a split, read map-style, and what is made of them, kept for the next run on the same machine.
+
+Guaranteed: rows keep their order; what is kept belongs to this content of the data and these settings. Not guaranteed:
+that the cache stays small; it can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from ray_jobs.errors import UsageError
+from ray_jobs.train import batches
+from ray_jobs.train.methods import Method, Task, kind_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Rows = dict[str, list[Any]]
+"""A batch of rows as columns."""
+
+
+def read_splits(task: Task, method: Method) -> tuple[Dataset, Dataset, str]:
+    """Training and validation rows, and their kind; raises UsageError where the method cannot learn from them."""
+    splits = task.splits
+    rows = {path: pq.read_metadata(path).num_rows for path in (splits.train, splits.validation)}
+    if rows[splits.train] < task.batches.global_batch:
+        raise UsageError(
+            f"data={task.config.data}: {rows[splits.train]} training rows are fewer than optimisation.global_batch="
+            f"{task.batches.global_batch}; lower it or prepare more rows"
+        )
+    if rows[splits.validation] == 0:
+        raise UsageError(
+            f"data={task.config.data}: the validation split is empty, and checkpoints are chosen by it; prepare the "
+            "data with a larger split.validation"
+        )
+    kind = kind_of(frozenset(pq.read_schema(splits.train).names), splits.train)
+    if kind not in method.kinds:
+        raise UsageError(
+            f"method={method.name} with data={task.config.data}: the rows are of kind {kind}, expected "
+            f"{' or '.join(method.kinds)}; choose other data or another method"
+        )
+    return _read(splits.train, splits.cache, task), _read(splits.validation, splits.cache, task), kind
+
+
+def made_once(
+    rows: Dataset, make: Callable[[Rows], Rows], task: Task, settings: dict[str, object], name: str
+) -> Dataset:
+    """What `make` returns for batches of rows; made by one worker of a machine, read by all.
+
+    `settings` are all that the result depends on besides the data and the base.
+    """
+    kept = {**settings, "data": task.splits.hash, "base": task.base_revision, "split": name}
+    fingerprint = hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=8).hexdigest()
+    file = task.splits.cache / f"{name}-{fingerprint}.arrow"
+
+    def mapped() -> Dataset:
+        return rows.map(
+            make,
+            batched=True,
+            remove_columns=rows.column_names,
+            cache_file_name=str(file),
+            new_fingerprint=fingerprint,
+            load_from_cache_file=True,
+        )
+
+    task.place.first_on_machine(mapped)
+    return mapped()
+
+
+def steps_of(rows: Dataset, task: Task) -> int:
+    """Steps of the whole run over these training rows."""
+    chosen = task.config.optimisation
+    return batches.steps(len(rows), task.batches.global_batch, chosen.epochs, chosen.max_steps)
+
+
+def in_order(rows: Dataset, task: Task) -> Dataset:
+    """The rows of the whole run, in the order in which they are learned: all epochs, one after the other."""
+    count = steps_of(rows, task) * task.batches.global_batch
+    return selected(rows, batches.order(len(rows), count, task.config.seed), task)
+
+
+def selected(rows: Dataset, indices: Sequence[int] | npt.NDArray[np.int64], task: Task) -> Dataset:
+    """The rows at these indices, without a copy of them."""
+    # What others make of these rows and keep is found again by this name.
+    places = hashlib.blake2b(np.asarray(indices, dtype=np.int64).tobytes(), digest_size=8).hexdigest()
+    return rows.select(indices, keep_in_memory=True, new_fingerprint=f"{task.splits.hash[:16]}{places}")
+
+
+def _read(path: Path, cache: Path, task: Task) -> Dataset:
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    cache.mkdir(parents=True, exist_ok=True)
+    found: list[Dataset] = []
+
+    def read() -> None:
+        found.append(Dataset.from_parquet(str(path), cache_dir=str(cache / "rows")))
+
+    task.place.first_on_machine(read)
+    if not found:
+        read()
+    return found[0]

@@ -1,0 +1,89 @@
+"""What the methods over sentence-transformers share: adapters inside a model of modules, saved and loaded right.
+
+Guaranteed: only the first worker writes a model; under ZeRO-3 it writes the gathered weights, never empty ones; an
+adapter is saved as PEFT saves it, so that every loader of adapters takes it. Not covered, and refused with ModelError:
+ZeRO-3 where other modules than the transformer have weights.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ray_jobs.errors import ModelError
+from ray_jobs.models.token_limit import position_limit
+from ray_jobs.train.config import LoraConfig
+from ray_jobs.train.methods import Task
+from ray_jobs.train.methods.arguments import adapter, row_length
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+    from transformers import Trainer
+
+    SentenceModel = SentenceTransformer | CrossEncoder
+
+
+def set_length(model: SentenceModel, task: Task) -> None:
+    """Cut rows at the length that the user sets; the base's own where they set none."""
+    asked = task.config.sequence.max_length
+    if asked is not None:
+        model.max_seq_length = row_length(task.config, position_limit(model[0].model))
+
+
+def with_adapter(model: SentenceModel, lora: LoraConfig, task_type: str, heads: tuple[str, ...] = ()) -> None:
+    """Put an adapter into the transformer of `model`; `heads` are modules of it that are trained whole."""
+    from peft import get_peft_model
+
+    model[0].model = get_peft_model(model[0].model, adapter(lora, task_type, heads))
+
+
+def check_shardable(model: SentenceModel, task: Task) -> None:
+    """Raise ModelError where ZeRO-3 would shard weights that nothing gathers when they are saved."""
+    others = sum(weight.numel() for module in list(model)[1:] for weight in module.parameters())
+    if task.config.zero.stage == 3 and others:
+        raise ModelError(
+            f"zero.stage=3 with base={task.config.base}: {others} weights lie outside its transformer and would be "
+            "saved empty; set zero.stage=2"
+        )
+
+
+def saving_rightly(trainer: type[Trainer]) -> type[Trainer]:
+    """The class `trainer` of sentence-transformers with its saving and loading made fit for several workers."""
+
+    class Saving(trainer):  # type: ignore[misc, valid-type]
+        def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+            if not self.args.should_save:
+                return
+            network = self.model[0].model
+            if state_dict is None or not self.is_deepspeed_enabled:
+                super()._save(output_dir)
+                return
+            # Gathered by the engine; the weights in the modules may be shards.
+            place = next(name for name, module in self.model.named_modules() if module is network)
+            own = {key.removeprefix(f"{place}."): value for key, value in state_dict.items() if key.startswith(place)}
+            network.save_pretrained = partial(network.save_pretrained, state_dict=own)
+            try:
+                super()._save(output_dir)
+            finally:
+                del network.save_pretrained
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+
+            network = self.model[0].model
+            if isinstance(network, PeftModel):
+                set_peft_model_state_dict(network, load_peft_weights(resume_from_checkpoint, device="cpu"))
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint)
+
+    Saving.__name__ = trainer.__name__
+    return Saving
+
+
+def as_they_lie(dataset: Dataset, **settings: Any) -> Any:
+    """The sampler of batches for sentence-transformers: rows lie in the order in which they are learned."""
+    from sentence_transformers.base.sampler import DefaultBatchSampler
+    from torch.utils.data import SequentialSampler
+
+    return DefaultBatchSampler(SequentialSampler(dataset), **settings)

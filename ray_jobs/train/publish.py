@@ -1,0 +1,176 @@
+"""From the best checkpoint to a model in the store, with a card, usable by its name.
+
+    models/NAME/...          the model as its loader takes it: whole, or an adapter with the name of its base
+    models/NAME/card.json    what it was made from, how, and how good it is; written last: it makes the model complete
+
+Guaranteed: a name that another run or somebody else has taken is refused before work starts; the files that loaders
+look for come after the weights. Not guaranteed: that an adapter's base, named by a path, is there on another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from ray_jobs.errors import ConflictError, ModelError
+from ray_jobs.models.adapter import ADAPTER_CONFIG
+from ray_jobs.models.resolve import resolve
+from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.storage import Storage, models_folder
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.config import LANGUAGE_MODELS
+from ray_jobs.train.worker import Plan
+
+Form = Literal["adapter", "merged", "full"]
+CARD = "card.json"
+_LAST = (ADAPTER_CONFIG, "modules.json", "config.json")  # what makes a folder a model
+# What a checkpoint has besides the model.
+_OF_THE_RUN = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "latest", "training_args.bin")
+_LIBRARIES = ("torch", "transformers", "peft", "trl", "sentence-transformers", "deepspeed")
+
+
+def check_free(storage: Storage, name: str, run: str) -> None:
+    """Raise ConflictError where the store has a model of that name that another run has made."""
+    folder = f"models/{name}"
+    if storage.exists(f"{folder}/{CARD}"):
+        made_by = json.loads(storage.read(f"{folder}/{CARD}")).get("run")
+        if made_by == run:
+            return
+        raise ConflictError(
+            f"name={name}: {storage.uri}/{folder} was made by {made_by}, with another base, data or configuration; "
+            "choose another name, or delete that folder"
+        )
+    if any(storage.exists(f"{folder}/{marker}") for marker in _LAST) and not storage.exists(_claim(name, run)):
+        raise ConflictError(f"name={name}: {storage.uri}/{folder} is a model without a card; choose another name")
+
+
+def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> str:
+    """Put the model of `checkpoint` into the store; returns its folder. A model that is there already stays."""
+    name = plan.config.name
+    folder = f"models/{name}"
+    if storage.exists(f"{folder}/{CARD}"):
+        check_free(storage, name, plan.run)
+        return f"{storage.uri}/{folder}"
+    _start_anew(storage, folder, _claim(name, plan.run))
+    saved = Checkpoints(storage, plan.run).fetch(checkpoint)
+    form = form_of(plan)
+    with storage.scratch() as scratch:
+        model = scratch / "model"
+        if form == "merged":
+            merge(plan, storage, saved, model)
+        else:
+            _copy_model(saved, model)
+        if form == "adapter":
+            name_base(model, plan.config.base)
+        files = sorted(path for path in model.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda path: path.name in _LAST):
+            storage.upload(f"{folder}/{path.relative_to(model).as_posix()}", path)
+    storage.create(f"{folder}/{CARD}", json.dumps(card(plan, checkpoint, form), indent=1).encode())
+    storage.delete(_claim(name, plan.run))
+    return f"{storage.uri}/{folder}"
+
+
+def form_of(plan: Plan) -> Form:
+    """What is published: all weights of a full run, an adapter, or an adapter merged into its base."""
+    config = plan.config
+    if config.lora is None:
+        return "full"
+    if config.publish == "auto":
+        # Embedders are loaded whole.
+        return "merged" if config.method == "embedder" else "adapter"
+    return config.publish
+
+
+def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
+    """What the model is made from, how, and how good it is."""
+    config = plan.config
+    return {
+        "name": config.name,
+        "method": config.method,
+        "form": form,
+        "base": {"name": config.base, "revision": plan.base_revision},
+        "data": {"name": config.data, "hash": plan.data_hash},
+        "run": plan.run,
+        "step": checkpoint.step,
+        "metrics": checkpoint.metrics,
+        "precision": plan.precision,
+        "config": config.model_dump(mode="json"),
+        "libraries": {library: version(library) for library in _LIBRARIES},
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def merge(plan: Plan, storage: Storage, saved: Path, model: Path) -> None:
+    """Write base and adapter as one whole model into the folder `model`."""
+    base = resolve(plan.config.base, models_folder(storage)).path
+    try:
+        with quiet_transformers(), warnings.catch_warnings():
+            # PEFT asks models for a property that transformers has renamed.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            if plan.config.method in LANGUAGE_MODELS:
+                _merge_language_model(base, saved, model)
+            else:
+                _merge_sentence_model(plan.config.method, base, saved, model)
+    except Exception as error:
+        # PEFT and the loaders fail in many ways: the reason is kept, the user gets one line.
+        raise ModelError(
+            f"name={plan.config.name}: the adapter cannot be merged into base={plan.config.base} "
+            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}); set publish=adapter"
+        ) from error
+
+
+def name_base(model: Path, base: str) -> None:
+    """Write into an adapter the name by which its base is found, in place of a path of this machine."""
+    file = model / ADAPTER_CONFIG
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    file.unlink()  # it may be a link to the checkpoint's
+    file.write_text(json.dumps({**settings, "base_model_name_or_path": base}, indent=1), encoding="utf-8")
+
+
+def _merge_language_model(base: Path, saved: Path, model: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    network = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    PeftModel.from_pretrained(network, str(saved)).merge_and_unload().save_pretrained(str(model))
+    AutoTokenizer.from_pretrained(saved, local_files_only=True).save_pretrained(str(model))
+
+
+def _merge_sentence_model(method: str, base: Path, saved: Path, model: Path) -> None:
+    from peft import PeftModel
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    if method == "embedder":
+        loaded = SentenceTransformer(str(base), device="cpu", local_files_only=True)
+    else:
+        loaded = CrossEncoder(str(base), device="cpu", num_labels=1, local_files_only=True)
+    loaded[0].model = PeftModel.from_pretrained(loaded[0].model, str(saved)).merge_and_unload()
+    loaded.save_pretrained(str(model), create_model_card=False)
+
+
+def _copy_model(saved: Path, model: Path) -> None:
+    for path in sorted(path for path in saved.rglob("*") if path.is_file()):
+        name = path.relative_to(saved)
+        if name.parts[0].startswith("global_step") or name.name in _OF_THE_RUN or name.name.startswith("rng_state"):
+            continue
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, model / name)
+
+
+def _claim(name: str, run: str) -> str:
+    """The key that says that `run` has begun to write the model `name`."""
+    return f"{run}/publishing-{name}"
+
+
+def _start_anew(storage: Storage, folder: str, claim: str) -> None:
+    """Remove what an earlier attempt of this run has left of the model."""
+    if storage.exists(claim):
+        for item in list(storage.list(folder)):
+            storage.delete(item.key)
+    else:
+        storage.create(claim, b"")

@@ -1,0 +1,159 @@
+"""What happens at the steps of a run besides learning: saving, reporting, and stopping when something is wrong.
+
+Guaranteed: a loss that is no number stops the run before it reaches a weight; a checkpoint is complete only once every
+worker has stored its part. All of it runs on every worker, in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ray_jobs.errors import TandemError
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import Mode
+
+Tell = Callable[[Mapping[str, float]], None]
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Stores what the trainer has saved, each worker its own part, and keeps the last and the best."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        draft: Checkpoint,
+        attempt: str,
+        metric: tuple[str, Mode],
+        keep: int,
+        barrier: Callable[[], None],
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._draft = draft
+        self._attempt = attempt
+        self._metric, self._mode = metric
+        self._keep = keep
+        self._barrier = barrier
+        self._measured: dict[str, float] = {}
+        self._measured_at = -1
+        self.seconds: list[float] = []
+        """Pause of the run for each checkpoint."""
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Remember what the evaluation found; a value that is no number counts as none."""
+        if self._metric not in given["metrics"]:
+            raise TandemError(
+                f"checkpoints.metric={self._metric}: the evaluation gave {', '.join(sorted(given['metrics']))}; choose "
+                "one of them"
+            )
+        self._measured = _numbers(given["metrics"])
+        self._measured_at = state.global_step
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Store the checkpoint that the trainer has just written."""
+        started = time.monotonic()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        key = self._checkpoints.key(state.global_step, self._attempt)
+        first = state.is_world_process_zero
+        if folder.is_dir():
+            self._checkpoints.upload(key, folder, first)
+        self._barrier()
+        if first:
+            self._checkpoints.commit(self._record(key, state.global_step))
+            self._checkpoints.retain(self._keep, self._mode)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.seconds.append(time.monotonic() - started)
+
+    def _record(self, key: str, step: int) -> Checkpoint:
+        metrics = self._measured if self._measured_at == step else {}
+        chosen = {"key": key, "step": step, "metric": metrics.get(self._metric), "metrics": metrics}
+        return self._draft.model_copy(update=chosen)
+
+
+class ReportProgress(TrainerCallback):  # type: ignore[misc]
+    """Shows what is logged, and reports what evaluations find, with the step and the steps of the whole run."""
+
+    def __init__(self, show: Tell, report: Tell) -> None:
+        self._show = show
+        self._report = report
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Show one entry of the trainer's log."""
+        self._show(_numbers(given["logs"]) | _place(state))
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Report what an evaluation has found."""
+        self._report(_numbers(given["metrics"]) | _place(state))
+
+
+def watch(trainer: Trainer, config: TrainConfig) -> None:
+    """Make `trainer` stop with TandemError at a loss that is no number, before a weight changes."""
+    compute = trainer.compute_loss
+    place = {"step": -1, "batch": 0}
+
+    def checked(model: Any, *given: Any, **named: Any) -> Any:
+        found = compute(model, *given, **named)
+        if not trainer.model.training:
+            return found
+        step = trainer.state.global_step + 1
+        place.update(step=step, batch=place["batch"] + 1 if place["step"] == step else 1)
+        loss = found[0] if isinstance(found, tuple) else found
+        if not math.isfinite(value := float(loss.detach())):
+            raise TandemError(
+                f"the loss is {value} at step {step}, micro-batch {place['batch']} of worker "
+                f"{trainer.args.process_index}; the last checkpoint is kept: lower optimisation.learning_rate="
+                f"{trainer.args.learning_rate:g}, lengthen optimisation.warmup={config.optimisation.warmup:g}, or look "
+                "for rows without words"
+            )
+        return found
+
+    trainer.compute_loss = checked
+
+
+@contextmanager
+def memory_explained(config: TrainConfig) -> Iterator[None]:
+    """Turn a lack of memory into an error that says which knob to turn."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in _NO_MEMORY):
+            raise
+        raise TandemError(f"out of memory: {memory_remedy(config)}") from error
+
+
+def memory_remedy(config: TrainConfig) -> str:
+    """Which knobs take less memory, those that cost least first."""
+    chosen, zero = config.optimisation, config.zero
+    knobs = []
+    if chosen.micro_batch > 1:
+        knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch} (the global batch stays)")
+    if not chosen.gradient_checkpointing:
+        knobs.append("set optimisation.gradient_checkpointing=true")
+    if config.lora is None:
+        knobs.append("set lora.rank=16")
+    if zero.stage < 3:
+        knobs.append(f"raise zero.stage={zero.stage} with more workers")
+    if zero.offload_optimizer == "none":
+        knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")
+    return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])
+
+
+def _place(state: TrainerState) -> dict[str, float]:
+    return {"step": float(state.global_step), "steps": float(state.max_steps)}
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in found.items()
+        if isinstance(value, int | float) and math.isfinite(float(value))
+    }

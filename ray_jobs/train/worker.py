@@ -1,0 +1,278 @@
+"""One worker of a run: takes its place, prepares the trainer of the method, resumes, trains, reports.
+
+The body knows no Ray: it talks to a `Session`, and Ray's is one small class. Guaranteed: the trainer's workers are
+Ray's, all of them, or the run stops before the first step (a trainer that does not see its peers would train as many
+models as there are workers); a run goes on at the very step of its newest checkpoint, with the very next row.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.models.embedder_config import Precision
+from ray_jobs.models.resolve import resolve
+from ray_jobs.storage import Storage, models_folder, new_id, open_storage
+from ray_jobs.storage.objects import cache_folder
+from ray_jobs.train import batches, resume, universal
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
+from ray_jobs.train.zero import deepspeed_config
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
+
+_SHARED_MEMORY_OP = "deepspeed_shm_comm"
+
+
+class Session(Protocol):
+    """What a worker must know of its peers, and whom it reports to."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Let whoever looks on see how far the run is; returns at once."""
+        ...
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Tell the driver; every worker calls it equally often, and may wait for the others and for the driver."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the driver has fixed for all workers of a run."""
+
+    config: TrainConfig
+    store: str
+    run: str  # the run's folder in the store
+    base_revision: str
+    data_hash: str
+    train: str  # keys of the splits in the store, or paths
+    validation: str
+    precision: Precision
+
+    @property
+    def expected(self) -> resume.Expected:
+        """What a checkpoint of this run was made from."""
+        return resume.Expected(self.config.method, self.config.base, self.base_revision, self.data_hash)
+
+    @property
+    def finished(self) -> str:
+        """The key whose presence says that the run is over."""
+        return f"{self.run}/finished.json"
+
+
+def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = ()) -> None:
+    """Train, from the newest checkpoint or from the start, and write what came of it.
+
+    Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
+    a loss that is no number and for a lack of memory.
+    """
+    from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, memory_explained, watch
+
+    config = plan.config
+    device = take_place(session, config)
+    storage = open_storage(plan.store)
+    checkpoints = Checkpoints(storage, plan.run)
+    attempt = _agreed(session, new_id())
+    place = Place(device, plan.precision, session.rank, session.world_size, _first_on_machine(session))
+    sizes = config.optimisation
+    with storage.scratch() as scratch, memory_explained(config):
+        if session.rank == 0:
+            checkpoints.sweep()
+        point = _resume_point(session, plan, checkpoints, place, attempt)
+        saving = SaveCheckpoints(
+            checkpoints, _draft(plan, session), attempt, metric_of(config), config.checkpoints.keep, barrier
+        )
+        task = Task(
+            config=config,
+            base=_base(storage, plan),
+            base_revision=plan.base_revision,
+            splits=_splits(storage, plan),
+            output=scratch,
+            batches=batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
+            place=place,
+            deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
+            callbacks=(saving, ReportProgress(session.show, session.report), *callbacks),
+        )
+        trainer = method_of(config.method).trainer(task)
+        check_world(trainer, session)
+        watch(trainer, config)
+        if point is not None and point.universal:
+            universal.repair(trainer)
+        trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
+        if session.rank == 0:
+            storage.create(plan.finished, _outcome(trainer, saving.seconds))
+        if point is not None and point.universal and session.local_rank == 0:
+            shutil.rmtree(point.folder, ignore_errors=True)
+        barrier()
+
+
+def take_place(session: Session, config: TrainConfig) -> str:
+    """Choose the device and join the peers; returns "cuda" or "cpu"."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import transformers
+
+    if not os.environ.get("TANDEM_DEBUG"):
+        transformers.logging.set_verbosity_error()
+    if config.zero.uses_deepspeed:
+        _join_deepspeed(device)
+    return device
+
+
+def check_world(trainer: Trainer, session: Session) -> None:
+    """Raise TandemError where the trainer sees other peers than the session has."""
+    found = (trainer.args.world_size, trainer.args.process_index)
+    if found != (session.world_size, session.rank):
+        raise TandemError(
+            f"the trainer is worker {found[1]} of {found[0]}, not {session.rank} of {session.world_size}; it would "
+            "train a model of its own; report this defect with the versions of ray, transformers and accelerate"
+        )
+
+
+def barrier() -> None:
+    """Wait for all peers, where there are any."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _join_deepspeed(device: str) -> None:
+    import deepspeed
+
+    if not os.environ.get("TANDEM_DEBUG"):
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # An operation for inference that training never uses: to compile it takes a minute on first use, and to find out
+    # which ones could be compiled takes seconds on every start. Named here, nothing is looked for.
+    deepspeed.ops.__compatible_ops__ = {_SHARED_MEMORY_OP: False}
+    deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
+
+
+def _first_on_machine(session: Session) -> Callable[[Callable[[], object]], None]:
+    def first(make: Callable[[], object]) -> None:
+        if session.local_rank == 0:
+            make()
+        barrier()
+
+    return first
+
+
+def _agreed(session: Session, value: str) -> str:
+    """The first worker's `value`, on all of them."""
+    import torch.distributed
+
+    if session.world_size == 1:
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def _resume_point(
+    session: Session, plan: Plan, checkpoints: Checkpoints, place: Place, attempt: str
+) -> resume.ResumePoint | None:
+    found = resume.newest(checkpoints, plan.expected)
+    if found is None:
+        return None
+    # Two runs on one machine must not meet here, and both workers of one run must.
+    converted = cache_folder() / "universal" / attempt
+    return resume.fit(found, checkpoints, session.world_size, converted, place.first_on_machine)
+
+
+def _draft(plan: Plan, session: Session) -> Checkpoint:
+    zero = plan.config.zero
+    return Checkpoint(
+        key="",
+        step=0,
+        workers=session.world_size,
+        engine="deepspeed" if zero.uses_deepspeed else "ddp",
+        stage=zero.stage,
+        metric=None,
+        metrics={},
+        method=plan.config.method,
+        base_revision=plan.base_revision,
+        data_hash=plan.data_hash,
+        files={},
+    )
+
+
+def _base(storage: Storage, plan: Plan) -> Path:
+    found = resolve(plan.config.base, models_folder(storage))
+    if found.revision != plan.base_revision:
+        raise ModelError(
+            f"base={plan.config.base}: this machine has revision {found.revision} in {str(found.path)!r}, the driver "
+            f"has {plan.base_revision}; bring both to one state"
+        )
+    return found.path
+
+
+def _splits(storage: Storage, plan: Plan) -> Splits:
+    cache = cache_folder() / "training" / plan.data_hash[:16]
+    return Splits(_local(storage, plan.train), _local(storage, plan.validation), plan.data_hash, cache)
+
+
+def _local(storage: Storage, place: str) -> Path:
+    path = Path(place)
+    if not path.is_absolute():
+        return storage.local(place)
+    if not path.is_file():
+        raise UsageError(
+            f"data={place}: no such file on this machine; put the data into a store that all workers reach"
+        )
+    return path
+
+
+def _outcome(trainer: Trainer, pauses: list[float]) -> bytes:
+    history: list[dict[str, Any]] = trainer.state.log_history
+    found = {"steps": trainer.state.global_step, "history": history, "checkpoint_seconds": pauses}
+    return json.dumps(found, indent=1).encode()
+
+
+class RaySession:
+    """A worker of Ray Train; `board` is the driver's actor for progress, if it looks at any."""
+
+    def __init__(self, board: Any = None) -> None:
+        import ray.train
+
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world_size: int = context.get_world_size()
+        self.local_rank: int = context.get_local_rank()
+        self._board = board
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Leave the metrics where the driver looks."""
+        if self._board is not None and self.rank == 0:
+            self._board.put.remote(dict(metrics))
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Tell Ray Train, and so Ray Tune; a barrier over all workers.
+
+        The controller takes one report at each of its looks at the workers, and the next one waits for that: to report
+        every step would cost more than the steps.
+        """
+        import ray.train
+
+        ray.train.report(dict(metrics))
+
+
+def train_loop(arguments: dict[str, Any]) -> None:
+    """What Ray Train runs on every worker."""
+    work(RaySession(arguments["board"]), arguments["plan"])

@@ -1,0 +1,85 @@
+"""The arithmetic of batches, by its invariants."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.errors import UsageError
+from ray_jobs.train import batches
+
+SIZES = st.integers(1, 512)
+WORKERS = st.integers(1, 16)
+
+
+@given(SIZES, SIZES, WORKERS)
+def test_a_plan_makes_up_the_global_batch_or_the_remedy_does(size: int, micro: int, workers: int) -> None:
+    problem = batches.problem(size, micro, workers)
+    if problem is None:
+        assert batches.plan(size, micro, workers).global_batch == size
+        return
+    with pytest.raises(UsageError, match=rf"optimisation.global_batch={size} "):
+        batches.plan(size, micro, workers)
+    remedy = dict(part.split("=") for part in problem.split("set ")[1].split(" and "))
+    whole = int(remedy.get("optimisation.global_batch", size))
+    fitting = int(remedy["optimisation.micro_batch"])
+    assert batches.plan(whole, fitting, workers).global_batch == whole
+    assert fitting <= micro
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 6), st.integers(0, 3))
+def test_a_step_has_the_same_rows_for_any_number_of_workers(share: int, micro: int, workers: int, step: int) -> None:
+    def rows_of(plan: batches.Batches) -> set[int]:
+        """Micro-batches are dealt out in turn."""
+        first = step * plan.accumulation * plan.workers
+        dealt = range(first, first + plan.accumulation * plan.workers)
+        return {micro * plan.micro_batch + row for micro in dealt for row in range(plan.micro_batch)}
+
+    size = share * micro * workers
+    one, many = batches.plan(size, micro, 1), batches.plan(size, micro, workers)
+    assert rows_of(one) == rows_of(many) == set(range(step * size, (step + 1) * size))
+
+
+@given(st.integers(1, 60), st.integers(1, 300), st.integers(0, 5))
+def test_an_epoch_has_every_row_once(rows: int, count: int, seed: int) -> None:
+    found = batches.order(rows, count, seed).tolist()
+    assert len(found) == count
+    for start in range(0, count - rows + 1, rows):
+        assert sorted(found[start : start + rows]) == list(range(rows))
+
+
+@given(st.integers(1, 60), st.integers(1, 200), st.integers(1, 100), st.integers(0, 5))
+def test_a_longer_run_begins_like_a_shorter_one(rows: int, count: int, more: int, seed: int) -> None:
+    short, long = batches.order(rows, count, seed), batches.order(rows, count + more, seed)
+    assert long[:count].tolist() == short.tolist()
+
+
+def test_epochs_are_shuffled_apart() -> None:
+    found = batches.order(50, 100, 0).tolist()
+    assert found[:50] != found[50:]
+    assert found != batches.order(50, 100, 1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "epochs", "most", "expected"),
+    [(64, 8, 1, None, 8), (65, 8, 1, None, 9), (3, 8, 1, None, 1), (64, 8, 2.5, None, 20), (64, 8, 9, 5, 5)],
+)
+def test_steps_of_a_run(rows: int, size: int, epochs: float, most: int | None, expected: int) -> None:
+    assert batches.steps(rows, size, epochs, most) == expected
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 8))
+def test_moving_rows_apart_loses_and_adds_none(texts: list[int], micro: int) -> None:
+    found = batches.apart(range(len(texts)), lambda row: (str(texts[row]),), micro)
+    assert sorted(found) == list(range(len(texts)))
+
+
+@given(st.permutations(range(48)), st.sampled_from([2, 4, 8]))
+def test_equal_texts_do_not_meet_where_the_rows_allow_it(indices: list[int], micro: int) -> None:
+    # Each text twice: with 24 different ones a micro-batch of distinct ones can always be had but at the very end.
+    found = batches.apart(indices, lambda row: (str(row % 24),), micro)
+    whole = [found[start : start + micro] for start in range(0, len(found) - 2 * micro, micro)]
+    assert all(max(Counter(row % 24 for row in part).values()) == 1 for part in whole)

@@ -1,0 +1,266 @@
+"""What methods make of rows, and what they refuse; no workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny_language_models
+import train_bases
+from tiny_rerankers import WORDS
+from train_runs import settings
+
+from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.train import batches
+from ray_jobs.train.methods import KINDS, METHODS, Place, Splits, Task, kind_of, method_of
+from ray_jobs.train.methods.embedder import contrasted
+from ray_jobs.train.methods.reranker import lists, pairs
+from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages, tokenised
+from ray_jobs.train.steps import memory_explained, watch
+from ray_jobs.train.worker import check_world
+
+CHAT = [
+    {"role": "system", "content": "ant"},
+    {"role": "user", "content": "bee"},
+    {"role": "assistant", "content": "cat dog"},
+    {"role": "user", "content": "elk"},
+    {"role": "assistant", "content": "fox"},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tiny_language_models.word_tokenizer([*WORDS, *(f" {word}" for word in WORDS)])
+
+
+@pytest.fixture(scope="module")
+def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_bases.language_model(tmp_path_factory.mktemp("chat"))
+
+
+def task(tmp_path: Path, method: str, base: Path, data: Path, **changes: Any) -> Task:
+    def at_once(make: Callable[[], object]) -> None:
+        make()
+
+    config = settings(method, base, data, tmp_path / "store", "model", **changes)
+    sizes = config.optimisation
+    return Task(
+        config=config,
+        base=base,
+        base_revision="b",
+        splits=Splits(data / "train.parquet", data / "validation.parquet", "0" * 64, tmp_path / "cache"),
+        output=tmp_path / "output",
+        batches=batches.plan(sizes.global_batch, sizes.micro_batch, 1),
+        place=Place("cpu", "float32", 0, 1, at_once),
+        deepspeed=None,
+    )
+
+
+def learned(tokenizer: Any, ids: list[int], labels: list[int]) -> str:
+    assert len(ids) == len(labels)
+    assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
+    return str(tokenizer.decode([label for label in labels if label != IGNORED]))
+
+
+def test_only_the_turns_of_the_assistant_are_learned_each_with_its_end(tokenizer: Any) -> None:
+    assert learned(tokenizer, *of_messages(tokenizer, CHAT, True)) == "cat dog<|end|>fox<|end|>"
+
+
+def test_without_completion_only_the_whole_conversation_is_learned(tokenizer: Any) -> None:
+    ids, labels = of_messages(tokenizer, CHAT, False)
+    assert ids == labels
+
+
+def test_a_conversation_has_the_tokens_of_the_template(tokenizer: Any) -> None:
+    ids, _ = of_messages(tokenizer, CHAT, True)
+    text = tokenizer.apply_chat_template(CHAT, tokenize=False)
+    assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+    tokenizer = tiny_language_models.word_tokenizer(WORDS)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|user|>{{ m.content }}<|end|>{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    with pytest.raises(UsageError, match=r"turn 3 cannot be told; set sequence.completion_only=false"):
+        of_messages(tokenizer, CHAT, True)
+
+
+def test_only_the_completion_is_learned_with_the_end_of_text(tokenizer: Any) -> None:
+    ids, labels = of_completion(tokenizer, "ant bee", " cat", True)
+    assert learned(tokenizer, ids, labels) == " cat<|end|>"
+    assert ids[: labels.index(ids[-2])] == tokenizer("ant bee")["input_ids"]
+
+
+def test_rows_that_keep_nothing_to_learn_are_left_out(tokenizer: Any) -> None:
+    make = tokenised(tokenizer, "completion", True, 3)
+    found = make({"prompt": ["ant bee cat dog", "ant"], "completion": [" elk", " fox"]})
+    assert [tokenizer.decode(ids) for ids in found["input_ids"]] == ["ant fox<|end|>"]
+
+
+def test_a_pair_is_right_or_wrong_and_negatives_are_as_many_as_asked() -> None:
+    rows = {"query": ["q", "r"], "positive": ["p", "s"], "negatives": [["a", "b", "c"], None]}
+    assert pairs(2)(rows) == {
+        "query": ["q", "q", "q", "r"],
+        "passage": ["p", "a", "b", "s"],
+        "label": [1.0, 0.0, 0.0, 1.0],
+    }
+
+
+def test_a_list_begins_with_the_right_passage_and_rows_without_wrong_ones_go() -> None:
+    rows = {"query": ["q", "r"], "positive": ["p", "s"], "negatives": [["a", "b", "c"], []]}
+    assert lists(2)(rows) == {"query": ["q"], "passages": [["p", "a", "b"]], "labels": [[1.0, 0.0, 0.0]]}
+
+
+def test_hard_negatives_are_columns_and_a_row_without_any_gets_another_rows_passage() -> None:
+    rows = {"query": ["q", "r", "t"], "positive": ["p", "s", "u"], "negatives": [["a", "b", "c"], ["d"], None]}
+    found = contrasted(2, seed=0)(rows)
+    assert list(found) == ["anchor", "positive", "negative_1", "negative_2"]
+    assert (found["negative_1"][:2], found["negative_2"][:2]) == (["a", "d"], ["b", "d"])
+    assert {found["negative_1"][2], found["negative_2"][2]} <= {"p", "s"}
+
+
+def test_kinds_are_told_by_their_columns() -> None:
+    common = {"id", "source", "row", "input"}
+    assert all(kind_of(frozenset(common | columns), Path("x")) == kind for kind, columns in KINDS.items())
+    with pytest.raises(UsageError, match=r"expected prepared data"):
+        kind_of(frozenset({"text"}), Path("x"))
+
+
+def test_every_method_is_found_by_its_name() -> None:
+    assert [method_of(name).name for name in METHODS] == list(METHODS)
+    with pytest.raises(UsageError, match=r"method=poem: not available"):
+        method_of("poem")
+
+
+def test_a_base_without_a_chat_template_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    base = train_bases.language_model(tmp_path / "base", chat=False)
+    with pytest.raises(UsageError, match=r"has no chat template, and the rows are conversations; choose a base"):
+        method_of("sft").trainer(task(tmp_path, "sft", base, train_bases.conversations(tmp_path / "data")))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "named"),
+    [
+        (0, 8, "0 training rows are fewer than optimisation.global_batch=8"),
+        (5, 8, "5 training rows are fewer than optimisation.global_batch=8"),
+        (8, 0, "the validation split is empty"),
+    ],
+)
+def test_splits_that_are_too_small_are_refused(
+    tmp_path: Path, chat_base: Path, train: int, validation: int, named: str
+) -> None:
+    data = train_bases.conversations(tmp_path / "data", train, validation)
+    with pytest.raises(UsageError, match=named):
+        method_of("sft").trainer(task(tmp_path, "sft", chat_base, data))
+
+
+def test_rows_of_another_kind_are_refused(tmp_path: Path, chat_base: Path) -> None:
+    data = train_bases.retrieval(tmp_path / "data")
+    with pytest.raises(UsageError, match=r"method=sft with data=.* of kind retrieval, expected messages or completion"):
+        method_of("sft").trainer(task(tmp_path, "sft", chat_base, data))
+
+
+def test_rows_longer_than_the_base_takes_are_refused(tmp_path: Path, chat_base: Path) -> None:
+    data = train_bases.conversations(tmp_path / "data")
+    asked = task(tmp_path, "sft", chat_base, data, sequence={"max_length": 129})
+    with pytest.raises(UsageError, match=r"sequence.max_length=129 is above the 128 positions"):
+        method_of("sft").trainer(asked)
+
+
+def test_a_length_that_leaves_nothing_to_learn_is_refused(tmp_path: Path, chat_base: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "ant " * 9}, {"role": "assistant", "content": "bee"}]}] * 8
+    data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.MESSAGES)
+    asked = task(tmp_path, "sft", chat_base, data, sequence={"max_length": 8})
+    with pytest.raises(UsageError, match=r"keeps anything to learn within 8 tokens"):
+        method_of("sft").trainer(asked)
+
+
+def test_labels_that_are_all_equal_are_refused(tmp_path: Path, chat_base: Path) -> None:
+    rows = [{"prompt": "ant", "completion": " bee", "label": True}] * 8
+    data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.LABEL)
+    with pytest.raises(UsageError, match=r"every training row has label=True"):
+        method_of("kto").trainer(task(tmp_path, "kto", chat_base, data))
+
+
+def test_a_reranker_without_negatives_is_refused(tmp_path: Path) -> None:
+    rows = [{"query": "ant", "positive": "bee", "negatives": [], "positive_id": None, "negative_ids": []}] * 8
+    data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.RETRIEVAL)
+    with pytest.raises(UsageError, match=r"no training row has a negative, so that all labels are equal"):
+        method_of("reranker").trainer(task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data))
+
+
+def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:
+    data = train_bases.conversations(tmp_path / "data")
+    base = train_bases.encoder(tmp_path / "base")
+    with pytest.raises(ModelError, match=r"its tokeniser has no end-of-text token"):
+        method_of("sft").trainer(task(tmp_path, "sft", base, data))
+
+
+def watched(loss: float, training: bool = True) -> Any:
+    """A trainer of which only the loss matters."""
+    import torch
+
+    trainer = SimpleNamespace(
+        compute_loss=lambda model: torch.tensor(loss),
+        model=SimpleNamespace(training=training),
+        state=SimpleNamespace(global_step=6),
+        args=SimpleNamespace(process_index=1, learning_rate=0.5),
+    )
+    watch(trainer, settings("sft", Path("b"), Path("d"), Path("s"), "model"))
+    return trainer
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_at_its_step_and_batch(loss: float) -> None:
+    trainer = watched(1.0)
+    trainer.compute_loss(None)
+    trainer = watched(loss)
+    with pytest.raises(TandemError, match=rf"the loss is {loss} at step 7, micro-batch 1 of worker 1"):
+        trainer.compute_loss(None)
+
+
+def test_the_second_micro_batch_of_a_step_is_told() -> None:
+    import torch
+
+    found = iter([1.0, float("nan")])
+    trainer = watched(1.0)
+    inner = SimpleNamespace(**vars(trainer) | {"compute_loss": lambda model: torch.tensor(next(found))})
+    watch(inner, settings("sft", Path("b"), Path("d"), Path("s"), "model"))
+    inner.compute_loss(None)
+    with pytest.raises(TandemError, match=r"step 7, micro-batch 2"):
+        inner.compute_loss(None)
+
+
+def test_a_loss_of_an_evaluation_does_not_stop_the_run() -> None:
+    watched(float("nan"), training=False).compute_loss(None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_says_which_knob(error: Exception) -> None:
+    config = settings("sft", Path("b"), Path("d"), Path("s"), "model")
+    with pytest.raises(TandemError, match=r"out of memory: lower optimisation.micro_batch=2"), memory_explained(config):
+        raise error
+
+
+def test_another_error_stays_what_it_is() -> None:
+    config = settings("sft", Path("b"), Path("d"), Path("s"), "model")
+    with pytest.raises(RuntimeError, match=r"shape"), memory_explained(config):
+        raise RuntimeError("shape mismatch")
+
+
+def test_a_trainer_that_does_not_see_its_peers_is_stopped() -> None:
+    trainer = SimpleNamespace(args=SimpleNamespace(world_size=1, process_index=0))
+    with pytest.raises(TandemError, match=r"the trainer is worker 0 of 1, not 1 of 2"):
+        check_world(trainer, SimpleNamespace(rank=1, world_size=2, local_rank=1))

@@ -1,0 +1,238 @@
+"""Fine-tuning on two real workers of Ray Train: equal losses, disjoint rows, methods, shards, resizes.
+
+All runs of a group share its workers: they take a second or two each, starting a group takes many.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import train_bases
+from train_runs import (
+    Stretch,
+    checkpoints,
+    evaluations,
+    losses,
+    outcome,
+    plan_of,
+    reopen,
+    settings,
+    train_together,
+)
+
+from ray_jobs.storage import open_storage
+from ray_jobs.train import batches
+from ray_jobs.train.checkpoints import Checkpoints
+from ray_jobs.train.config import TrainConfig
+
+pytestmark = pytest.mark.slow
+
+STAGES = {
+    "ddp": {"engine": "ddp"},
+    "zero0": {"stage": 0, "engine": "deepspeed"},
+    "zero1": {"stage": 1},
+    "zero2": {"stage": 2},
+    "zero3": {"stage": 3},
+}
+SHARDED = ("zero2", "zero3")
+METHODS = {
+    "dpo": ("dpo", {}),
+    "dpo-lora": ("dpo", {"lora": {"rank": 4}}),
+    "kto": ("kto", {}),
+    "embedder": ("embedder", {}),
+    "embedder-cached": ("embedder", {"embedder": {"loss": "cached_mnrl", "mini_batch": 2}}),
+    "reranker-bce": ("reranker", {}),
+    "reranker-lambda": ("reranker", {"reranker": {"loss": "lambda"}}),
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Bases, data and store of this file."""
+
+    folder: Path
+    bases: dict[str, Path]
+    data: dict[str, Path]
+
+    def config(self, method: str, name: str, **changes: Any) -> TrainConfig:
+        return settings(method, self.bases[method], self.data[method], self.folder / "store", name, **changes)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    folder = tmp_path_factory.mktemp("train")
+    chat = train_bases.language_model(folder / "chat")
+    encoder, embedder = train_bases.encoder(folder / "encoder"), train_bases.embedder(folder / "embedder")
+    retrieval = train_bases.retrieval(folder / "retrieval")
+    return Places(
+        folder,
+        {"sft": chat, "dpo": chat, "kto": chat, "embedder": embedder, "reranker": encoder},
+        {
+            "sft": train_bases.conversations(folder / "conversations"),
+            "dpo": train_bases.preferences(folder / "preferences"),
+            "kto": train_bases.labelled(folder / "labelled"),
+            "embedder": retrieval,
+            "reranker": retrieval,
+        },
+    )
+
+
+def of_stage(places: Places, stage: str, kind: str) -> TrainConfig:
+    return places.config("sft", f"{kind}-{stage}", zero=STAGES[stage])
+
+
+def packed(places: Places, packing: bool) -> TrainConfig:
+    """The same eight rows in every step: as two packs of four, or one by one."""
+    config = places.config(
+        "sft",
+        f"packing-{packing}",
+        sequence={"packing": packing, "max_length": 28},
+        optimisation={"global_batch": 2 if packing else 8, "micro_batch": 1, "max_steps": 3},
+        checkpoints={"every_steps": 3},
+    )
+    return config.model_copy(update={"data": str(places.folder / "eight")})
+
+
+def in_shards(places: Places) -> TrainConfig:
+    return places.config("sft", "lora-zero3", zero=STAGES["zero3"], lora={"rank": 4}, optimisation={"max_steps": 4})
+
+
+def of_method(places: Places, name: str) -> TrainConfig:
+    method, changes = METHODS[name]
+    short = {"optimisation": {"max_steps": 4, "learning_rate": 0.001}, "zero": {"stage": 1}}
+    return places.config(method, name, **{**short, **changes})
+
+
+@pytest.fixture(scope="module")
+def two_workers(ray_session: None, places: Places) -> Places:
+    """Every run that starts on two workers."""
+    train_bases.completions(places.folder / "eight", train=8, validation=8)
+    whole = [
+        Stretch(of_stage(places, stage, "whole"), rows=places.folder / "dealt" / stage if stage == "ddp" else None)
+        for stage in STAGES
+    ]
+    first_half = [Stretch(of_stage(places, stage, "shrunk"), stop_after=4) for stage in SHARDED]
+    others = [packed(places, True), packed(places, False), in_shards(places)]
+    others += [of_method(places, name) for name in METHODS]
+    train_together([*whole, *first_half, *map(Stretch, others)], workers=2)
+    return places
+
+
+@pytest.fixture(scope="module")
+def one_worker(two_workers: Places) -> tuple[Places, dict[str, str]]:
+    """What two workers have begun goes on with one; what shall go on with two begins with one; one run fails."""
+    for stage in SHARDED:
+        reopen(of_stage(two_workers, stage, "shrunk"))
+    shrunk = [Stretch(of_stage(two_workers, stage, "shrunk")) for stage in SHARDED]
+    grown = [Stretch(of_stage(two_workers, stage, "grown"), stop_after=4) for stage in SHARDED]
+    return two_workers, train_together([*shrunk, *grown, Stretch(exploding(two_workers))], workers=1)
+
+
+@pytest.fixture(scope="module")
+def two_again(one_worker: tuple[Places, dict[str, str]]) -> Places:
+    """What one worker has begun goes on with two."""
+    places, _ = one_worker
+    for stage in SHARDED:
+        reopen(of_stage(places, stage, "grown"))
+    train_together([Stretch(of_stage(places, stage, "grown")) for stage in SHARDED], workers=2)
+    return places
+
+
+def exploding(places: Places) -> TrainConfig:
+    """A run whose weights leave the range of numbers after some steps."""
+    return places.config(
+        "sft",
+        "exploding",
+        optimisation={"learning_rate": 1e30, "max_grad_norm": 0},
+        checkpoints={"every_steps": 1},
+    )
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "ddp"])
+def test_every_stage_of_zero_has_the_losses_of_ddp_step_by_step(two_workers: Places, stage: str) -> None:
+    expected, found = (losses(of_stage(two_workers, name, "whole")) for name in ("ddp", stage))
+    assert list(expected) == list(range(1, 9))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_workers_are_dealt_disjoint_rows_that_make_up_the_run(two_workers: Places) -> None:
+    dealt = [
+        {tuple(row) for row in json.loads((two_workers.folder / "dealt" / "ddp" / f"{rank}.json").read_text())}
+        for rank in (0, 1)
+    ]
+    assert len(dealt[0]) == len(dealt[1]) == 32
+    assert not dealt[0] & dealt[1]
+
+
+def test_packed_rows_have_the_losses_of_separate_ones(two_workers: Places) -> None:
+    expected, found = losses(packed(two_workers, False)), losses(packed(two_workers, True))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_adapter_of_sharded_weights_has_no_empty_tensor(two_workers: Places) -> None:
+    from safetensors.numpy import load_file
+
+    config = in_shards(two_workers)
+    folder = Checkpoints(open_storage(config.store), plan_of(config).run).fetch(checkpoints(config)[-1])
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert len(tensors) == 2 * 7 * 2  # two matrices for each of seven linear layers of two blocks
+    assert all(tensor.size and tensor.any() for tensor in tensors.values())
+
+
+def test_each_worker_has_stored_its_own_shard_once(two_workers: Places) -> None:
+    (last,) = [found for found in checkpoints(of_stage(two_workers, "zero3", "whole")) if found.step == 8]
+    shards = sorted(name.rsplit("/", 1)[-1] for name in last.files if "zero_pp_rank" in name)
+    assert shards == [
+        f"zero_pp_rank_{rank}_mp_rank_00_{kind}_states.pt" for rank in (0, 1) for kind in ("model", "optim")
+    ]
+    assert {"rng_state_0.pth", "rng_state_1.pth", "trainer_state.json"} <= set(last.files)
+
+
+def test_a_checkpoint_has_the_metric_of_its_own_step(two_workers: Places) -> None:
+    config = of_stage(two_workers, "zero2", "whole")
+    assert {found.step: found.metric for found in checkpoints(config)} == evaluations(config)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_runs_to_its_end_with_finite_losses(two_workers: Places, name: str) -> None:
+    config = of_method(two_workers, name)
+    assert outcome(config)["steps"] == 4
+    assert all(0 < loss < 50 for loss in losses(config).values())
+    assert [found.step for found in checkpoints(config)] == [4]
+
+
+@pytest.mark.parametrize("stage", SHARDED)
+def test_from_two_workers_to_one_the_losses_are_those_of_an_unchanged_run(
+    one_worker: tuple[Places, dict[str, str]], stage: str
+) -> None:
+    places, _ = one_worker
+    config = of_stage(places, stage, "shrunk")
+    assert [found.workers for found in checkpoints(config)] == [2, 1]
+    assert losses(config) == pytest.approx(losses(of_stage(places, stage, "whole")), rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", SHARDED)
+def test_from_one_worker_to_two_the_losses_are_those_of_an_unchanged_run(two_again: Places, stage: str) -> None:
+    config = of_stage(two_again, stage, "grown")
+    assert [found.workers for found in checkpoints(config)] == [1, 2]
+    assert losses(config) == pytest.approx(losses(of_stage(two_again, stage, "whole")), rel=1e-4)
+
+
+def test_a_resize_changes_accumulation_and_not_the_global_batch(places: Places) -> None:
+    sizes = of_stage(places, "zero2", "whole").optimisation
+    plans = [batches.plan(sizes.global_batch, sizes.micro_batch, workers) for workers in (1, 2)]
+    assert [(plan.accumulation, plan.global_batch) for plan in plans] == [(4, 8), (2, 8)]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_checkpoint(
+    one_worker: tuple[Places, dict[str, str]],
+) -> None:
+    places, errors = one_worker
+    config = exploding(places)
+    assert "the loss is" in errors["exploding"]
+    assert "at step 2, micro-batch 1 of worker 0" in errors["exploding"]
+    assert [found.step for found in checkpoints(config)] == [1]

@@ -1,0 +1,143 @@
+"""Small bases and prepared data for the tests of fine-tuning, made on the spot with a fixed seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tiny_language_models
+import tiny_rerankers
+from tiny_rerankers import WORDS
+
+SUCCESSORS = dict(zip(WORDS, (*WORDS[7:], *WORDS[:7]), strict=True))
+"""The toy task of language models: each word is answered by another."""
+
+
+def language_model(folder: Path, chat: bool = True) -> Path:
+    """A Llama of two layers that knows WORDS and nothing else; returns its folder."""
+    tokenizer = tiny_language_models.word_tokenizer([*WORDS, *(f" {word}" for word in WORDS)], chat)
+    model = tiny_language_models.tiny_llama(tokenizer, initializer_range=0.2, max_position_embeddings=128)
+    return tiny_language_models.save(folder, model, tokenizer)
+
+
+def encoder(folder: Path) -> Path:
+    """A plain encoder without a head and without dropout; returns its folder."""
+    network = tiny_rerankers.network(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    tiny_rerankers.tokenizer().save_pretrained(folder)
+    network.bert.save_pretrained(folder)
+    return folder
+
+
+def embedder(folder: Path) -> Path:
+    """A sentence-transformers model over that encoder, with mean pooling; returns its folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    bare = encoder(folder / "bare")
+    modules: list[Any] = [Transformer(str(bare), max_seq_length=32), Pooling(48, pooling_mode="mean"), Normalize()]
+    saved = folder / "model"
+    SentenceTransformer(modules=modules, device="cpu").save(str(saved), create_model_card=False)
+    return saved
+
+
+def prepared(folder: Path, rows: dict[str, Sequence[dict[str, Any]]], schema: pa.Schema) -> Path:
+    """A folder as data preparation leaves it, one file a split; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    common = pa.schema(
+        [("id", pa.string()), ("source", pa.string()), ("row", pa.int64()), ("input", pa.string()), *schema]
+    )
+    for split in ("train", "validation", "test"):
+        whole = [
+            {"id": f"{split}-{n}", "source": f"{split}-{n}", "row": n + 1, "input": "made", **row}
+            for n, row in enumerate(rows.get(split, ()))
+        ]
+        pq.write_table(pa.Table.from_pylist(whole, common), folder / f"{split}.parquet", compression="zstd")
+    return folder
+
+
+COMPLETION = pa.schema([("prompt", pa.string()), ("completion", pa.string())])
+MESSAGES = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])
+PREFERENCE = pa.schema([("prompt", pa.string()), ("chosen", pa.string()), ("rejected", pa.string())])
+LABEL = pa.schema([("prompt", pa.string()), ("completion", pa.string()), ("label", pa.bool_())])
+RETRIEVAL = pa.schema(
+    [
+        ("query", pa.string()),
+        ("positive", pa.string()),
+        ("negatives", pa.list_(pa.string())),
+        ("positive_id", pa.string()),
+        ("negative_ids", pa.list_(pa.string())),
+    ]
+)
+
+
+def conversations(folder: Path, train: int = 64, validation: int = 8) -> Path:
+    """Three words asked, their three successors answered."""
+
+    def row(chance: random.Random) -> dict[str, Any]:
+        asked = chance.sample(WORDS, 3)
+        answer = " ".join(SUCCESSORS[word] for word in asked)
+        return {
+            "messages": [{"role": "user", "content": " ".join(asked)}, {"role": "assistant", "content": answer}],
+        }
+
+    return prepared(folder, _splits(row, train, validation), MESSAGES)
+
+
+def completions(folder: Path, train: int = 64, validation: int = 8) -> Path:
+    """The toy task as prompts with completions, all of one length."""
+
+    def row(chance: random.Random) -> dict[str, Any]:
+        asked = chance.sample(WORDS, 3)
+        return {"prompt": " ".join(asked), "completion": "".join(f" {SUCCESSORS[word]}" for word in asked)}
+
+    return prepared(folder, _splits(row, train, validation), COMPLETION)
+
+
+def preferences(folder: Path, train: int = 32, validation: int = 8) -> Path:
+    """The successor is chosen over another word."""
+
+    def row(chance: random.Random) -> dict[str, Any]:
+        word, wrong = chance.sample(WORDS, 2)
+        return {"prompt": word, "chosen": f" {SUCCESSORS[word]}", "rejected": f" {wrong}"}
+
+    return prepared(folder, _splits(row, train, validation), PREFERENCE)
+
+
+def labelled(folder: Path, train: int = 32, validation: int = 8) -> Path:
+    """The successor is wanted, another word is not."""
+
+    def row(chance: random.Random) -> dict[str, Any]:
+        word, wrong = chance.sample(WORDS, 2)
+        label = chance.random() < 0.5
+        return {"prompt": word, "completion": f" {SUCCESSORS[word] if label else wrong}", "label": label}
+
+    return prepared(folder, _splits(row, train, validation), LABEL)
+
+
+def retrieval(folder: Path, train: int = 96, validation: int = 16) -> Path:
+    """A passage that holds the query's words, and two that do not."""
+
+    def row(chance: random.Random) -> dict[str, Any]:
+        words = chance.sample(WORDS, 14)
+        return {
+            "query": " ".join(words[:2]),
+            "positive": " ".join(chance.sample(words[:6], 6)),
+            "negatives": [" ".join(words[6:10]), " ".join(words[10:])],
+            "positive_id": None,
+            "negative_ids": [],
+        }
+
+    return prepared(folder, _splits(row, train, validation), RETRIEVAL)
+
+
+def _splits(row: Any, train: int, validation: int) -> dict[str, list[dict[str, Any]]]:
+    chance = random.Random(3)
+    return {
+        "train": [row(chance) for _ in range(train)],
+        "validation": [row(chance) for _ in range(validation)],
+        "test": [row(chance) for _ in range(4)],
+    }

@@ -1,0 +1,150 @@
+"""Runs of fine-tuning on real workers of Ray Train, many in one group: a group takes longer to start than they take."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from ray_jobs.errors import TandemError
+from ray_jobs.storage import open_storage
+from ray_jobs.train import job
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.worker import Plan, RaySession, work
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A run, or its first steps."""
+
+    config: TrainConfig
+    stop_after: int | None = None
+    rows: Path | None = None  # folder for the rows that each worker is dealt
+
+
+class StopAfter(TrainerCallback):  # type: ignore[misc]
+    """Stops after a step as if the run ended there."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> Any:
+        control.should_training_stop = state.global_step >= self.step
+        return control
+
+
+class RecordRows(TrainerCallback):  # type: ignore[misc]
+    """Writes down the rows that this worker is dealt."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        dealt = [row for batch in given["train_dataloader"] for row in batch["input_ids"].tolist()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{args.process_index}.json").write_text(json.dumps(dealt))
+
+
+def settings(method: str, base: Path, data: Path, store: Path, name: str, **changes: Any) -> TrainConfig:
+    """A small run; `changes` are merged into its nested keys."""
+    chosen: dict[str, Any] = {
+        "method": method,
+        "base": str(base),
+        "data": str(data),
+        "store": str(store),
+        "name": name,
+        "optimisation": {
+            "global_batch": 8,
+            "micro_batch": 2,
+            "max_steps": 8,
+            "learning_rate": 0.003,
+            "warmup": 0,
+            "weight_decay": 0.1,
+            "schedule": "constant",
+            "precision": "float32",
+        },
+        "sequence": {"max_length": 32},
+        "checkpoints": {"every_steps": 4, "log_every_steps": 1},
+    }
+    for key, value in changes.items():
+        chosen[key] = {**chosen.get(key, {}), **value} if isinstance(value, dict) else value
+    return TrainConfig.model_validate(chosen)
+
+
+def train_together(stretches: Sequence[Stretch], workers: int) -> dict[str, str]:
+    """Run all of them, one after the other, on one group of workers; the errors that ended some, by name."""
+    from ray import cloudpickle
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    os.environ.update(job._RAY_TRAIN)
+    # Workers do not find the modules of tests.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    storage = open_storage(stretches[0].config.store)
+    plans = [(stretch, job.make_plan(stretch.config, storage)) for stretch in stretches]
+    folder = Path(storage.uri) / "ray"
+    TorchTrainer(
+        _loop,
+        train_loop_config={"plans": plans, "errors": str(folder / "errors.json")},
+        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+        run_config=RunConfig(storage_path=str(folder), name=f"group-{len(list(folder.glob('*')))}"),
+    ).fit()
+    found: dict[str, str] = json.loads((folder / "errors.json").read_text())
+    return found
+
+
+def _loop(arguments: dict[str, Any]) -> None:
+    session, errors = RaySession(), {}
+    for stretch, plan in arguments["plans"]:
+        callbacks: list[TrainerCallback] = []
+        if stretch.stop_after is not None:
+            callbacks.append(StopAfter(stretch.stop_after))
+        if stretch.rows is not None:
+            callbacks.append(RecordRows(stretch.rows))
+        try:
+            work(session, plan, tuple(callbacks))
+        except TandemError as error:
+            if session.world_size > 1:
+                raise
+            errors[plan.config.name] = str(error)
+        gc.collect()
+    if session.rank == 0:
+        Path(arguments["errors"]).write_text(json.dumps(errors))
+
+
+def plan_of(config: TrainConfig) -> Plan:
+    return job.make_plan(config, open_storage(config.store))
+
+
+def outcome(config: TrainConfig) -> dict[str, Any]:
+    """What the run has left when it was finished."""
+    found: dict[str, Any] = json.loads(open_storage(config.store).read(plan_of(config).finished))
+    return found
+
+
+def losses(config: TrainConfig) -> dict[int, float]:
+    """The loss of each step of a finished run."""
+    return {entry["step"]: entry["loss"] for entry in outcome(config)["history"] if "loss" in entry}
+
+
+def evaluations(config: TrainConfig) -> dict[int, float]:
+    """The loss on the validation rows at each evaluation of a finished run."""
+    return {entry["step"]: entry["eval_loss"] for entry in outcome(config)["history"] if "eval_loss" in entry}
+
+
+def checkpoints(config: TrainConfig) -> list[Checkpoint]:
+    """The complete checkpoints of a run."""
+    return Checkpoints(open_storage(config.store), plan_of(config).run).complete()
+
+
+def reopen(config: TrainConfig) -> None:
+    """Make a run that was stopped look like one that was lost."""
+    open_storage(config.store).delete(plan_of(config).finished)
