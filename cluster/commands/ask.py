@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -11,10 +12,20 @@ from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
 from ray_jobs.answer.extractive import ReaderConfig
 from ray_jobs.answer.protocol import Citation
+from ray_jobs.answer.reader_setting import ReaderSetting
 from ray_jobs.index.merge import By
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
+from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
+from ray_jobs.models.reader_config import ReaderOptions
+from ray_jobs.storage import models_folder
+
+if TYPE_CHECKING:
+    from ray_jobs.answer.asking import AskEmbedder
+    from ray_jobs.answer.protocol import Generator
+    from ray_jobs.index.snapshot import Snapshot
+    from ray_jobs.storage import Storage
 
 
 class AskCommand(RerankingSettings, SearchConfig, Command):
@@ -26,13 +37,18 @@ class AskCommand(RerankingSettings, SearchConfig, Command):
     snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
     k: int = Field(8, ge=1, le=100, description="passages to answer from")
     by: By = Field("chunk", description="what k counts")
-    reader: ReaderConfig = ReaderConfig()
+    reader: ReaderSetting = Field(
+        ReaderConfig(),
+        description="--reader NAME: answer by this model: name or path of a reader, or of an adapter of one; without "
+        "it, how much to quote",
+    )
+    reader_options: ReaderOptions = Field(ReaderOptions(), description="how the reader of that name runs")
     embedder: EmbedderConfig | None = Field(None, description="how to embed the question; None: as the index was")
 
 
 def run(command: AskCommand) -> None:
     """Answer and print the answer with its citations."""
-    from ray_jobs.answer.asking import ask, extractive_reader
+    from ray_jobs.answer.asking import ask
     from ray_jobs.index.snapshot import Snapshot
     from ray_jobs.models.for_queries import load_for_queries
     from ray_jobs.storage import open_storage
@@ -41,7 +57,7 @@ def run(command: AskCommand) -> None:
     snapshot = Snapshot.open(storage, command.index, command.snapshot)
     embedder = load_for_queries(command.embedder, snapshot.manifest.embedder)
     search = SearchConfig.model_validate(command.model_dump(include=set(SearchConfig.model_fields)))
-    reader = extractive_reader(snapshot, embedder, command.reader)
+    reader = _reader(command, snapshot, embedder, storage)
     asked = ask(snapshot, command.question, search, embedder, reader, reranking=command.load_reranking(storage))
     if command.json_output:
         show(json.dumps(asked.to_dict(), ensure_ascii=False, indent=1))
@@ -56,6 +72,19 @@ def run(command: AskCommand) -> None:
         show(f"[{number}] {_place(citations)}")
     steps = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in asked.timings.items())
     show(f"\n({asked.index} snapshot {asked.snapshot}; {steps})")
+
+
+def _reader(command: AskCommand, snapshot: Snapshot, embedder: AskEmbedder, storage: Storage) -> Generator:
+    """The reader that was named, or the one that quotes without a model of its own."""
+    from ray_jobs.answer.asking import extractive_reader
+
+    if not isinstance(command.reader, str):
+        return extractive_reader(snapshot, embedder, command.reader)
+    from ray_jobs.answer.reading import AnswerReader
+    from ray_jobs.models.reader import Reader
+
+    config = SpanReaderConfig(model=command.reader, **command.reader_options.model_dump())
+    return AnswerReader(Reader.load(config, models_folder(storage)))
 
 
 def _place(citations: list[Citation]) -> str:

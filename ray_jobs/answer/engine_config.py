@@ -16,14 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray_jobs.answer.engine import Engine
 from ray_jobs.answer.extractive import ReaderConfig
 from ray_jobs.answer.extractive_engine import EmbedderLoader
+from ray_jobs.answer.reader_setting import ReaderSetting
 from ray_jobs.models.embedder_config import Device, EmbedderConfig, Precision
+from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
+from ray_jobs.models.reader_config import ReaderOptions
 
 Attention = Literal["sdpa", "flash_attention_2", "flash_attention_3"]
 EngineName = Literal["extractive", "transformers", "openai"]
 
 
 class EngineConfig(BaseModel):
-    """An engine: the quoting reader, a Hugging Face causal language model, or an OpenAI-compatible endpoint."""
+    """An engine: a reader that quotes, a Hugging Face causal language model, or an OpenAI-compatible endpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +37,11 @@ class EngineConfig(BaseModel):
     context_tokens: int | None = Field(None, ge=64, description="tokens of prompt and answer; None: the model's own")
     min_support: float = Field(0.5, ge=0, le=1, description="share of an answer's words that its sources must hold")
 
-    reader: ReaderConfig = Field(ReaderConfig(), description="how much the extractive engine quotes")
+    reader: ReaderSetting = Field(
+        ReaderConfig(),
+        description="name or path of a model that gives exact spans; or how much the extractive engine quotes",
+    )
+    reader_options: ReaderOptions = Field(ReaderOptions(), description="how the reader of that name runs")
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="what judges sentences, for the extractive engine")
 
     adapters: Mapping[str, str] = Field(
@@ -57,7 +64,9 @@ class EngineConfig(BaseModel):
     @property
     def public_name(self) -> str:
         """The name of the engine's base model in requests."""
-        return self.name or (PurePath(self.model).name if self.model else self.engine)
+        read_by = self.reader if isinstance(self.reader, str) else None
+        named = self.model or read_by
+        return self.name or (PurePath(named).name if named else self.engine)
 
     @model_validator(mode="after")
     def _pairs_that_cannot_be(self) -> Self:
@@ -69,6 +78,8 @@ class EngineConfig(BaseModel):
             raise ValueError(f"engine={self.engine} with base_url or api_key_env: only engine=openai has an endpoint")
         if self.engine == "extractive" and self.adapters:
             raise ValueError("engine=extractive with adapters: only language models take LoRA adapters")
+        if self.engine != "extractive" and isinstance(self.reader, str):
+            raise ValueError(f"engine={self.engine} with reader={self.reader}: only engine=extractive reads")
         if wrong := [name for name in (self.public_name, *self.adapters) if ":" in name or not name.strip()]:
             raise ValueError(f"name {wrong[0]!r}: ':' stands between a model and its adapter; choose another name")
         if self.continuous == "off" and (self.num_blocks or self.max_batch_tokens):
@@ -89,11 +100,21 @@ def load_engine(
 
 
 def _extractive(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:
+    if isinstance(config.reader, str):
+        return _reading(config, config.reader, store_models)
     from ray_jobs.answer.extractive_engine import ExtractiveEngine
     from ray_jobs.models.embedder import Embedder
 
     loaded = embedder() if embedder is not None else Embedder.load(config.embedder, store_models)
     return ExtractiveEngine(config.public_name, loaded, config.reader)
+
+
+def _reading(config: EngineConfig, reader: str, store_models: Path | None) -> Engine:
+    from ray_jobs.answer.reading_engine import ReadingEngine
+    from ray_jobs.models.reader import Reader
+
+    options = SpanReaderConfig(model=reader, **config.reader_options.model_dump())
+    return ReadingEngine(config.public_name, Reader.load(options, store_models))
 
 
 def _transformers(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:

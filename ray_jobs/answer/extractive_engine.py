@@ -51,11 +51,7 @@ class ExtractiveEngine:
         Raises NotFoundError for another model, UsageError for a question without passages.
         """
         self._check(request.model)
-        if request.closed_book:
-            raise UsageError(
-                f"model={request.model} only quotes and has nothing to quote without retrieval: "
-                "leave retrieval on, or deploy a language model"
-            )
+        check_passages(request)
         statistics = request.statistics
         analyzer = self._analyzers(request.language)
         return ExtractiveReader(self._embedder, analyzer, lambda _: statistics, self._calibration, self._config)
@@ -68,3 +64,12 @@ class ExtractiveEngine:
     def _check(self, model: str) -> None:
         if model not in self.models:
             raise NotFoundError(f"model={model}: not served here; expected {self.models[0]}")
+
+
+def check_passages(request: Request) -> None:
+    """Raise UsageError for a request without retrieval, which only a language model can answer."""
+    if request.closed_book:
+        raise UsageError(
+            f"model={request.model} only quotes and has nothing to quote without retrieval: "
+            "leave retrieval on, or deploy a language model"
+        )

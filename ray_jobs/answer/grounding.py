@@ -19,11 +19,21 @@ if TYPE_CHECKING:
 
 _MARKER = re.compile(r"\[(\d{1,4})\]")
 _MARKED = re.compile(r"\[\d{1,4}\]")
+_NUMBER = re.compile(r"\d{1,4}")
+_PART_OF_A_MARKER = re.compile(r"\[\d{0,4}\]?|\d{0,4}\]")
 
 
 def cited_numbers(text: str) -> list[int]:
     """The passage numbers in the ``[n]`` markers of ``text``, in reading order, each once."""
     return list(dict.fromkeys(int(number) for number in _MARKER.findall(text)))
+
+
+def hides_markers(quote: str) -> bool:
+    """Whether a quote reads as a marker or as a part of one, so that markers beside it could not be told from it.
+
+    A number alone does not: it stands outside brackets.
+    """
+    return bool(_PART_OF_A_MARKER.fullmatch(" ".join(quote.split())))
 
 
 def problems(text: str, citations: Sequence[Citation], passages: Sequence[Passage]) -> list[str]:
@@ -59,7 +69,9 @@ def _without_quotes(text: str, citations: Sequence[Citation]) -> str:
     """Quoted text may hold numbers in brackets of its own."""
     remaining = " ".join(text.split())
     for quote in sorted((" ".join(citation.quote.split()) for citation in citations), key=len, reverse=True):
-        remaining = remaining.replace(quote, " ")
+        # A number that is quoted is none of those in markers.
+        found = rf"(?<![\[\d]){quote}(?![\]\d])" if _NUMBER.fullmatch(quote) else re.escape(quote)
+        remaining = re.sub(found, " ", remaining)
     return remaining
 
 

@@ -63,12 +63,36 @@ def quotable_sentences(text: str) -> list[tuple[int, int]]:
     ]
 
 
+def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span of the sentences of prose in which `text[start:end]` stands; elsewhere, of its lines.
+
+    The span itself where that would be longer than MAX_LENGTH, or where neither holds it whole.
+    """
+    for spans in (quotable_sentences(text), _lines(text)):
+        touched = [span for span in spans if span[0] < end and start < span[1]]
+        if touched and touched[0][0] <= start and end <= touched[-1][1]:
+            first, last = touched[0][0], touched[-1][1]
+            return (first, last) if last - first <= MAX_LENGTH else (start, end)
+    return start, end
+
+
 def sentence_spans(text: str, first: int, last: int) -> list[tuple[int, int]]:
     """Spans of the sentences of the paragraph ``text[first:last]``, without the white space between them."""
     starts = [*sentence_starts(text, Block("text", first, last)), last]
     return [
         (start, start + len(text[start:end].rstrip())) for start, end in pairwise(starts) if text[start:end].strip()
     ]
+
+
+def _lines(text: str) -> list[tuple[int, int]]:
+    """Spans of the lines of `text` that are not empty, without the white space around them."""
+    found, position = [], 0
+    for line in text.splitlines(keepends=True):
+        start, position = position, position + len(line)
+        if content := line.strip():
+            first = start + line.index(content)
+            found.append((first, first + len(content)))
+    return found
 
 
 def _prose(text: str) -> Iterator[tuple[int, int]]:
