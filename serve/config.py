@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ray_jobs.answer.engine_config import EngineConfig
 from ray_jobs.index.layout import check_name
-from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.reranker import RerankerConfig
+from ray_jobs.storage import DEFAULT_STORE
 from serve.api.config import ApiConfig
 from serve.scaling import DeploymentsConfig, Name, Profile, Scaling
 

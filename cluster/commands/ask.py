@@ -15,11 +15,10 @@ from ray_jobs.answer.protocol import Citation
 from ray_jobs.answer.reader_setting import ReaderSetting
 from ray_jobs.index.merge import By
 from ray_jobs.index.search import SearchConfig
-from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
 from ray_jobs.models.reader_config import ReaderOptions
-from ray_jobs.storage import models_folder
+from ray_jobs.storage import DEFAULT_STORE, models_folder
 
 if TYPE_CHECKING:
     from ray_jobs.answer.asking import AskEmbedder

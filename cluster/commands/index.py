@@ -12,8 +12,7 @@ from cluster.settings import Command, show
 from ray_jobs.errors import CorruptError
 from ray_jobs.index import manifest
 from ray_jobs.index.manifest import Manifest
-from ray_jobs.ingest.config import DEFAULT_STORE
-from ray_jobs.storage import Storage, open_storage
+from ray_jobs.storage import DEFAULT_STORE, Storage, open_storage
 
 
 class IndexCommand(Command):

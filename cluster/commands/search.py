@@ -14,8 +14,8 @@ from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.search import SearchConfig
-from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
+from ray_jobs.storage import DEFAULT_STORE
 
 
 class SearchCommand(RerankingSettings, SearchConfig, Command):

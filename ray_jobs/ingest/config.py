@@ -12,8 +12,7 @@ from ray_jobs.corpus.chunking import ChunkingConfig
 from ray_jobs.corpus.metadata import ColumnType
 from ray_jobs.index.layout import check_name
 from ray_jobs.models.embedder import EmbedderConfig
-
-DEFAULT_STORE = "tandem-store"
+from ray_jobs.storage import DEFAULT_STORE
 
 
 class Resources(BaseModel):

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ray_jobs.index.search import SearchConfig
-from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder import EmbedderConfig
+from ray_jobs.storage import DEFAULT_STORE
 
 
 class SearchJobConfig(BaseModel):

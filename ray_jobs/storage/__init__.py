@@ -20,6 +20,7 @@ from ray_jobs.storage.objects import ObjectInfo, explain_os_error, new_id, sha25
 from ray_jobs.storage.remote import ObjectStorage
 
 __all__ = [
+    "DEFAULT_STORE",
     "LocalStorage",
     "ObjectInfo",
     "ObjectStorage",
@@ -31,6 +32,7 @@ __all__ = [
     "sha256_of",
 ]
 
+DEFAULT_STORE = "tandem-store"
 REMOTE_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "memory")
 
 

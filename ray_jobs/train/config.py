@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ray_jobs.ingest.config import DEFAULT_STORE
 from ray_jobs.models.embedder_config import Precision
+from ray_jobs.storage import DEFAULT_STORE
 from ray_jobs.train import batches
 
 MethodName = Literal["sft", "dpo", "kto", "embedder", "reranker", "reader"]
@@ -27,7 +27,7 @@ class LoraConfig(_Part):
     """Low-rank adapters instead of all weights."""
 
     rank: int = Field(16, ge=1, description="rank of an adapter's matrices")
-    alpha: float = Field(32, gt=0, description="scale: alpha/rank, or alpha/sqrt(rank) with rslora")
+    alpha: int = Field(32, ge=1, description="scale: alpha/rank, or alpha/sqrt(rank) with rslora")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before an adapter")
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
         "all-linear", description="all linear layers but the head, or the names of modules"

@@ -188,21 +188,23 @@ class _Run:
                     if error is None or self._storage.exists(self._plan.finished):
                         return restarts
                     self._raise_unless_lost(error)
+                    reason = _first_line(error)
         finally:
             self._clean_up()
         raise TandemError(
-            f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times "
-            f"({_first_line(error)}); run the same command to go on from the last checkpoint"
+            f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times ({reason}); run "
+            "the same command to go on from the last checkpoint"
         )
 
     def _attempt(self, number: int, stage: Stage) -> Exception | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
+        import ray
         from ray.train import FailureConfig, RunConfig
         from ray.train.torch import TorchTrainer
 
         for key, value in _RAY_TRAIN.items():
             os.environ.setdefault(key, value)
-        board = _board()
+        board = ray.remote(num_cpus=0)(_Board).remote()
         trainer = TorchTrainer(
             worker.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
@@ -307,22 +309,17 @@ class _Seen:
         self._step, self._tokens = found["step"], tokens
 
 
-def _board() -> Any:
-    """An actor that holds the last report."""
-    import ray
+class _Board:
+    """Holds the last report, in an actor."""
 
-    @ray.remote(num_cpus=0)
-    class Board:
-        def __init__(self) -> None:
-            self._last: dict[str, float] = {}
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
 
-        def put(self, metrics: dict[str, float]) -> None:
-            self._last = {**self._last, **metrics}
+    def put(self, metrics: dict[str, float]) -> None:
+        self._last = {**self._last, **metrics}
 
-        def take(self) -> dict[str, float]:
-            return self._last
-
-    return Board.remote()
+    def take(self) -> dict[str, float]:
+        return self._last
 
 
 def _is_broken_link(failure: BaseException) -> bool:

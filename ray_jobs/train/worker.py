@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
 from ray_jobs.models.embedder_config import Precision
@@ -119,12 +119,12 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         barrier()
 
 
-def take_place(session: Session, config: TrainConfig) -> str:
+def take_place(session: Session, config: TrainConfig) -> Literal["cuda", "cpu"]:
     """Choose the device and join the peers; returns "cuda" or "cpu"."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     import transformers

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ray_jobs.errors import UsageError
 from ray_jobs.index.layout import check_name
+from ray_jobs.storage import DEFAULT_STORE
 
-DEFAULT_STORE = "tandem-store"
 KindName = Literal["auto", "messages", "completion", "preference", "label", "retrieval", "qa"]
 
 

@@ -27,6 +27,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "kto": ("ray_jobs.train.methods.kto", "LabelledPreferences"),
     "embedder": ("ray_jobs.train.methods.embedder", "ContrastiveEmbedder"),
     "reranker": ("ray_jobs.train.methods.reranker", "CrossEncoderReranker"),
+    "reader": ("ray_jobs.train.methods.reader", "SpanReader"),
 }
 
 Mode = Literal["min", "max"]

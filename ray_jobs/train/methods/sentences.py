@@ -8,7 +8,7 @@ ZeRO-3 where other modules than the transformer have weights.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray_jobs.errors import ModelError
 from ray_jobs.models.token_limit import position_limit
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
     from transformers import Trainer
 
-    SentenceModel = SentenceTransformer | CrossEncoder
+    SentenceModel: TypeAlias = SentenceTransformer | CrossEncoder
 
 
 def set_length(model: SentenceModel, task: Task) -> None:
@@ -51,7 +51,7 @@ def check_shardable(model: SentenceModel, task: Task) -> None:
 def saving_rightly(trainer: type[Trainer]) -> type[Trainer]:
     """The class `trainer` of sentence-transformers with its saving and loading made fit for several workers."""
 
-    class Saving(trainer):  # type: ignore[misc, valid-type]
+    class Saving(trainer):  # type: ignore[misc]
         def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
             if not self.args.should_save:
                 return
