@@ -30,8 +30,12 @@ PACKAGES = (
     "fastapi",
     "haystack-ai",
     "hayhooks",
+    "transformers",
+    "trl",
+    "deepspeed",
+    "peft",
 )
-TITLES = {"ingest": "Ingest", "search": "Search", "quality": "Quality", "serving": "Serving"}
+TITLES = {"ingest": "Ingest", "search": "Search", "quality": "Quality", "serving": "Serving", "training": "Training"}
 
 
 @dataclass(frozen=True)
