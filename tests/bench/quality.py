@@ -20,6 +20,7 @@ from ray_jobs.index.search import Mode, SearchConfig
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.job import run as ingest
+from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.for_queries import load_for_queries
 from ray_jobs.runtime import session
 from ray_jobs.storage import open_storage
@@ -76,12 +77,14 @@ def measure(quick: bool) -> list[Table]:
 
 
 @contextmanager
-def ingested(collection: Collection, folder: Path) -> Iterator[Snapshot]:
-    """The collection in an index made by the ingest job with its default configuration."""
+def ingested(collection: Collection, folder: Path, embedder: EmbedderConfig | None = None) -> Iterator[Snapshot]:
+    """The collection in an index made by the ingest job with its default configuration, or with another embedder."""
     name = re.sub(r"[^a-z0-9]+", "-", collection.name.lower())
     path = folder / "sources" / f"{name}.parquet"
     write_parquet(collection.passages, path)
-    config = IngestConfig(sources=(str(path),), index=name, store=str(folder / "store"))
+    config = IngestConfig(
+        sources=(str(path),), index=name, store=str(folder / "store"), embedder=embedder or EmbedderConfig()
+    )
     summary = ingest(config)
     counts = summary.counts
     if counts.indexed + counts.empty != len(collection.passages):

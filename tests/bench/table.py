@@ -35,7 +35,14 @@ PACKAGES = (
     "deepspeed",
     "peft",
 )
-TITLES = {"ingest": "Ingest", "search": "Search", "quality": "Quality", "serving": "Serving", "training": "Training"}
+TITLES = {
+    "ingest": "Ingest",
+    "search": "Search",
+    "quality": "Quality",
+    "serving": "Serving",
+    "training": "Training",
+    "trained": "Trained models",
+}
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def _arguments(run: PlainRun, folder: str) -> dict[str, Any]:
         "gradient_accumulation_steps": run.global_batch // run.micro_batch,
         "learning_rate": 1e-4,
         "bf16": run.bfloat16,
+        "use_cpu": True,
         "logging_steps": 10,
         "save_strategy": "no",
         "report_to": [],
