@@ -49,9 +49,14 @@ class PrepareSummary:
 
     def lines(self) -> list[str]:
         """The summary as people read it."""
-        place = f"{self.prepared.storage.uri}/{self.prepared.folder}"
+        place = self.prepared.uri
         title = f"prepared {place}" if self.outcome == "prepared" else f"nothing changed: {place} is there already"
         return [title, *self.prepared.card.lines()]
+
+    def to_dict(self) -> dict[str, object]:
+        """The summary for programs: the outcome, where the data set is, and its card."""
+        found = self.prepared
+        return {"outcome": self.outcome, "data": found.reference, "uri": found.uri, "card": found.card.model_dump(mode="json")}
 
 
 def run(config: PrepareConfig, progress: Progress | None = None) -> PrepareSummary:

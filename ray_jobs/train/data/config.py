@@ -8,7 +8,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ray_jobs.errors import UsageError
 from ray_jobs.index.layout import check_name
 from ray_jobs.storage import DEFAULT_STORE
 
@@ -46,7 +45,7 @@ class PrepareConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    inputs: tuple[str, ...] = Field(description="JSON Lines or Parquet: files, folders, globs or URIs")
+    inputs: tuple[str, ...] = Field((), description="JSON Lines or Parquet: files, folders, globs or URIs")
     name: str = Field(description="name of the prepared data set")
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
     kind: KindName = Field("auto", description="kind of the rows; auto: by their columns")
@@ -67,10 +66,7 @@ class PrepareConfig(BaseModel):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        try:
-            return check_name(value)
-        except UsageError as error:
-            raise UsageError(str(error).replace("index=", "name=", 1)) from None
+        return check_name(value, "name")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

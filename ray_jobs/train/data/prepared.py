@@ -40,6 +40,11 @@ class Prepared:
         return dataset_folder(self.card.name, self.card.hash)
 
     @property
+    def uri(self) -> str:
+        """Where its folder is, with the store."""
+        return f"{self.storage.uri}/{self.folder}"
+
+    @property
     def reference(self) -> str:
         """What `open_prepared` finds it by, and no other."""
         return f"{self.card.name}@{self.card.hash}"
