@@ -18,7 +18,9 @@ class PrepareCommand(PrepareConfig, Command):
     question/passage/answers.
     """
 
-    inputs: CliPositionalArg[tuple[str, ...]] = Field((), description="JSON Lines or Parquet: files, folders, globs, URIs")
+    inputs: CliPositionalArg[tuple[str, ...]] = Field(
+        (), description="JSON Lines or Parquet: files, folders, globs, URIs"
+    )
 
 
 def run(command: PrepareCommand) -> None:

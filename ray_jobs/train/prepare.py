@@ -55,8 +55,7 @@ class PrepareSummary:
 
     def to_dict(self) -> dict[str, object]:
         """The summary for programs: the outcome, where the data set is, and its card."""
-        found = self.prepared
-        return {"outcome": self.outcome, "data": found.reference, "uri": found.uri, "card": found.card.model_dump(mode="json")}
+        return {"outcome": self.outcome, **self.prepared.to_dict()}
 
 
 def run(config: PrepareConfig, progress: Progress | None = None) -> PrepareSummary:
