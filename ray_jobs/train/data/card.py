@@ -40,11 +40,19 @@ class Duplicates(_Frozen):
 
     exact: int
     near: int | None  # None: not looked for
+    near_asked: int  # of the near ones, those that ask in other words than the row that stayed
+    near_rest: int  # and those whose target (answer, passage, label) is put in other words
     threshold: float
     bands: int
     rows_a_band: int
     found_at_threshold: float  # the probability that a pair just at the threshold is found
     examples: tuple[Pair, ...]
+
+    def near_line(self) -> str:
+        """The near ones as people read it."""
+        if not self.near:
+            return "near ones not looked for" if self.near is None else "0 near"
+        return f"{self.near:,} near ({self.near_asked:,} ask and {self.near_rest:,} answer in other words)"
 
 
 class Leakage(_Frozen):
@@ -139,7 +147,7 @@ class DataCard(_Frozen):
 
     def lines(self) -> list[str]:
         """The card in a few lines, for a terminal."""
-        near = "not looked for" if self.duplicates.near is None else f"{self.duplicates.near:,} near"
+        near = self.duplicates.near_line()
         lines = [
             f"read       {self.read:,} rows of {len(self.inputs)} files: {self.rejected:,} rejected, "
             f"{self.cleaned:,} cleaned, {self.rows:,} {self.kind} rows accepted",

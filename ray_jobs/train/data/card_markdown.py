@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ray_jobs.train.data.card import DataCard
+from ray_jobs.train.data.card import DataCard, Duplicates
 from ray_jobs.train.data.lengths import Lengths
 from ray_jobs.train.data.mining_record import rank_names
 
@@ -74,12 +74,22 @@ def _rows(card: DataCard) -> list[str]:
         ("accepted", f"{card.rows:,}"),
         ("exact duplicates, removed", f"{duplicates.exact:,}"),
         (f"near duplicates (similarity from {duplicates.threshold:g}), removed", near),
+        *_near(duplicates),
         ("leaks, removed", f"{card.leaked:,}"),
         ("kept", f"{sum(split.rows for split in card.splits.values()):,}"),
     ]
     pairs = [f"- `{pair.row}` is near `{pair.of}` ({pair.similarity:.2f})" for pair in duplicates.examples]
     shown = ["", "Near duplicates, for instance:", "", *pairs] if pairs else []
     return ["## Rows", "", *_table(("", "rows"), figures), *shown]
+
+
+def _near(duplicates: Duplicates) -> list[tuple[str, str]]:
+    if not duplicates.near:
+        return []
+    return [
+        ("of them with another wording of what is asked", f"{duplicates.near_asked:,}"),
+        ("of them with another target (answer, passage, label)", f"{duplicates.near_rest:,}"),
+    ]
 
 
 def _rejected(card: DataCard) -> list[str]:

@@ -54,7 +54,11 @@ class PrepareConfig(BaseModel):
         None, description="column whose rows stay together; 'row': nothing but rows that ask the same; None: by kind"
     )
     split: SplitConfig = SplitConfig()
-    near_duplicates: bool = Field(True, description="also remove rows that are nearly the same as an earlier one")
+    near_duplicates: bool = Field(
+        True,
+        description="also remove rows that are nearly the same as an earlier one; off where one word changes the "
+        "meaning, as in claims",
+    )
     near_threshold: float = Field(0.8, ge=0.5, le=0.95, description="Jaccard similarity from which texts are near")
     evaluation_sets: dict[str, str] = Field({}, description="name: file that no training row may be found in")
     keep_leaks: bool = Field(False, description="report leaks and keep the rows")
@@ -95,4 +99,4 @@ class PrepareConfig(BaseModel):
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
 
 
-PREPARATION = 1  # raised when this program would prepare the same inputs to something else
+PREPARATION = 2  # raised when this program would prepare the same inputs to something else

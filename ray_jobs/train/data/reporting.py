@@ -21,11 +21,12 @@ from ray_jobs.train.data.lengths import Lengths, measure
 from ray_jobs.train.data.planning import InputSet, Plan
 from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.splitting import SPLITS
-from ray_jobs.train.data.staging import StagedPart
+from ray_jobs.train.data.staging import StagedPart, group_number
 from ray_jobs.train.data.writing import first_rejected
 
 EXAMPLES = 5
 TINY = 20  # rows of a split below which its figures say little
+LARGE = 1 / 3  # share of the rows from which one group spoils a split by groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def make_card(
         tokenizer=config.tokenizer,
         tokenizer_revision=found.tokenizer_revision,
         splits=splits,
-        warnings=tuple(_warnings(config, splits, leaks)),
+        warnings=(*_large_group(found, files), *_warnings(config, splits, leaks)),
     )
 
 
@@ -195,6 +196,8 @@ def _duplicates(found: Findings) -> cards.Duplicates:
     return cards.Duplicates(
         exact=found.decisions.exact,
         near=len(found.decisions.near) if config.near_duplicates else None,
+        near_asked=sum(not match.same_asked for match in found.decisions.near),
+        near_rest=sum(not match.same_rest for match in found.decisions.near),
         threshold=config.near_threshold,
         bands=banding.bands,
         rows_a_band=banding.rows,
@@ -249,6 +252,24 @@ def _pairs(found: Findings, matches: Sequence[tuple[int, int, float]]) -> tuple[
 
 def _name(found: Findings, position: int) -> str:
     return found.keys.names(np.array([position]))[0]
+
+
+def _large_group(found: Findings, files: Mapping[str, Path]) -> list[str]:
+    """A warning where one group has so many rows that the splits cannot have the wished shares."""
+    decisions, groups = found.decisions, found.keys.column("group")
+    kept = decisions.kept & (decisions.places < len(SPLITS))
+    numbers, counts = np.unique(groups[kept], return_counts=True)
+    largest, total = int(counts.argmax()), int(counts.sum())
+    if len([share for share in found.config.split.shares.values() if share]) < 2 or counts[largest] <= LARGE * total:
+        return []
+    split = SPLITS[int(decisions.places[np.flatnonzero(kept & (groups == numbers[largest]))[0]])]
+    names = pq.read_table(files[split], columns=["source"]).column(0).unique().to_pylist()
+    name = next(name for name in names if group_number(name) == numbers[largest])
+    by = ", ".join(sorted({column for part in found.data for column in part.grouped_by}))
+    return [
+        f"group {name!r} has {counts[largest]:,} of {total:,} rows ({counts[largest] / total:.1%}), all in {split}: "
+        f"rows are grouped by {by}; name another source_column"
+    ]
 
 
 def _warnings(
