@@ -14,10 +14,11 @@ from ray_jobs.errors import NotFoundError, RejectedError, UsageError
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import prepare
 from ray_jobs.train.data.card import DataCard
-from ray_jobs.train.data.config import PrepareConfig
+from ray_jobs.train.data.config import PrepareConfig, SplitConfig
 from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.prepared import Prepared, open_prepared
+from ray_jobs.train.data.splitting import SPLITS, split_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -159,6 +160,39 @@ def test_near_duplicates_go_and_the_first_one_stays(tmp_path: Path) -> None:
     card = card_of(run(tmp_path, source))
     assert (card.duplicates.exact, card.duplicates.near) == (0, 2)
     assert run(tmp_path, source, near_duplicates=False).card.duplicates.near is None
+
+
+def test_near_duplicates_that_say_something_else_are_counted(tmp_path: Path) -> None:
+    rows = [question(number) for number in range(120)]
+    long = "Explain at length, with an example from practice, why a reader never sees half of a snapshot of the index"
+    near = [
+        {"prompt": long, "completion": "Because of the manifest, which is created once"},
+        {"prompt": f"{long}?", "completion": "Because of the manifest, which is created once"},
+        {"prompt": long, "completion": "Because of the manifest, which is created once."},
+    ]
+    source = write(tmp_path / "a.jsonl", [*rows, *({**row, "doc_id": "near"} for row in near)])
+    prepared = run(tmp_path, source)
+    found = card_of(prepared).duplicates
+    assert (found.near, found.near_asked, found.near_rest) == (2, 1, 1)
+    assert "2 near (1 ask and 1 answer in other words)" in "\n".join(prepared.card.lines())
+
+
+def test_a_row_that_is_removed_makes_no_other_row_a_leak(tmp_path: Path) -> None:
+    words = [hashlib.sha256(f"word {number}".encode()).hexdigest()[:8] for number in range(60)]
+    split = SplitConfig(train=0.6, validation=0.2, test=0.2)
+    group = {name: next(f"g{n}" for n in range(99) if SPLITS[split_of(f"g{n}", split)] == name) for name in SPLITS}
+    asked, again, once_more = words[:40], words[:35] + words[40:45], words[45:50] + words[5:35] + words[40:45]
+    leaking = [
+        {"prompt": " ".join(again), "completion": "It is asked again.", "doc_id": group["validation"]},
+        {"prompt": " ".join(once_more), "completion": "And once more, in other words.", "doc_id": group["train"]},
+    ]
+    source = write(tmp_path / "a.jsonl", [*map(question, range(120)), *leaking])
+    held = write(tmp_path / "held.jsonl", [{"question": " ".join(asked)}])
+    alone = run(tmp_path, source, near_threshold=0.7)
+    assert [(leak.split, leak.place) for leak in card_of(alone).leaks] == [("train", "validation")]
+    prepared = run(tmp_path, source, near_threshold=0.7, evaluation_sets={"held": str(held)})
+    assert [(leak.split, leak.place) for leak in card_of(prepared).leaks] == [("validation", "held")]
+    assert leaking[1]["prompt"] in {row["prompt"] for row in rows_of(prepared)["train"]}
 
 
 def test_what_an_evaluation_set_asks_is_removed_unless_leaks_are_kept(tmp_path: Path) -> None:

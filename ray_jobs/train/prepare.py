@@ -26,6 +26,7 @@ from ray_jobs.train.data import prepared, reporting
 from ray_jobs.train.data.card_markdown import markdown
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.decide import decide
+from ray_jobs.train.data.findings import Findings
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import EVALUATION_KINDS, KINDS
@@ -152,7 +153,7 @@ class _Job:
                 staged.append(receipt)
         return sorted(staged, key=lambda receipt: receipt.number)
 
-    def _decide(self, parts: list[StagedPart]) -> reporting.Findings:
+    def _decide(self, parts: list[StagedPart]) -> Findings:
         keys = self._keys(parts)
         own = self._keys([part for part in parts if not part.set])
         kind = KINDS[self.plan.data.kind]
@@ -163,14 +164,12 @@ class _Job:
         ]
         decisions = decide(keys, rows, evaluation, kind, self.config, self.banding)
         unit = "words" if self.config.tokenizer is None else "tokens"
-        return reporting.Findings(
-            self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision
-        )
+        return Findings(self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision)
 
     def _keys(self, parts: list[StagedPart]) -> Keys:
         return Keys([(self.storage.local(part.keys_key), part.rows) for part in parts if part.rows])
 
-    def _write(self, found: reporting.Findings, folder: Path) -> Prepared:
+    def _write(self, found: Findings, folder: Path) -> Prepared:
         decisions = found.decisions
         schema = schema_of(KINDS[self.plan.data.kind])
         splits = write_splits(self.storage, found.data, schema, decisions.places, decisions.kept, folder)

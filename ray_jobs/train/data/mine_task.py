@@ -10,8 +10,10 @@ block of rows with its hits.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -159,14 +161,11 @@ class Miner:
     def _read(self, block: Block) -> list[dict[str, Any]]:
         """The rows of a block; only the row groups that hold them are read."""
         file = pq.ParquetFile(self._storage.local(*self._task.files[block.split]))
-        end, first, groups, skipped = block.start + len(block.rows), 0, [], 0
-        for number in range(file.num_row_groups):
-            rows = file.metadata.row_group(number).num_rows
-            if first < end and first + rows > block.start:
-                skipped = first if not groups else skipped
-                groups.append(number)
-            first += rows
-        table = file.read_row_groups(groups).slice(block.start - skipped, len(block.rows))
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        ends = list(accumulate(sizes))
+        first, last = bisect_right(ends, block.start), bisect_left(ends, block.start + len(block.rows))
+        table = file.read_row_groups(list(range(first, last + 1)))
+        table = table.slice(block.start - (ends[first] - sizes[first]), len(block.rows))
         found: list[dict[str, Any]] = table.to_pylist()
         return found
 

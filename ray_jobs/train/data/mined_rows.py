@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from ray_jobs.train.data.positives import Place
 UNANSWERABLE = "no-answer"
 NOT_IN_INDEX = "positive-not-in-index"
 QUERY_TOO_LONG = "query-too-long"
+_KEPT = 1 << 14  # texts: hits of one query are hits of others
 Row = Mapping[str, Any]
 Fetch = Callable[[Place], list[Hit]]
 """The chunks of a document."""
@@ -155,7 +157,7 @@ class RowMiner:
             negatives=list(asked.row.get("negatives") or ()),
             forbidden=self._forbidden,
         )
-        candidates = [Candidate(hit.doc_id, clean(hit.text), self._shown(hit), hit.score) for hit in hits]
+        candidates = [Candidate(hit.doc_id, _cleaned(hit.text), self._shown(hit), hit.score) for hit in hits]
         lowest = _lowest(documents, hits)
         rescore: Rescore | None = None
         if self._reranker is not None:
@@ -210,7 +212,7 @@ class RowMiner:
 
     def _shown(self, hit: Hit) -> str:
         whole = self._config.texts == "index" and self._config.output_kind == "retrieval"
-        return clean(passage(hit) if whole else hit.text)
+        return _cleaned(passage(hit) if whole else hit.text)
 
     def _rows(self, asked: Asked, positive: str | None, mined: Mined, own: Hit | None) -> list[dict[str, Any]]:
         if self._config.output_kind == "qa":
@@ -239,6 +241,11 @@ class RowMiner:
     def _row(self, asked: Asked, content: Content) -> dict[str, Any]:
         kept = {name: asked.row[name] for name in ("source", "row", "input")}
         return {"id": content_id(self._kind, content), **kept, **content}
+
+
+@lru_cache(_KEPT)
+def _cleaned(text: str) -> str:
+    return clean(text)
 
 
 def _lowest(documents: Sequence[AbstractSet[str]], hits: Sequence[Hit]) -> float | None:
