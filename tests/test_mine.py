@@ -1,4 +1,4 @@
-"""Mining on a real Ray cluster: the right negatives, in the splits that were there, whole or not at all."""
+"""Mining: the right negatives, in the splits that were there, whole or not at all; on Ray where it matters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from ray_jobs.train.data.mine_config import MineConfig
 from ray_jobs.train.data.prepared import Prepared, open_prepared
 from ray_jobs.train.job import find_data
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytest_plugins = ["in_process"]
+on_ray = pytest.mark.usefixtures("ray_session")
+here = pytest.mark.usefixtures("in_process")
 
 TOPICS = 80
 Rows = list[dict[str, object]]
@@ -128,6 +130,7 @@ def topic_of(row: dict[str, object]) -> int:
     return int(str(row["row"])) - 1
 
 
+@on_ray
 def test_the_negatives_are_the_passages_that_share_most_words_and_are_no_copies(store: str) -> None:
     mined = mine(store, name="right").prepared
     for rows in rows_of(mined).values():
@@ -145,6 +148,7 @@ def test_the_negatives_are_the_passages_that_share_most_words_and_are_no_copies(
     assert record.total.negatives == 2 * TOPICS
 
 
+@here
 def test_what_comes_out_is_a_prepared_set_with_the_same_splits(store: str) -> None:
     mined = mine(store, name="same").prepared
     storage = LocalStorage(Path(store))
@@ -158,6 +162,7 @@ def test_what_comes_out_is_a_prepared_set_with_the_same_splits(store: str) -> No
     assert mined.card.splits["train"].lengths["passage"].longest > 0
 
 
+@here
 def test_a_row_to_train_on_gets_nothing_from_documents_of_other_splits(store: str, tmp_path: Path) -> None:
     # Every text is near every query: the best hits of a row are other rows' positives.
     rows = [{"query": f"common {query(n)}", "positive": f"{words(n, *range(20))}"} for n in range(60)]
@@ -188,6 +193,7 @@ def test_a_row_to_train_on_gets_nothing_from_documents_of_other_splits(store: st
     assert given["test"] & {row["positive_id"] for row in found["train"]}
 
 
+@on_ray
 def test_the_same_again_mines_nothing_and_leaves_nothing_in_flight(store: str) -> None:
     assert mine(store, name="again").outcome == "mined"
     assert mine(store, name="again", block_queries=7).outcome == "unchanged"
@@ -195,6 +201,7 @@ def test_the_same_again_mines_nothing_and_leaves_nothing_in_flight(store: str) -
     assert not list(Path(store).glob("runs/*/mine/*"))
 
 
+@here
 def test_blocks_do_not_decide_what_is_mined(store: str) -> None:
     few = mine(store, name="few", sampling_strategy="random", num_negatives=1, block_queries=5).prepared
     many = mine(store, name="many", sampling_strategy="random", num_negatives=1, block_queries=500).prepared
@@ -215,6 +222,7 @@ class Interrupting:
         yield Silent()
 
 
+@on_ray
 def test_an_interrupted_run_publishes_nothing_and_the_next_one_does(store: str) -> None:
     config = MineConfig.model_validate(
         {"data": "retrieval", "index": "topics", "name": "stopped", "store": store, "search": {"mode": "lexical"}}
@@ -225,6 +233,7 @@ def test_an_interrupted_run_publishes_nothing_and_the_next_one_does(store: str) 
     assert negatives.run(config).outcome == "mined"
 
 
+@here
 def test_questions_become_queries_whose_negatives_hold_no_answer(store: str) -> None:
     mined = mine(store, data="qa", name="from-qa").prepared
     answered = [topic for topic in range(TOPICS) if topic % 10 != 9]
@@ -239,6 +248,7 @@ def test_questions_become_queries_whose_negatives_hold_no_answer(store: str) -> 
     assert record.total.skipped["has-answer"] == len([topic for topic in answered if topic % 5 == 0])
 
 
+@here
 def test_as_qa_wrong_passages_become_rows_without_an_answer(store: str) -> None:
     mined = mine(store, data="qa", name="as-qa", output_kind="qa", num_negatives=1).prepared
     before = rows_of(open_prepared(LocalStorage(Path(store)), "qa"))
@@ -256,6 +266,7 @@ def test_as_qa_wrong_passages_become_rows_without_an_answer(store: str) -> None:
         assert {row["source"] for row in added} <= {row["source"] for row in before[name]}
 
 
+@here
 def test_hybrid_search_and_a_reranker_give_what_one_process_gives(store: str) -> None:
     settings = {
         "num_negatives": 3,
@@ -290,6 +301,7 @@ def test_hybrid_search_and_a_reranker_give_what_one_process_gives(store: str) ->
             }
 
 
+@here
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -313,6 +325,7 @@ def test_what_cannot_be_mined_is_one_line_and_publishes_nothing(
     assert not list(Path(store).glob("runs/*/mine/*"))
 
 
+@here
 def test_positives_that_the_index_lacks_are_told(store: str, tmp_path: Path) -> None:
     rows: Sequence[dict[str, object]] = [
         {"query": query(n), "positive": words(n, *range(300, 340)) if n % 4 else words(n, *range(40)) + f" is {n}."}

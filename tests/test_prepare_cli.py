@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import FAKE, Ended, run
 
+pytest_plugins = ["in_process"]
 Capsys = pytest.CaptureFixture[str]
 
 
@@ -96,7 +97,7 @@ BAD_INPUTS: list[tuple[str, list[object], list[str], int, list[str]]] = [
 ]
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     ("rows", "settings", "code", "fragments"),
     [case[1:] for case in BAD_INPUTS],
@@ -109,7 +110,7 @@ def test_inputs_that_cannot_be_prepared_are_told_in_one_line(
     assert not Path("tandem-store/datasets").exists()
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("in_process")
 def test_a_damaged_file_is_named_and_nothing_is_prepared(capsys: Capsys) -> None:
     write("a.jsonl", [row(number) for number in range(2000)])
     Path("a.jsonl.gz").write_bytes(gzip.compress(Path("a.jsonl").read_bytes())[:-4000])
@@ -136,7 +137,7 @@ def test_what_was_prepared_is_told_for_people_and_for_machines(capsys: Capsys) -
     assert Path(again["uri"].removeprefix("file://"), "card.md").is_file()
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("in_process")
 def test_tiny_splits_and_a_large_group_are_warned_of(capsys: Capsys) -> None:
     rows: list[object] = [
         {**row(number), "source": "all of it" if number < 150 else f"s{number}"} for number in range(300)
@@ -150,7 +151,7 @@ def test_tiny_splits_and_a_large_group_are_warned_of(capsys: Capsys) -> None:
     assert "group 'all of it' has 150 of 300 rows" in card.read_text()
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("ray_session", "in_process")  # ingest runs on Ray
 def test_mining_from_the_command_line_and_from_a_file(capsys: Capsys) -> None:
     words = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(60)]
     texts = [f"{word[:9]} {word[10:19]} {word[20:29]} says what {n} is." for n, word in enumerate(words)]

@@ -221,7 +221,7 @@ def make_card() -> cards.DataCard:
             exact=1,
             near=2,
             near_asked=2,
-            near_rest=1,
+            near_target=1,
             threshold=0.8,
             bands=9,
             rows_a_band=13,
@@ -268,7 +268,7 @@ def test_the_card_for_people_says_all_that_the_other_one_does() -> None:
         "- **validation has few rows**",
         "| exact duplicates, removed | 1 |",
         "| near duplicates (similarity from 0.8), removed | 2 |",
-        "| of them with another target (answer, passage, label) | 1 |",
+        "| of them with another target (answers, completion, passages, label) | 1 |",
         "- row 7 of a|b.jsonl: the line is not JSON",
         "Grouped by title (8 rows); no group is in two splits.",
         "| train | 3 | 100.0% | 100.0% | 2 | true: 2 |",
@@ -296,4 +296,4 @@ def test_a_card_is_read_back_as_it_was_written() -> None:
     card = make_card()
     assert cards.DataCard.model_validate_json(card.json_text()) == card
     assert any("5 negatives for 2 of 3 rows" in line for line in card.lines())
-    assert any("2 near (2 ask and 1 answer in other words)" in line for line in card.lines())
+    assert any("2 near (2 asked in other words, 1 with another target)" in line for line in card.lines())

@@ -41,7 +41,7 @@ class Duplicates(_Frozen):
     exact: int
     near: int | None  # None: not looked for
     near_asked: int  # of the near ones, those that ask in other words than the row that stayed
-    near_rest: int  # and those whose target (answer, passage, label) is put in other words
+    near_target: int  # and those with another target (answers, completion, passages, label)
     threshold: float
     bands: int
     rows_a_band: int
@@ -52,7 +52,8 @@ class Duplicates(_Frozen):
         """The near ones as people read it."""
         if not self.near:
             return "near ones not looked for" if self.near is None else "0 near"
-        return f"{self.near:,} near ({self.near_asked:,} ask and {self.near_rest:,} answer in other words)"
+        differing = f"{self.near_asked:,} asked in other words, {self.near_target:,} with another target"
+        return f"{self.near:,} near ({differing})"
 
 
 class Leakage(_Frozen):

@@ -13,7 +13,7 @@ question, are no duplicates. The text that decides, by kind:
     qa           question                                    passage
 
 Claims that contradict each other differ in a word and are near: switch near duplicates off for such data (SciFact); the
-card says how many of those that went asked or answered in other words.
+card says how many of those that went asked in other words, or had another target.
 
 Guaranteed: of several, the first in the order of the inputs stays; the same rows give the same duplicates however they
 were read. Not guaranteed: that every near pair is found. Bands miss a pair by chance; `Banding.chance` says how often.
@@ -38,8 +38,6 @@ class Match:
     row: int  # position
     of: int  # position
     similarity: float  # estimated
-    same_asked: bool = True  # as far as the sketches tell
-    same_rest: bool = True
 
 
 def first_of_same(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> Positions:
@@ -69,8 +67,7 @@ def near_duplicates(keys: Keys, alive: Mask, banding: Banding, threshold: float)
         near = nearness(sketches, others, slot) if len(others) else np.empty(0)
         if len(near) and near.max() >= threshold:
             best = int(near.argmax())
-            same = [bool((sketch[slot] == sketch[others[best]]).all()) for sketch in sketches]
-            matches.append(Match(int(position), int(positions[others[best]]), float(near[best]), *same))
+            matches.append(Match(int(position), int(positions[others[best]]), float(near[best])))
         else:
             for side in (0, 1):
                 buckets[side].add(slot, bands[side][slot])

@@ -168,14 +168,22 @@ def _duplicates(found: Findings) -> cards.Duplicates:
     return cards.Duplicates(
         exact=found.decisions.exact,
         near=len(found.decisions.near) if config.near_duplicates else None,
-        near_asked=sum(not match.same_asked for match in found.decisions.near),
-        near_rest=sum(not match.same_rest for match in found.decisions.near),
+        near_asked=_differing(found, "asked"),
+        near_target=_differing(found, "target"),
         threshold=config.near_threshold,
         bands=banding.bands,
         rows_a_band=banding.rows,
         found_at_threshold=round(banding.chance(config.near_threshold), 4),
         examples=_pairs(found, [(m.row, m.of, m.similarity) for m in found.decisions.near]),
     )
+
+
+def _differing(found: Findings, name: str) -> int:
+    """How many near duplicates differ in a column from the row that stayed."""
+    near = found.decisions.near
+    column = found.keys.column(name)
+    rows, others = ([match.row for match in near], [match.of for match in near])
+    return int((column[rows] != column[others]).sum()) if near else 0
 
 
 def _leak(found: Findings, number: int) -> cards.Leakage:

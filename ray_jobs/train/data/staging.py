@@ -140,6 +140,7 @@ class Stager:
             "group": [group_number(row.group) for row in rows],
             "asked": [int(text_hash(texts.asked), 16) for texts in compared],
             "document": [_document(texts) for texts in compared],
+            "target": [int(text_hash(texts.learnt), 16) for texts in compared],
             "place": [split_of(row.group, self._split) for row in rows],
             "name": [row.name for row in rows],
         }
