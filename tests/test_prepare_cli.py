@@ -52,6 +52,7 @@ NEEDS_NOTHING: list[tuple[list[str], int, list[str]]] = [
     (["prepare", "a.jsonl", "--name", "x", "--store", "ftp://host"], 2, ["store=ftp://host"]),
     (["mine", "--data", "d", "--index", "i"], 2, ["name is missing", "--name"]),
     (["mine", "--data", "d", "--index", "i", "--name", "a b"], 2, ["name='a b'", "expected letters"]),
+    (["mine", "--data", "d@1", "--index", "i", "--name", "d"], 2, ["name='d' is that of the data", "another name"]),
     (["mine", "--data", "d", "--index", "i", "--name", "m"], 1, ["data=d", "of this name: none"]),
     (["mine", "--data", "d", "--index", "i", "--name", "m", "--as", "poem"], 2, ["output_kind='poem'", "'qa'"]),
     (["mine", "--data", "d", "--index", "i", "--name", "m", "--search.k", "5"], 2, ["search.k=5", "range_max"]),

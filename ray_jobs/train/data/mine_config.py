@@ -55,6 +55,14 @@ class MineConfig(MiningRules):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _another_name(self) -> Self:
+        if self.name == self.data.partition("@")[0]:
+            raise ValueError(
+                f"name={self.name!r} is that of the data: the newest of a name counts; choose another name"
+            )
+        return self
+
     def deciding(self) -> dict[str, object]:
         """Everything of the configuration that decides what comes out."""
         apart = {"data": True, "name": True, "store": True, "snapshot": True, "embedder": True, "block_queries": True}

@@ -102,16 +102,19 @@ class Queries:
         """Read the rows of every split."""
         rows: dict[str, list[tuple[str, str]]] = {}
         keys: dict[str, dict[str, str]] = {}
-        distinct: dict[str, Positive] = {}
-        for split, path in data.splits().items():
-            own = rows[split] = []
-            for query, positive in _asked(path, data.card.kind):
-                asked = text_hash(query)
-                own.append((asked, "" if positive is None else positive.key))
-                if positive is not None:
-                    keys.setdefault(asked, {})[positive.key] = text_hash(positive.text)
-                    distinct.setdefault(positive.key, positive)
-        return cls(wanted(distinct.values()), len(distinct), rows, keys)
+
+        def positives() -> Iterator[Positive]:
+            for split, path in data.splits().items():
+                own = rows[split] = []
+                for query, positive in _asked(path, data.card.kind):
+                    asked = text_hash(query)
+                    own.append((asked, "" if positive is None else positive.key))
+                    if positive is not None:
+                        keys.setdefault(asked, {})[positive.key] = text_hash(positive.text)
+                        yield positive
+
+        sought = wanted(positives())
+        return cls(sought, len(sought.ids) + len(sought.whole), rows, keys)
 
     def found(self, pairs: Sequence[tuple[str, Place]]) -> None:
         """Remember where positives lie."""
