@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("AskCommand", "a cited answer"),
     "serve": ("ServeCommand", "answer over HTTP: search, cited answers, a page"),
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
+    "prepare": ("PrepareCommand", "training rows checked, deduplicated and split, with a card"),
+    "mine": ("MineCommand", "hard negatives for prepared rows, from an index"),
 }
 
 

@@ -47,7 +47,8 @@ class Ended:
 
 
 def _is_progress(line: str) -> bool:
-    return line.split()[0] in ("read", "embed", "build", "search", "merge") if line.strip() else False
+    stages = ("read", "embed", "build", "search", "merge", "stage", "decide", "write", "find", "mine")
+    return line.split()[0] in stages if line.strip() else False
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:

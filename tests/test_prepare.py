@@ -1,4 +1,4 @@
-"""The preparation job on a real Ray cluster: to the byte the same, grouped, without leaks, nothing lost silently."""
+"""The preparation job: to the byte the same, grouped, without leaks, nothing lost silently; on Ray where it matters."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from ray_jobs.errors import NotFoundError, RejectedError, UsageError
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import prepare
 from ray_jobs.train.data.card import DataCard
-from ray_jobs.train.data.config import PrepareConfig
+from ray_jobs.train.data.config import PrepareConfig, SplitConfig
 from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.prepared import Prepared, open_prepared
+from ray_jobs.train.data.splitting import SPLITS, split_of
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytest_plugins = ["in_process"]
+on_ray = pytest.mark.usefixtures("ray_session")
+here = pytest.mark.usefixtures("in_process")
 
 SUBJECTS = ("snapshot", "shard", "reranker", "tokenizer", "checkpoint", "gateway", "partition", "adapter", "manifest")
 
@@ -83,6 +86,7 @@ def card_of(prepared: Prepared) -> DataCard:
     return prepared.card
 
 
+@on_ray
 def test_the_result_is_the_same_to_the_byte_however_it_is_divided(tmp_path: Path) -> None:
     numbers = range(300)
     rows = [*map(question, numbers), "not JSON", *map(question, numbers[::9])]
@@ -96,6 +100,7 @@ def test_the_result_is_the_same_to_the_byte_however_it_is_divided(tmp_path: Path
     assert one.card.duplicates.exact == 34
 
 
+@here
 def test_no_group_is_in_two_splits_and_every_row_is_accounted_for(tmp_path: Path) -> None:
     prepared = run(tmp_path, write(tmp_path / "a.jsonl", [question(number) for number in range(300)]))
     card_of(prepared)
@@ -104,6 +109,7 @@ def test_no_group_is_in_two_splits_and_every_row_is_accounted_for(tmp_path: Path
     assert len(set.union(*sources)) == sum(map(len, sources)) == 60
 
 
+@here
 def test_rows_that_are_added_move_none_that_were_there(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [question(number) for number in range(200)])
     before = {row["id"]: name for name, rows in rows_of(run(tmp_path, source)).items() for row in rows}
@@ -113,6 +119,7 @@ def test_rows_that_are_added_move_none_that_were_there(tmp_path: Path) -> None:
     assert len(after) == 300
 
 
+@on_ray
 def test_a_wrong_row_is_reported_with_number_file_and_reason(tmp_path: Path) -> None:
     rows: list[object] = [question(number) for number in range(100)]
     rows[40:40] = ["", "{broken", {"prompt": "x", "completion": " "}]
@@ -125,6 +132,7 @@ def test_a_wrong_row_is_reported_with_number_file_and_reason(tmp_path: Path) -> 
     assert kept == {*range(1, 41), *range(44, 104)}
 
 
+@here
 @pytest.mark.parametrize("kind", ["messages", "preference", "label", "retrieval", "qa"])
 def test_every_kind_is_prepared_to_its_canonical_columns(tmp_path: Path, kind: str) -> None:
     rows = [row_of(kind, number) for number in range(60)]
@@ -136,6 +144,7 @@ def test_every_kind_is_prepared_to_its_canonical_columns(tmp_path: Path, kind: s
     assert pq.read_schema(prepared.split("test")).equals(schema_of(KINDS[kind]))
 
 
+@on_ray
 def test_too_many_wrong_rows_are_an_error_that_shows_the_first_five(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [question(0), *["{"] * 7])
     with pytest.raises(RejectedError, match=r"7 of 8 rows are wrong .*row 2 of .*row 6 of") as found:
@@ -145,12 +154,14 @@ def test_too_many_wrong_rows_are_an_error_that_shows_the_first_five(tmp_path: Pa
     assert not (tmp_path / "store" / "datasets").exists()
 
 
+@here
 def test_equal_answers_of_different_questions_are_no_duplicates(tmp_path: Path) -> None:
     answer = "As the manual says, everything is made again from what was left behind, and nobody notices. " * 4
     rows = [{**question(number), "completion": answer} for number in range(120)]
     assert card_of(run(tmp_path, write(tmp_path / "a.jsonl", rows))).duplicates.near == 0
 
 
+@here
 def test_near_duplicates_go_and_the_first_one_stays(tmp_path: Path) -> None:
     rows = [question(number) for number in range(120)]
     long = "Explain at length, with an example from practice, why a reader never sees half of a snapshot of the index"
@@ -161,6 +172,42 @@ def test_near_duplicates_go_and_the_first_one_stays(tmp_path: Path) -> None:
     assert run(tmp_path, source, near_duplicates=False).card.duplicates.near is None
 
 
+@here
+def test_near_duplicates_that_say_something_else_are_counted(tmp_path: Path) -> None:
+    rows = [question(number) for number in range(120)]
+    long = "Explain at length, with an example from practice, why a reader never sees half of a snapshot of the index"
+    near = [
+        {"prompt": long, "completion": "Because of the manifest, which is created once"},
+        {"prompt": f"{long}?", "completion": "Because of the manifest, which is created once"},
+        {"prompt": long, "completion": "Because of the manifest, which is created once."},
+    ]
+    source = write(tmp_path / "a.jsonl", [*rows, *({**row, "doc_id": "near"} for row in near)])
+    prepared = run(tmp_path, source)
+    found = card_of(prepared).duplicates
+    assert (found.near, found.near_asked, found.near_target) == (2, 1, 1)
+    assert "2 near (1 asked in other words, 1 with another target)" in "\n".join(prepared.card.lines())
+
+
+@here
+def test_a_row_that_is_removed_makes_no_other_row_a_leak(tmp_path: Path) -> None:
+    words = [hashlib.sha256(f"word {number}".encode()).hexdigest()[:8] for number in range(60)]
+    split = SplitConfig(train=0.6, validation=0.2, test=0.2)
+    group = {name: next(f"g{n}" for n in range(99) if SPLITS[split_of(f"g{n}", split)] == name) for name in SPLITS}
+    asked, again, once_more = words[:40], words[:35] + words[40:45], words[45:50] + words[5:35] + words[40:45]
+    leaking = [
+        {"prompt": " ".join(again), "completion": "It is asked again.", "doc_id": group["validation"]},
+        {"prompt": " ".join(once_more), "completion": "And once more, in other words.", "doc_id": group["train"]},
+    ]
+    source = write(tmp_path / "a.jsonl", [*map(question, range(120)), *leaking])
+    held = write(tmp_path / "held.jsonl", [{"question": " ".join(asked)}])
+    alone = run(tmp_path, source, near_threshold=0.7)
+    assert [(leak.split, leak.place) for leak in card_of(alone).leaks] == [("train", "validation")]
+    prepared = run(tmp_path, source, near_threshold=0.7, evaluation_sets={"held": str(held)})
+    assert [(leak.split, leak.place) for leak in card_of(prepared).leaks] == [("validation", "held")]
+    assert leaking[1]["prompt"] in {row["prompt"] for row in rows_of(prepared)["train"]}
+
+
+@here
 def test_what_an_evaluation_set_asks_is_removed_unless_leaks_are_kept(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [question(number) for number in range(200)])
     asked = write(tmp_path / "held.jsonl", [{"question": str(question(n)["prompt"]).upper()} for n in (3, 50)])
@@ -174,6 +221,7 @@ def test_what_an_evaluation_set_asks_is_removed_unless_leaks_are_kept(tmp_path: 
     assert (kept.card.leaked, sum(leak.same for leak in kept.card.leaks)) == (0, 2)
 
 
+@here
 def test_one_question_asked_in_two_splits_is_removed_from_training(tmp_path: Path) -> None:
     rows = [{**question(n), "completion": f"{side} {n}", "doc_id": f"{side}{n}"} for n in range(80) for side in "ab"]
     prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
@@ -182,6 +230,7 @@ def test_one_question_asked_in_two_splits_is_removed_from_training(tmp_path: Pat
     assert not prompts[0] & (prompts[1] | prompts[2])
 
 
+@on_ray
 def test_the_same_again_prepares_nothing_and_a_touched_file_neither(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [question(number) for number in range(100)])
     config = PrepareConfig(inputs=(str(source),), name="toy", store=str(tmp_path / "store"), source_column="row")
@@ -191,6 +240,7 @@ def test_the_same_again_prepares_nothing_and_a_touched_file_neither(tmp_path: Pa
     assert not list((tmp_path / "store").glob("runs/*/prepare/*"))
 
 
+@here
 def test_what_a_killed_run_left_is_no_data_set_and_is_replaced(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [question(number) for number in range(100)])
     prepared = run(tmp_path, source)
@@ -204,6 +254,7 @@ def test_what_a_killed_run_left_is_no_data_set_and_is_replaced(tmp_path: Path) -
     assert rows_of(open_prepared(storage, "toy"))["train"]
 
 
+@here
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
@@ -220,6 +271,7 @@ def test_what_cannot_be_prepared_is_a_usage_error(
         run(tmp_path, write(tmp_path / "a.jsonl", rows), **settings)
 
 
+@here
 def test_training_rows_of_one_label_are_refused(tmp_path: Path) -> None:
     rows = [{**question(number), "label": True} for number in range(100)]
     with pytest.raises(RejectedError, match="have label true"):

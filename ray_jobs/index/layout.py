@@ -27,11 +27,11 @@ _MANIFEST = re.compile(r"manifest-(\d{6,})\.json$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def check_name(name: str) -> str:
-    """The name of an index as it is, or UsageError: it becomes a folder and a part of URLs."""
+def check_name(name: str, key: str = "index") -> str:
+    """The name of an index, or of what `key` says, as it is, or UsageError: it becomes a folder and a part of URLs."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"index={name!r}: expected letters, digits, '.', '_' and '-' (at most 128, the first a letter or digit)"
+            f"{key}={name!r}: expected letters, digits, '.', '_' and '-' (at most 128, the first a letter or digit)"
         )
     return name
 

@@ -26,6 +26,7 @@ from ray_jobs.train.data import prepared, reporting
 from ray_jobs.train.data.card_markdown import markdown
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.decide import decide
+from ray_jobs.train.data.findings import Findings
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import EVALUATION_KINDS, KINDS
@@ -49,9 +50,13 @@ class PrepareSummary:
 
     def lines(self) -> list[str]:
         """The summary as people read it."""
-        place = f"{self.prepared.storage.uri}/{self.prepared.folder}"
+        place = self.prepared.uri
         title = f"prepared {place}" if self.outcome == "prepared" else f"nothing changed: {place} is there already"
         return [title, *self.prepared.card.lines()]
+
+    def to_dict(self) -> dict[str, object]:
+        """The summary for programs: the outcome, where the data set is, and its card."""
+        return {"outcome": self.outcome, **self.prepared.to_dict()}
 
 
 def run(config: PrepareConfig, progress: Progress | None = None) -> PrepareSummary:
@@ -148,7 +153,7 @@ class _Job:
                 staged.append(receipt)
         return sorted(staged, key=lambda receipt: receipt.number)
 
-    def _decide(self, parts: list[StagedPart]) -> reporting.Findings:
+    def _decide(self, parts: list[StagedPart]) -> Findings:
         keys = self._keys(parts)
         own = self._keys([part for part in parts if not part.set])
         kind = KINDS[self.plan.data.kind]
@@ -159,14 +164,12 @@ class _Job:
         ]
         decisions = decide(keys, rows, evaluation, kind, self.config, self.banding)
         unit = "words" if self.config.tokenizer is None else "tokens"
-        return reporting.Findings(
-            self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision
-        )
+        return Findings(self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision)
 
     def _keys(self, parts: list[StagedPart]) -> Keys:
         return Keys([(self.storage.local(part.keys_key), part.rows) for part in parts if part.rows])
 
-    def _write(self, found: reporting.Findings, folder: Path) -> Prepared:
+    def _write(self, found: Findings, folder: Path) -> Prepared:
         decisions = found.decisions
         schema = schema_of(KINDS[self.plan.data.kind])
         splits = write_splits(self.storage, found.data, schema, decisions.places, decisions.kept, folder)

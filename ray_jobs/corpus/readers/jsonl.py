@@ -20,20 +20,32 @@ from ray_jobs.corpus.readers.rows import raw_document
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
+class LineError(Exception):
+    """A line that holds no object. `reason` is a code that can be counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
     """Yield the document or the Reject of each line of the part; blank lines are skipped."""
-    for offset, line in _lines(stream, part):
+    for offset, line in lines(stream, part):
         locator = f"byte {offset}"
-        if line is None:
-            yield Reject(locator, "too-long", f"the line is longer than {MAX_LINE_BYTES} bytes")
-        elif not line.isspace():
-            found = _parse(line, locator)
+        try:
+            row = parse(line)
+        except LineError as error:
+            expected = " with 'text'" if error.reason == "not-an-object" else ""
+            yield Reject(locator, error.reason, f"{error}{expected}")
+            continue
+        if row is not None:
+            found = raw_document(row, locator)
             if isinstance(found, RawDocument) and found.id is None:
                 found = RawDocument(found.text, f"{part.file.doc_id}#{offset}", found.title, found.metadata)
             yield found
 
 
-def _lines(stream: BinaryIO, part: SourcePart) -> Iterator[tuple[int, bytes | None]]:
+def lines(stream: BinaryIO, part: SourcePart) -> Iterator[tuple[int, bytes | None]]:
     """Yield each line with the offset at which it starts; None instead of a line that is too long."""
     whole = compression_of(part.file.uri) is not None
     offset = 0
@@ -53,6 +65,25 @@ def _lines(stream: BinaryIO, part: SourcePart) -> Iterator[tuple[int, bytes | No
             offset += len(line)
 
 
+def parse(line: bytes | None) -> dict[str, object] | None:
+    """The object that a line of `lines` holds, None for a blank one. Raises LineError."""
+    if line is None:
+        raise LineError("too-long", f"the line is longer than {MAX_LINE_BYTES} bytes")
+    try:
+        text = line.decode("utf-8-sig")
+        if not text.strip():
+            return None
+        row = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise LineError("bad-encoding", f"the line is not UTF-8 (byte {error.start} of it)") from None
+    except (ValueError, RecursionError) as error:
+        raise LineError("bad-json", f"the line is not JSON: {error}") from None
+    if not isinstance(row, dict):
+        held = "null" if row is None else f"a {type(row).__name__}"
+        raise LineError("not-an-object", f"the line holds {held}: expected an object")
+    return row
+
+
 def _skip_line(stream: BinaryIO) -> int:
     skipped = 0
     while piece := stream.readline(MAX_LINE_BYTES):
@@ -60,17 +91,3 @@ def _skip_line(stream: BinaryIO) -> int:
         if piece.endswith(b"\n"):
             break
     return skipped
-
-
-def _parse(line: bytes, locator: str) -> RawDocument | Reject:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return Reject(locator, "bad-encoding", f"the line is not UTF-8 (byte {error.start} of it)")
-    except (ValueError, RecursionError) as error:
-        return Reject(locator, "bad-json", f"the line is not JSON: {error}")
-    if not isinstance(row, dict):
-        return Reject(
-            locator, "not-an-object", f"the line holds a {type(row).__name__}: expected an object with 'text'"
-        )
-    return raw_document(row, locator)

@@ -1,7 +1,8 @@
 """The data card: all that was found out about a data set while it was prepared, for programs and for people.
 
 Guaranteed: equal inputs and configuration give the same card, byte for byte; it holds no time and no path of this
-machine. Its sums hold: what was accepted is kept, a duplicate, or a leak that was removed.
+machine. Its sums hold: what was accepted is kept, a duplicate, or a leak that was removed; what mining
+added or left out is counted apart.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.train.data.lengths import Lengths
+from ray_jobs.train.data.mining_record import MiningRecord
 from ray_jobs.train.data.validate import Rejected
 
 
@@ -38,11 +40,20 @@ class Duplicates(_Frozen):
 
     exact: int
     near: int | None  # None: not looked for
+    near_asked: int  # of the near ones, those that ask in other words than the row that stayed
+    near_target: int  # and those with another target (answers, completion, passages, label)
     threshold: float
     bands: int
     rows_a_band: int
     found_at_threshold: float  # the probability that a pair just at the threshold is found
     examples: tuple[Pair, ...]
+
+    def near_line(self) -> str:
+        """The near ones as people read it."""
+        if not self.near:
+            return "near ones not looked for" if self.near is None else "0 near"
+        differing = f"{self.near_asked:,} asked in other words, {self.near_target:,} with another target"
+        return f"{self.near:,} near ({differing})"
 
 
 class Leakage(_Frozen):
@@ -117,14 +128,16 @@ class DataCard(_Frozen):
     tokenizer_revision: str | None
     splits: dict[str, SplitRecord]
     warnings: tuple[str, ...]
+    mining: MiningRecord | None = None  # of a set whose negatives were mined
 
     def check(self) -> list[str]:
         """What does not add up; nothing if all is well."""
         kept = sum(split.rows for split in self.splits.values())
         removed = self.duplicates.exact + (self.duplicates.near or 0) + self.leaked
+        more = 0 if self.mining is None else self.mining.more_rows
         problems = []
-        if self.rows != kept + removed:
-            problems.append(f"{self.rows} rows accepted are not {kept} kept + {removed} removed")
+        if self.rows + more != kept + removed:
+            problems.append(f"{self.rows} rows accepted and {more} mined are not {kept} kept + {removed} removed")
         if sum(self.reasons.values()) != self.rejected:
             problems.append(f"{self.rejected} rejected are not the sum of the reasons {self.reasons}")
         return problems
@@ -135,7 +148,7 @@ class DataCard(_Frozen):
 
     def lines(self) -> list[str]:
         """The card in a few lines, for a terminal."""
-        near = "not looked for" if self.duplicates.near is None else f"{self.duplicates.near:,} near"
+        near = self.duplicates.near_line()
         lines = [
             f"read       {self.read:,} rows of {len(self.inputs)} files: {self.rejected:,} rejected, "
             f"{self.cleaned:,} cleaned, {self.rows:,} {self.kind} rows accepted",
@@ -150,4 +163,6 @@ class DataCard(_Frozen):
             f"documents of training"
             for found in self.shared_documents
         ]
+        if self.mining is not None:
+            lines += self.mining.lines()
         return lines + [f"warning    {warning}" for warning in self.warnings]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ray_jobs.train.data.card import DataCard
+from ray_jobs.train.data.card import DataCard, Duplicates
 from ray_jobs.train.data.lengths import Lengths
+from ray_jobs.train.data.mining_record import rank_names
 
 _BAR = 40  # characters of the longest bar
 
@@ -15,6 +16,7 @@ def markdown(card: DataCard) -> str:
     parts = [
         [f"# {card.name}", "", f"{card.rows:,} {card.kind} rows, prepared as `{card.hash}`."],
         [f"- **{warning}**" for warning in card.warnings],
+        _mining(card),
         _rows(card),
         _rejected(card),
         _splits(card),
@@ -24,6 +26,42 @@ def markdown(card: DataCard) -> str:
         _inputs(card),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _mining(card: DataCard) -> list[str]:
+    record = card.mining
+    if record is None:
+        return []
+    by = f", scored by {record.reranker} (`{record.reranker_revision}`)" if record.reranker else ""
+    header = ("split", "rows", "with negatives", "negatives", "rows added", "left out", "positive", "negative", "apart")
+    rows = [
+        (
+            name,
+            *(f"{count:,}" for count in (split.rows, split.mined, split.negatives, split.added)),
+            f"{split.dropped + split.repeated:,}",
+            *(f"{scores.mean:.3f}" for scores in (split.positive, split.negative, split.difference)),
+        )
+        for name, split in record.splits.items()
+    ]
+    lines = [
+        *("## Negatives", ""),
+        f"Of `{record.data}` ({record.data_kind}), from {record.index}, snapshot {record.snapshot}{by}. "
+        f"{record.indexed:,} of {record.positives:,} positives are in the index. Scores are means.",
+        *("", *_table(header, rows)),
+    ]
+    total = record.total
+    for title, counts, names in (
+        ("Rows by the rank of their positive", total.ranks, rank_names()),
+        ("Rows without negatives, by the rule that took most of their hits", total.without, _largest(total.without)),
+        ("Hits that were looked at and taken away", total.skipped, _largest(total.skipped)),
+    ):
+        found = [(name, f"{counts[name]:,}") for name in names if name in counts]
+        lines += ["", f"{title}:", "", *_table(("", ""), found)] if found else []
+    return lines
+
+
+def _largest(counts: Mapping[str, int]) -> list[str]:
+    return sorted(counts, key=lambda name: (-counts[name], name))
 
 
 def _rows(card: DataCard) -> list[str]:
@@ -36,12 +74,22 @@ def _rows(card: DataCard) -> list[str]:
         ("accepted", f"{card.rows:,}"),
         ("exact duplicates, removed", f"{duplicates.exact:,}"),
         (f"near duplicates (similarity from {duplicates.threshold:g}), removed", near),
+        *_near(duplicates),
         ("leaks, removed", f"{card.leaked:,}"),
         ("kept", f"{sum(split.rows for split in card.splits.values()):,}"),
     ]
     pairs = [f"- `{pair.row}` is near `{pair.of}` ({pair.similarity:.2f})" for pair in duplicates.examples]
     shown = ["", "Near duplicates, for instance:", "", *pairs] if pairs else []
     return ["## Rows", "", *_table(("", "rows"), figures), *shown]
+
+
+def _near(duplicates: Duplicates) -> list[tuple[str, str]]:
+    if not duplicates.near:
+        return []
+    return [
+        ("of them with another wording of what is asked", f"{duplicates.near_asked:,}"),
+        ("of them with another target (answers, completion, passages, label)", f"{duplicates.near_target:,}"),
+    ]
 
 
 def _rejected(card: DataCard) -> list[str]:

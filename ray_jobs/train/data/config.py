@@ -8,7 +8,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ray_jobs.errors import UsageError
 from ray_jobs.index.layout import check_name
 from ray_jobs.storage import DEFAULT_STORE
 
@@ -46,7 +45,7 @@ class PrepareConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    inputs: tuple[str, ...] = Field(description="JSON Lines or Parquet: files, folders, globs or URIs")
+    inputs: tuple[str, ...] = Field((), description="JSON Lines or Parquet: files, folders, globs or URIs")
     name: str = Field(description="name of the prepared data set")
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
     kind: KindName = Field("auto", description="kind of the rows; auto: by their columns")
@@ -55,7 +54,11 @@ class PrepareConfig(BaseModel):
         None, description="column whose rows stay together; 'row': nothing but rows that ask the same; None: by kind"
     )
     split: SplitConfig = SplitConfig()
-    near_duplicates: bool = Field(True, description="also remove rows that are nearly the same as an earlier one")
+    near_duplicates: bool = Field(
+        True,
+        description="also remove rows that are nearly the same as an earlier one; off where one word changes the "
+        "meaning, as in claims",
+    )
     near_threshold: float = Field(0.8, ge=0.5, le=0.95, description="Jaccard similarity from which texts are near")
     evaluation_sets: dict[str, str] = Field({}, description="name: file that no training row may be found in")
     keep_leaks: bool = Field(False, description="report leaks and keep the rows")
@@ -67,10 +70,7 @@ class PrepareConfig(BaseModel):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        try:
-            return check_name(value)
-        except UsageError as error:
-            raise UsageError(str(error).replace("index=", "name=", 1)) from None
+        return check_name(value, "name")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -99,4 +99,4 @@ class PrepareConfig(BaseModel):
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
 
 
-PREPARATION = 1  # raised when this program would prepare the same inputs to something else
+PREPARATION = 2  # raised when this program would prepare the same inputs to something else

@@ -47,7 +47,9 @@ def decide(
     _drop_duplicates(keys, rows, config, banding, decisions)
     kinds = [kind] * len(SPLITS) + [found for _, found in evaluation]
     strict = [not found.leaks_by_asked for found in kinds]
-    decisions.leaks = find_leaks(keys, places, decisions.kept, banding, config.near_threshold, strict)
+    decisions.leaks = find_leaks(
+        keys, places, decisions.kept, banding, config.near_threshold, strict, keep=config.keep_leaks
+    )
     asked, documents = keys.column("asked"), keys.column("document")
     decisions.questions = {
         leak.place: len(_questions(asked, documents, decisions.kept & (places == leak.place), strict[leak.place]))

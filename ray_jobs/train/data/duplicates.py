@@ -12,6 +12,9 @@ question, are no duplicates. The text that decides, by kind:
     retrieval    query                                       positive and negatives
     qa           question                                    passage
 
+Claims that contradict each other differ in a word and are near: switch near duplicates off for such data (SciFact); the
+card says how many of those that went asked in other words, or had another target.
+
 Guaranteed: of several, the first in the order of the inputs stays; the same rows give the same duplicates however they
 were read. Not guaranteed: that every near pair is found. Bands miss a pair by chance; `Banding.chance` says how often.
 """

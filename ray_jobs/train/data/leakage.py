@@ -2,7 +2,8 @@
 
 What is asked decides, whatever the answer: the same or nearly the same question is a leak. Only of questions on
 passages (qa) must the passage be near as well. A row leaks upwards: from train to validation, test and evaluation sets,
-from validation to test and evaluation sets, from test to evaluation sets.
+from validation to test and evaluation sets, from test to evaluation sets. A row that is removed, as a duplicate or as a
+leak, makes no other row a leak.
 
 Shared documents are no leaks, they are counted apart: how many rows of a split or an evaluation set are about a passage
 that training rows are about too, and which are not. Retrieval data share their corpus by design; a query then counts as
@@ -42,43 +43,80 @@ class Leak:
         return [match.row for match in (*self.same, *self.near)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """The rows that may leak, by slot."""
+
+    positions: Positions
+    places: Places
+    asked: npt.NDArray[np.uint64]
+    documents: npt.NDArray[np.uint64]
+    sketches: tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]  # of what is asked, and of the rest
+    bands: list[list[int]]
+
+    @classmethod
+    def of(cls, keys: Keys, places: Places, alive: Mask, banding: Banding) -> _Sides:
+        """The rows that share a band of what is asked with a row of another place."""
+        marked = np.zeros(len(alive), bool)
+        for band in range(banding.bands):
+            marked |= crossing(keys.column(f"asked_band_{band}"), places, alive)
+        positions = np.flatnonzero(marked)
+        sketches = keys.sketches(positions)
+        asked, documents = keys.column("asked")[positions], keys.column("document")[positions]
+        return cls(positions, places[positions], asked, documents, sketches, banding.keys(sketches[0]).tolist())
+
+    def buckets(self, place: int, alive: Mask, strict: bool, banding: Banding) -> Buckets:
+        """What rows of a place ask, to be found again."""
+        buckets = Buckets(banding.bands)
+        passages = self.documents if strict else np.zeros_like(self.documents)
+        for slot in _distinct(np.flatnonzero((self.places == place) & alive), self.asked, passages):
+            buckets.add(int(slot), self.bands[slot])
+        return buckets
+
+    def leak(self, split: int, place: int, buckets: Buckets, threshold: float, strict: bool) -> Leak:
+        """What rows of a split ask again."""
+        leak = Leak(split, place)
+        for slot in np.flatnonzero(self.places == split):
+            others = buckets.sharing(self.bands[slot])
+            sketches = self.sketches if strict else self.sketches[:1]
+            near = nearness(sketches, others, int(slot)) if len(others) else np.empty(0)
+            hits = others[near >= threshold]
+            if len(hits):
+                best = int(near.argmax())
+                match = Match(int(self.positions[slot]), int(self.positions[others[best]]), float(near[best]))
+                (leak.same if (self.asked[hits] == self.asked[slot]).any() else leak.near).append(match)
+                leak.found.update(self.positions[hits].tolist())
+        return leak
+
+
 def find_leaks(
-    keys: Keys, places: Places, alive: Mask, banding: Banding, threshold: float, strict: Sequence[bool]
+    keys: Keys,
+    places: Places,
+    alive: Mask,
+    banding: Banding,
+    threshold: float,
+    strict: Sequence[bool],
+    *,
+    keep: bool = False,
 ) -> list[Leak]:
     """The leaks between places, which are 0 to 2 for the splits and more for evaluation sets.
 
-    `strict` says of each place whether its kind needs the rest to be near as well; two places must both.
+    `strict` says of each place whether its kind needs the rest to be near as well; two places must both. A row that
+    leaks is removed unless `keep`: then rows of the splits below it that ask the same are no leaks for its sake.
     """
-    marked = np.zeros(len(alive), bool)
-    for band in range(banding.bands):
-        marked |= crossing(keys.column(f"asked_band_{band}"), places, alive)
-    positions = np.flatnonzero(marked)
-    asked, document = keys.column("asked")[positions], keys.column("document")[positions]
-    asked_sketches, rest_sketches = keys.sketches(positions)
-    bands = banding.keys(asked_sketches).tolist()
-    there = places[positions]
+    sides = _Sides.of(keys, places, alive, banding)
+    staying = np.ones(len(sides.positions), bool)
+    above: dict[int, Buckets] = {}
     leaks: list[Leak] = []
-    for place in range(1, len(strict)):
-        buckets = Buckets(banding.bands)
-        passages = document if strict[place] else np.zeros_like(document)
-        for slot in _distinct(np.flatnonzero(there == place), asked, passages):
-            buckets.add(int(slot), bands[slot])
-        for split in range(min(place, len(SPLITS))):
-            leak = Leak(split, place)
-            both = strict[place] and strict[split]
-            sketches = (asked_sketches, rest_sketches) if both else (asked_sketches,)
-            for slot in np.flatnonzero(there == split):
-                others = buckets.sharing(bands[slot])
-                near = nearness(sketches, others, int(slot)) if len(others) else np.empty(0)
-                hits = others[near >= threshold]
-                if len(hits):
-                    best = int(near.argmax())
-                    match = Match(int(positions[slot]), int(positions[others[best]]), float(near[best]))
-                    (leak.same if (asked[hits] == asked[slot]).any() else leak.near).append(match)
-                    leak.found.update(positions[hits].tolist())
-            if leak.found:
-                leaks.append(leak)
-    return leaks
+    for split in reversed(range(len(SPLITS))):
+        for place in range(split + 1, len(strict)):
+            if place not in above:
+                above[place] = sides.buckets(place, staying, strict[place], banding)
+            leak = sides.leak(split, place, above[place], threshold, strict[place] and strict[split])
+            leaks += [leak] if leak.found else []
+        if not keep:
+            staying[np.isin(sides.positions, [row for leak in leaks for row in leak.rows])] = False
+    return sorted(leaks, key=lambda leak: (leak.place, leak.split))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,17 +40,30 @@ class Prepared:
         return dataset_folder(self.card.name, self.card.hash)
 
     @property
+    def uri(self) -> str:
+        """Where its folder is, with the store."""
+        return f"{self.storage.uri}/{self.folder}"
+
+    @property
     def reference(self) -> str:
         """What `open_prepared` finds it by, and no other."""
         return f"{self.card.name}@{self.card.hash}"
 
+    def file(self, name: str) -> tuple[str, str]:
+        """Key and sha256 of a split's Parquet file."""
+        return f"{self.folder}/{name}.parquet", self.card.splits[name].sha256
+
     def split(self, name: str) -> Path:
         """The local Parquet file of a split, its hash checked; it may have no rows."""
-        return self.storage.local(f"{self.folder}/{name}.parquet", self.card.splits[name].sha256)
+        return self.storage.local(*self.file(name))
 
     def splits(self) -> dict[str, Path]:
         """The files of the splits that have rows."""
         return {name: self.split(name) for name in SPLITS if self.card.splits[name].rows}
+
+    def to_dict(self) -> dict[str, object]:
+        """Where it is and what is known of it, for programs."""
+        return {"data": self.reference, "uri": self.uri, "card": self.card.model_dump(mode="json")}
 
 
 def dataset_folder(name: str, digest: str) -> str:

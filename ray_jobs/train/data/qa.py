@@ -57,8 +57,10 @@ class Qa:
         ]
 
     def compared(self, content: Content) -> Compared:
-        """Asked is the question, the passage is the rest and the document."""
-        return Compared(content["question"], content["passage"], content["passage"])
+        """Asked is the question, the passage is the rest and the document; the answers come out."""
+        return Compared(
+            content["question"], content["passage"], content["passage"], "\n".join(sorted(set(content["answers"])))
+        )
 
     def group(self, content: Content) -> str:
         """By the passage."""

@@ -9,20 +9,17 @@ is a CorruptError, since nobody knows how many rows it cost.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_jobs.corpus.formats import compression_of
 from ray_jobs.corpus.planning import SourcePart
-from ray_jobs.corpus.readers import open_file
+from ray_jobs.corpus.readers import jsonl, open_file
 from ray_jobs.errors import CorruptError, NotFoundError
 from ray_jobs.train.data.raw_row import WrongRowError
 
-MAX_LINE_BYTES = 64 << 20
 ROWS_AT_ONCE = 256
 
 Raw = Mapping[str, object] | WrongRowError | None
@@ -59,45 +56,9 @@ def _parquet(stream: BinaryIO, part: SourcePart, wanted: frozenset[str]) -> Iter
 
 
 def _lines(stream: BinaryIO, part: SourcePart) -> Iterator[tuple[int, Raw]]:
-    compressed = compression_of(part.file.uri) is not None
-    offset = 0
-    if part.start > 0:
-        # One byte back: if it is a line feed, the line that starts at part.start is ours.
-        stream.seek(part.start - 1)
-        offset = part.start - 1 + _rest_of_line(stream)
-    number = 0
-    while compressed or offset < part.end:
-        line = stream.readline(MAX_LINE_BYTES + 1)
-        if not line:
-            return
-        number += 1
-        offset += len(line)
-        if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            offset += _rest_of_line(stream)
-            yield number, WrongRowError("too-long", f"the line is longer than {MAX_LINE_BYTES} bytes")
-        else:
-            yield number, _parse(line)
-
-
-def _rest_of_line(stream: BinaryIO) -> int:
-    skipped = 0
-    while piece := stream.readline(MAX_LINE_BYTES):
-        skipped += len(piece)
-        if piece.endswith(b"\n"):
-            break
-    return skipped
-
-
-def _parse(line: bytes) -> Raw:
-    try:
-        text = line.decode("utf-8-sig")
-        row = json.loads(text) if text.strip() else None
-    except UnicodeDecodeError as error:
-        return WrongRowError("bad-encoding", f"the line is not UTF-8 (byte {error.start} of it)")
-    except (ValueError, RecursionError) as error:
-        return WrongRowError("bad-json", f"the line is not JSON: {error}")
-    if row is None and text.strip():
-        return WrongRowError("not-an-object", "the line holds null: expected an object")
-    if row is not None and not isinstance(row, dict):
-        return WrongRowError("not-an-object", f"the line holds a {type(row).__name__}: expected an object")
-    return row
+    for number, (_, line) in enumerate(jsonl.lines(stream, part), 1):
+        try:
+            row: Raw = jsonl.parse(line)
+        except jsonl.LineError as error:
+            row = WrongRowError(error.reason, str(error))
+        yield number, row

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +13,16 @@ from ray_jobs.errors import RejectedError, UsageError
 from ray_jobs.storage import sha256_of
 from ray_jobs.train.data import card as cards
 from ray_jobs.train.data.config import PrepareConfig
-from ray_jobs.train.data.decide import Decisions
-from ray_jobs.train.data.keys import LENGTH, Keys
+from ray_jobs.train.data.findings import Findings, warnings_of
+from ray_jobs.train.data.keys import LENGTH
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.lengths import Lengths, measure
-from ray_jobs.train.data.planning import InputSet, Plan
-from ray_jobs.train.data.sketch import Banding
+from ray_jobs.train.data.planning import InputSet
 from ray_jobs.train.data.splitting import SPLITS
 from ray_jobs.train.data.staging import StagedPart
 from ray_jobs.train.data.writing import first_rejected
 
 EXAMPLES = 5
-TINY = 20  # rows of a split below which its figures say little
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """All that was found out about a data set."""
-
-    config: PrepareConfig
-    plan: Plan
-    parts: Sequence[StagedPart]
-    keys: Keys  # of all rows
-    own: Keys  # of what is prepared: evaluation sets have no lengths
-    banding: Banding
-    decisions: Decisions
-    unit: str
-    tokenizer_revision: str | None
-
-    @property
-    def data(self) -> list[StagedPart]:
-        """The parts of what is prepared."""
-        return [part for part in self.parts if not part.set]
-
-    def place(self, number: int) -> str:
-        """The name of a split or an evaluation set."""
-        return [*SPLITS, *(found.name for found in self.plan.evaluation)][number]
 
 
 def check_rejected(config: PrepareConfig, parts: Sequence[StagedPart]) -> None:
@@ -139,7 +112,7 @@ def make_card(
         tokenizer=config.tokenizer,
         tokenizer_revision=found.tokenizer_revision,
         splits=splits,
-        warnings=tuple(_warnings(config, splits, leaks)),
+        warnings=tuple(warnings_of(found, splits, leaks, files)),
     )
 
 
@@ -195,12 +168,22 @@ def _duplicates(found: Findings) -> cards.Duplicates:
     return cards.Duplicates(
         exact=found.decisions.exact,
         near=len(found.decisions.near) if config.near_duplicates else None,
+        near_asked=_differing(found, "asked"),
+        near_target=_differing(found, "target"),
         threshold=config.near_threshold,
         bands=banding.bands,
         rows_a_band=banding.rows,
         found_at_threshold=round(banding.chance(config.near_threshold), 4),
         examples=_pairs(found, [(m.row, m.of, m.similarity) for m in found.decisions.near]),
     )
+
+
+def _differing(found: Findings, name: str) -> int:
+    """How many near duplicates differ in a column from the row that stayed."""
+    near = found.decisions.near
+    column = found.keys.column(name)
+    rows, others = ([match.row for match in near], [match.of for match in near])
+    return int((column[rows] != column[others]).sum()) if near else 0
 
 
 def _leak(found: Findings, number: int) -> cards.Leakage:
@@ -249,21 +232,3 @@ def _pairs(found: Findings, matches: Sequence[tuple[int, int, float]]) -> tuple[
 
 def _name(found: Findings, position: int) -> str:
     return found.keys.names(np.array([position]))[0]
-
-
-def _warnings(
-    config: PrepareConfig, splits: Mapping[str, cards.SplitRecord], leaks: Sequence[cards.Leakage]
-) -> list[str]:
-    warnings = []
-    for name, split in splits.items():
-        if split.wished and split.rows < TINY:
-            warnings.append(f"{name} has {split.rows} rows: its figures say little")
-        if split.wished and not 0.5 <= split.share / split.wished <= 2:
-            warnings.append(
-                f"{name} has {split.share:.1%} of the rows, not {split.wished:.1%}: its groups are few or uneven"
-            )
-        if name != "train" and split.labels is not None and len(split.labels) == 1:
-            warnings.append(f"all rows of {name} have one label")
-    if config.keep_leaks and leaks:
-        warnings.append("rows that leak were kept: results on the places they are found again in are too good")
-    return warnings

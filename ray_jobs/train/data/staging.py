@@ -137,9 +137,10 @@ class Stager:
         columns: dict[str, Any] = {
             "content_high": [int(row.id[:16], 16) for row in rows],
             "content_low": [int(row.id[16:], 16) for row in rows],
-            "group": [_number(row.group) for row in rows],
+            "group": [group_number(row.group) for row in rows],
             "asked": [int(text_hash(texts.asked), 16) for texts in compared],
             "document": [_document(texts) for texts in compared],
+            "target": [int(text_hash(texts.learnt), 16) for texts in compared],
             "place": [split_of(row.group, self._split) for row in rows],
             "name": [row.name for row in rows],
         }
@@ -200,7 +201,8 @@ def _batches(rows: Iterator[tuple[int, Accepted]]) -> Iterator[list[tuple[int, A
         yield batch
 
 
-def _number(text: str) -> int:
+def group_number(text: str) -> int:
+    """64 bits of a group's name, as keys have it."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

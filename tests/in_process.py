@@ -1,0 +1,40 @@
+"""Jobs of preparation and mining without Ray's workers: the same classes, one item after another in this process.
+
+For tests of what a job does; that workers do the same is shown by those that run on the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ray_jobs.runtime import ClusterSize
+from ray_jobs.train import negatives, prepare
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preparation and mining run in this process."""
+    for job in (prepare, negatives):
+        monkeypatch.setattr(job, "stream", stream)
+        monkeypatch.setattr(job, "session", session)
+
+
+@contextmanager
+def session() -> Iterator[ClusterSize]:
+    """A cluster of one."""
+    yield ClusterSize(cpus=1, gpus=0)
+
+
+def stream(
+    items: Sequence[dict[str, object]], worker: Callable[..., Any], *, arguments: Sequence[object] = (), **_: object
+) -> Iterator[dict[str, Any]]:
+    """What `runtime.stream` yields of a class, batches of one row each."""
+    stage = worker(*arguments)
+    for item in items:
+        for batch in stage({name: np.array([value], dtype=object) for name, value in item.items()}):
+            yield {name: values[0] for name, values in batch.items()}
