@@ -30,6 +30,11 @@ class AdaptedModel:
         return self.base.name if self.adapter is None else self.adapter.name
 
     @property
+    def folder(self) -> Path:
+        """The folder that was asked for."""
+        return (self.adapter or self.base).path
+
+    @property
     def revision(self) -> str:
         """Identifies the content of base and adapter."""
         return self.base.revision if self.adapter is None else f"{self.base.revision}+{self.adapter.revision}"

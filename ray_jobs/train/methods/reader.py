@@ -25,11 +25,13 @@ from ray_jobs.models.reader_windows import Window, WindowTokenizer
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods.alike import alike
 from ray_jobs.train.methods.arguments import adapter, arguments, row_length
-from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
-from ray_jobs.train.span_targets import QuestionRow, SpanCollator, features, rows_of, windows_of
+from ray_jobs.train.methods.rows import Rows, made_once, read_splits, rows_of_run, selected, steps_of
+from ray_jobs.train.span_targets import TARGETS, QuestionRow, SpanCollator, features, rows_of, windows_of
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerFast, Trainer
 
 LENGTH = 384
@@ -61,7 +63,9 @@ class SpanReader:
         tokenizer.model_max_length = length = window_length(task)
         tokens = WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id)
         asked = windows_of(rows_of(validation.to_dict()), tokens, length, chosen.stride)
-        made: dict[str, object] = {"length": length, "stride": chosen.stride}
+        # Judged in any order, and fastest beside others of their length.
+        asked.sort(key=lambda item: len(item[0].ids))
+        made: dict[str, object] = {"length": length, "stride": chosen.stride, "targets": TARGETS}
         train = made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans")
         # Before the network: under ZeRO-3 its weights are sharded as they are read.
         settings = TrainingArguments(
@@ -74,13 +78,22 @@ class SpanReader:
             return Trainer(
                 model=network_of(task),
                 args=settings,
-                train_dataset=in_order(train, task),
+                train_dataset=in_order_of_length(train, task),
                 eval_dataset=Dataset.from_dict(features(asked)),
                 data_collator=SpanCollator(tokenizer.pad_token_id, takes_segments(tokenizer)),
                 compute_metrics=judged(asked, chosen.max_answer_tokens),
                 processing_class=tokenizer,
                 callbacks=list(task.callbacks),
             )
+
+
+def in_order_of_length(rows: Dataset, task: Task) -> Dataset:
+    """The windows of the whole run, in the order in which they are learned, a step's of like length."""
+    import pyarrow.compute as pc
+
+    places = rows_of_run(rows, task)
+    lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
+    return selected(rows, alike(places, lengths, task.batches.global_batch, task.config.seed), task)
 
 
 def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
@@ -174,8 +187,8 @@ def judged(
 def spans_of(
     asked: Sequence[tuple[Window, QuestionRow]], logits: SpanLogits, max_answer_tokens: int
 ) -> list[tuple[QuestionRow, PassageSpan | None]]:
-    """Each row that has a window, in order, with its best span; logits are padded on the right, (windows, tokens)."""
-    rows = list({window.pair: row for window, row in asked}.values())
+    """Each row that has a window, by number, with its best span; logits (windows, tokens) are padded on the right."""
+    rows = [row for _, row in sorted({window.pair: row for window, row in asked}.items(), key=lambda item: item[0])]
     passages = [row.passage for row in rows]
     windows = [window for window, _ in asked]
     found: list[PassageSpan | None] = []

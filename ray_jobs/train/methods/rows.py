@@ -83,8 +83,12 @@ def steps_of(rows: Dataset, task: Task) -> int:
 
 def in_order(rows: Dataset, task: Task) -> Dataset:
     """The rows of the whole run, in the order in which they are learned: all epochs, one after the other."""
-    count = steps_of(rows, task) * task.batches.global_batch
-    return selected(rows, batches.order(len(rows), count, task.config.seed), task)
+    return selected(rows, rows_of_run(rows, task), task)
+
+
+def rows_of_run(rows: Dataset, task: Task) -> npt.NDArray[np.int64]:
+    """Indices of the rows of the whole run, int64, in the order in which they are learned."""
+    return batches.order(len(rows), steps_of(rows, task) * task.batches.global_batch, task.config.seed)
 
 
 def selected(rows: Dataset, indices: Sequence[int] | npt.NDArray[np.int64], task: Task) -> Dataset:
