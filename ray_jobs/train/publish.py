@@ -24,6 +24,7 @@ from ray_jobs.models.kind import OF_METHOD, Form
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, models_folder
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.methods import metric_of
 from ray_jobs.train.worker import Plan
 
 _LAST = (ADAPTER_CONFIG, "modules.json", "config.json")  # what makes a folder a model
@@ -96,6 +97,7 @@ def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
         "data": {"name": config.data, "hash": plan.data_hash},
         "run": plan.run,
         "step": checkpoint.step,
+        "metric": metric_of(config)[0],
         "metrics": checkpoint.metrics,
         **({} if threshold is None else {"threshold": threshold}),
         "precision": plan.precision,
