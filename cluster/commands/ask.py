@@ -15,9 +15,9 @@ from ray_jobs.answer.protocol import Citation
 from ray_jobs.answer.reader_setting import ReaderSetting
 from ray_jobs.index.merge import By
 from ray_jobs.index.search import SearchConfig
-from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
 from ray_jobs.models.reader_config import ReaderOptions
+from ray_jobs.models.setting import EmbedderSetting
 from ray_jobs.storage import DEFAULT_STORE, models_folder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class AskCommand(RerankingSettings, SearchConfig, Command):
         "it, how much to quote",
     )
     reader_options: ReaderOptions = Field(ReaderOptions(), description="how the reader of that name runs")
-    embedder: EmbedderConfig | None = Field(None, description="how to embed the question; None: as the index was")
+    embedder: EmbedderSetting | None = Field(None, description="how to embed the question; None: as the index was")
 
 
 def run(command: AskCommand) -> None:
@@ -54,7 +54,7 @@ def run(command: AskCommand) -> None:
 
     storage = open_storage(command.store)
     snapshot = Snapshot.open(storage, command.index, command.snapshot)
-    embedder = load_for_queries(command.embedder, snapshot.manifest.embedder)
+    embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, models_folder(storage))
     search = SearchConfig.model_validate(command.model_dump(include=set(SearchConfig.model_fields)))
     reader = _reader(command, snapshot, embedder, storage)
     asked = ask(snapshot, command.question, search, embedder, reader, reranking=command.load_reranking(storage))

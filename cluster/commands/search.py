@@ -14,8 +14,8 @@ from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.search import SearchConfig
-from ray_jobs.models.embedder import EmbedderConfig
-from ray_jobs.storage import DEFAULT_STORE
+from ray_jobs.models.setting import EmbedderSetting
+from ray_jobs.storage import DEFAULT_STORE, models_folder
 
 
 class SearchCommand(RerankingSettings, SearchConfig, Command):
@@ -28,7 +28,7 @@ class SearchCommand(RerankingSettings, SearchConfig, Command):
     k: int = Field(10, ge=1, le=10_000, description="results a query")
     queries: Path | None = Field(None, description='JSON Lines of {"id", "text"}: search them all as a job')
     output: Path | None = Field(None, description="where the job writes its hits; Parquet by suffix, else JSON Lines")
-    embedder: EmbedderConfig | None = Field(None, description="how to embed queries; None: as the index was")
+    embedder: EmbedderSetting | None = Field(None, description="how to embed queries; None: as the index was")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -58,7 +58,9 @@ def run(command: SearchCommand) -> None:
     storage = open_storage(command.store)
     snapshot = Snapshot.open(storage, command.index, command.snapshot)
     config = command.search_config()
-    embedder = None if config.mode == "lexical" else load_for_queries(command.embedder, snapshot.manifest.embedder)
+    embedder = None
+    if config.mode != "lexical":
+        embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, models_folder(storage))
     reranking = command.load_reranking(storage)
     (hits,) = snapshot.search([command.query], config if reranking is None else reranking.wider(config), embedder)
     if reranking is not None:
