@@ -36,8 +36,9 @@ class SearchCommand(RerankingSettings, SearchConfig, Command):
             raise ValueError("expected either a QUERY or --queries FILE")
         if (self.queries is None) != (self.output is None):
             raise ValueError("--queries and --output go together")
-        if self.queries is not None and self.reranker is not None:
-            raise ValueError(f"reranker={self.reranker!r} with --queries: a job does not rerank; expected one QUERY")
+        if self.queries is not None and (self.rerank or self.reranker is not None):
+            asked = "rerank=true" if self.reranker is None else f"reranker={self.reranker!r}"
+            raise ValueError(f"{asked} with --queries: a job does not rerank; expected one QUERY")
         return self
 
     def search_config(self) -> SearchConfig:
@@ -61,7 +62,7 @@ def run(command: SearchCommand) -> None:
     embedder = None
     if config.mode != "lexical":
         embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, models_folder(storage))
-    reranking = command.load_reranking(storage)
+    reranking = command.load_reranking(storage, snapshot.manifest)
     (hits,) = snapshot.search([command.query], config if reranking is None else reranking.wider(config), embedder)
     if reranking is not None:
         hits = reranking.apply(command.query, hits, config)
