@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, Field, model_validator
+from pydantic_settings import CliDualFlag
 
 from ray_jobs.errors import UsageError
 from ray_jobs.index.reranking import DEFAULT_DEPTH, Reranking
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class RerankingSettings(BaseModel):
     """Keys of a command that can rerank. Naming a reranker asks for reranking."""
 
-    rerank: bool = Field(
+    rerank: CliDualFlag[bool] = Field(
         False, description="rerank what was found: by --reranker, else by the reranker that Tandem carries"
     )
     reranker: str | None = Field(

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from pydantic_settings import CliPositionalArg
+from pydantic_settings import CliDualFlag, CliPositionalArg
 
 from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
@@ -36,7 +36,7 @@ class AskCommand(RerankingSettings, SearchConfig, Command):
     snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
     k: int = Field(8, ge=1, le=100, description="passages to answer from")
     by: By = Field("chunk", description="what k counts")
-    rerank: bool = Field(
+    rerank: CliDualFlag[bool] = Field(
         True, description="rerank what was found: by --reranker, else by the reranker that Tandem carries"
     )
     reader: ReaderSetting | None = Field(

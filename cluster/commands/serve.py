@@ -75,7 +75,7 @@ def run(command: ServeCommand) -> None:
     storage = open_storage(config.store)
     indices = [read_live(storage, name) for name in config.index]
     if command.own_models:
-        config = with_own_models(config, indices)
+        config = with_own_models(command, config, indices)
     config, key = with_key(config)
     if command.dry_run:
         if key is not None:
@@ -85,8 +85,8 @@ def run(command: ServeCommand) -> None:
     _serve(command, config, key)
 
 
-def with_own_models(config: ServeConfig, indices: Sequence[Manifest]) -> ServeConfig:
-    """The configuration with the models that Tandem carries where it names none and they suit the indices.
+def with_own_models(given: ServeConfig, config: ServeConfig, indices: Sequence[Manifest]) -> ServeConfig:
+    """`config` with the models that Tandem carries where `given` names none and they suit the indices.
 
     A reranker that comes in this way orders what answers are made from; a search is reranked when it asks for it.
     """
@@ -96,10 +96,10 @@ def with_own_models(config: ServeConfig, indices: Sequence[Manifest]) -> ServeCo
     reranker, reader = default_reranker(indices), default_reader(indices)
     if config.reranker is None and reranker is not None:
         changed["reranker"] = {"model": reranker}
-        if "rerank" not in config.api.chat.model_fields_set and config.api.chat.k <= config.api.rerank.depth:
+        if "rerank" not in given.api.chat.model_fields_set and config.api.chat.k <= config.api.rerank.depth:
             changed["api"] = {**config.api.model_dump(), "chat": {**config.api.chat.model_dump(), "rerank": True}}
     generator = config.generator
-    if generator.engine == "extractive" and "reader" not in generator.model_fields_set and reader is not None:
+    if generator.engine == "extractive" and "reader" not in given.generator.model_fields_set and reader is not None:
         changed["generator"] = {**generator.model_dump(), "reader": reader}
     return ServeConfig.model_validate({**config.model_dump(), **changed})
 
