@@ -112,6 +112,7 @@ class SpanCollator:
 
     pad_id: int
     segments: bool  # whether the network takes them
+    longest: int  # tokens that the network takes; no window has more
     multiple: int = PAD_MULTIPLE
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -127,4 +128,5 @@ class SpanCollator:
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
     def _padded(self, rows: Sequence[Any], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return pad([np.asarray(row, dtype=np.int64) for row in rows], pad_id, self.multiple, left=False)
+        ids, mask = pad([np.asarray(row, dtype=np.int64) for row in rows], pad_id, self.multiple, left=False)
+        return ids[:, : self.longest], mask[:, : self.longest]

@@ -25,13 +25,11 @@ from ray_jobs.models.reader_windows import Window, WindowTokenizer
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Mode, Task
-from ray_jobs.train.methods.alike import alike
 from ray_jobs.train.methods.arguments import adapter, arguments, row_length
-from ray_jobs.train.methods.rows import Rows, made_once, read_splits, rows_of_run, selected, steps_of
+from ray_jobs.train.methods.rows import Rows, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.span_targets import TARGETS, QuestionRow, SpanCollator, features, rows_of, windows_of
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerFast, Trainer
 
 LENGTH = 384
@@ -48,6 +46,7 @@ class SpanReader:
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
+        import pyarrow.compute as pc
         from datasets import Dataset
         from transformers import Trainer, TrainingArguments, set_seed
 
@@ -60,13 +59,15 @@ class SpanReader:
             )
         tokenizer = tokenizer_of(task)
         # Saved with the model, so that it is read by windows of the same length.
-        tokenizer.model_max_length = length = window_length(task)
+        length, longest = window_length(task)
+        tokenizer.model_max_length = length
         tokens = WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id)
         asked = windows_of(rows_of(validation.to_dict()), tokens, length, chosen.stride)
         # Judged in any order, and fastest beside others of their length.
         asked.sort(key=lambda item: len(item[0].ids))
         made: dict[str, object] = {"length": length, "stride": chosen.stride, "targets": TARGETS}
         train = made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans")
+        lengths = pc.list_value_length(train.data.column("input_ids")).to_numpy().astype(np.int64)
         # Before the network: under ZeRO-3 its weights are sharded as they are read.
         settings = TrainingArguments(
             **arguments(task, steps_of(train, task), learning_rate=5e-5 if task.config.lora is None else 1e-3),
@@ -78,22 +79,13 @@ class SpanReader:
             return Trainer(
                 model=network_of(task),
                 args=settings,
-                train_dataset=in_order_of_length(train, task),
+                train_dataset=in_order_of_length(train, lengths, task),
                 eval_dataset=Dataset.from_dict(features(asked)),
-                data_collator=SpanCollator(tokenizer.pad_token_id, takes_segments(tokenizer)),
+                data_collator=SpanCollator(tokenizer.pad_token_id, takes_segments(tokenizer), longest),
                 compute_metrics=judged(asked, chosen.max_answer_tokens),
                 processing_class=tokenizer,
                 callbacks=list(task.callbacks),
             )
-
-
-def in_order_of_length(rows: Dataset, task: Task) -> Dataset:
-    """The windows of the whole run, in the order in which they are learned, a step's of like length."""
-    import pyarrow.compute as pc
-
-    places = rows_of_run(rows, task)
-    lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
-    return selected(rows, alike(places, lengths, task.batches.global_batch, task.config.seed), task)
 
 
 def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
@@ -107,15 +99,16 @@ def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def window_length(task: Task) -> int:
-    """Tokens of a window; raises UsageError where the user asks for more than the base takes."""
+def window_length(task: Task) -> tuple[int, int]:
+    """Tokens of a window, and those that the base takes; raises UsageError where the user asks for more."""
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
     with explained(task), torch.device("meta"):
         config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
         limit = position_limit(AutoModelForQuestionAnswering.from_config(config))
-    return min(LENGTH, limit) if task.config.sequence.max_length is None else row_length(task.config, limit)
+    asked = task.config.sequence.max_length
+    return (min(LENGTH, limit) if asked is None else row_length(task.config, limit)), limit
 
 
 def network_of(task: Task) -> Any:
