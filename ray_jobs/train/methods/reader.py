@@ -151,12 +151,16 @@ def with_adapter(network: PreTrainedModel, config: Any) -> Any:
     """The network with a LoRA adapter (a PeftModel), whose heads are trained whole and have no matrices beside."""
     from peft import get_peft_model
 
+    # PEFT's class for this task does not hand the network its segments: it would learn without what it is read with.
+    task, config.task_type = config.task_type, None
     if config.target_modules == "all-linear":
         config.exclude_modules = list(config.modules_to_save)
     with warnings.catch_warnings():
         # PEFT asks models for a property that transformers has renamed.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return get_peft_model(network, config)
+        adapted = get_peft_model(network, config)
+    adapted.peft_config[adapted.active_adapter].task_type = task
+    return adapted
 
 
 def learned(tokens: WindowTokenizer, max_tokens: int, stride: int) -> Callable[[Rows], Rows]:
