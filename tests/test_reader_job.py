@@ -21,20 +21,21 @@ from ray_jobs.train.config import TrainConfig
 
 Capsys = pytest.CaptureFixture[str]
 TEXTS = {"zoo": "The fox sleeps all day. An owl sees in the dark.", "farm": "A hen and a pig live here."}
-FIT = {"optimisation": {"global_batch": 32, "micro_batch": 32, "max_steps": 250, "learning_rate": 0.004}}
+FIT = {"optimisation": {"global_batch": 32, "micro_batch": 32, "max_steps": 100, "learning_rate": 0.01}}
 
 
 @pytest.fixture(scope="module")
 def trained(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, job.TrainSummary]:
-    """A reader that learned, as an adapter, to find the known word of a question, in a store with an index `notes`."""
+    """A reader that learned, as an adapter, to find the known word of a question."""
     folder = tmp_path_factory.mktemp("reader")
-    base, data = train_bases.looking(folder / "base"), train_bases.questions(folder / "data")
+    base = train_bases.knowing(folder / "base", tmp_path_factory.getbasetemp())
+    data = train_bases.questions(folder / "data")
     changes = {
         **FIT,
-        "lora": {"rank": 16, "alpha": 32},
+        "lora": {"rank": 8, "alpha": 16},
         "sequence": {"max_length": 64},
         "reader": {"stride": 8, "max_answer_tokens": 4},
-        "checkpoints": {"every_steps": 125},
+        "checkpoints": {"every_steps": 50},
     }
     config = settings("reader", base, data, folder / "store", "finder", **changes)
     return config, job.run(config)

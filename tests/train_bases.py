@@ -158,6 +158,15 @@ def questions(folder: Path, train: int = 2000, validation: int = 100) -> Path:
     return prepared(folder, _splits(row, train, validation), QA)
 
 
+def knowing(folder: Path, shared: Path) -> Path:
+    """The encoder, without its head, of a reader that was fitted to find words; returns its folder."""
+    from transformers import AutoModel
+
+    return tiny_rerankers.save(
+        AutoModel.from_pretrained(tiny_readers.fitted_to_find(shared)), tiny_readers.tokenizer(), folder
+    )
+
+
 def looking(folder: Path) -> Path:
     """An encoder without a head in which words already look for themselves; returns its folder."""
     quiet = {"initializer_range": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
