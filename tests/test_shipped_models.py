@@ -82,7 +82,6 @@ def test_each_of_them_can_be_switched_off(capsys: Capsys, store: Path) -> None:
     plain = asked(capsys, store, "--no-rerank", "--reader", "quotes")
     assert plain["timings"].keys() == {"retrieve", "answer"}
     assert all(citation["quote"] != "owl" for citation in plain["citations"])
-    assert plain["citations"][0]["quote"] != "owl" if plain["citations"] else True
     assert asked(capsys, store, "--no-rerank")["citations"][0]["quote"] == "owl"
     quoting = asked(capsys, store, "--reader.max-quotes", 1)
     assert all(citation["quote"] != "owl" for citation in quoting["citations"])
