@@ -18,7 +18,7 @@ BENCH_READY := $(BENCH)/.ready
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-23s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## ingest the documentation of Ray, ask it two questions
 	@$(BIN)/python -m cluster.demo
@@ -47,6 +47,13 @@ fix: $(READY) ## repair what can be repaired
 
 bench: $(BENCH_READY) ## measure against what else there is; needs TANDEM_DATA or ../shared/data
 	@$(BENCH)/bin/python tests/bench/run.py
+
+recipe-reader: ## train the reader that Tandem carries, from the data in TANDEM_DATA or ../shared/data
+recipe-reranker: ## train the reranker that Tandem carries
+recipe-embedder-scifact: ## fine-tune the embedder on SciFact
+
+recipe-%: $(READY)
+	@$(BIN)/python -m cluster.recipe $*
 
 clean: ## remove what make and the demo made
 	rm -rf $(VENV) $(BENCH) build dist *.egg-info tandem-store .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

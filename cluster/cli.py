@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
     "prepare": ("PrepareCommand", "training rows checked, deduplicated and split, with a card"),
     "mine": ("MineCommand", "hard negatives for prepared rows, from an index"),
+    "models": ("ModelsCommand", "list, info, merge, export: look after models"),
 }
 
 

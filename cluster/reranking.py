@@ -5,19 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, Field, model_validator
+from pydantic_settings import CliDualFlag
 
+from ray_jobs.errors import UsageError
 from ray_jobs.index.reranking import DEFAULT_DEPTH, Reranking
 from ray_jobs.models.reranker_config import RerankerConfig, RerankerOptions
 from ray_jobs.storage import models_folder
 
 if TYPE_CHECKING:
+    from ray_jobs.index.manifest import Manifest
     from ray_jobs.storage import Storage
 
 
 class RerankingSettings(BaseModel):
     """Keys of a command that can rerank. Naming a reranker asks for reranking."""
 
-    rerank: bool = Field(False, description="rerank what was found; needs --reranker")
+    rerank: CliDualFlag[bool] = Field(
+        False, description="rerank what was found: by --reranker, else by the reranker that Tandem carries"
+    )
     reranker: str | None = Field(
         None, min_length=1, description="rerank by this model: name or path of a cross-encoder, or of an adapter of one"
     )
@@ -27,16 +32,27 @@ class RerankingSettings(BaseModel):
     reranker_options: RerankerOptions = Field(RerankerOptions(), description="how the reranker runs")
 
     @model_validator(mode="after")
-    def _a_model_to_rerank_by(self) -> Self:
-        if self.rerank and self.reranker is None:
-            raise ValueError("rerank=true and no reranker: expected the name or path of a model; give --reranker NAME")
+    def _both_or_neither(self) -> Self:
+        if self.reranker is not None and not self.rerank and "rerank" in self.model_fields_set:
+            raise ValueError(f"rerank=false with reranker={self.reranker!r}: leave one of them out")
         return self
 
-    def load_reranking(self, storage: Storage) -> Reranking | None:
-        """The reranker, loaded; None where none is asked for. `storage` is the store, whose models count too."""
-        if self.reranker is None:
+    def load_reranking(self, storage: Storage, index: Manifest) -> Reranking | None:
+        """The reranker, loaded; None where none is asked for, or Tandem's own would be and does not suit the index.
+
+        `storage` is the store, whose models count too. Raises UsageError where reranking was asked for by name alone.
+        """
+        from ray_jobs.answer.defaults import default_reranker
+
+        name = self.reranker or (default_reranker([index]) if self.rerank else None)
+        if name is None:
+            if self.rerank and "rerank" in self.model_fields_set:
+                raise UsageError(
+                    f"rerank=true and no reranker that suits index={index.index}: give --reranker NAME, the name or "
+                    "path of a model"
+                )
             return None
         from ray_jobs.models.reranker import Reranker
 
-        config = RerankerConfig(model=self.reranker, **self.reranker_options.model_dump())
+        config = RerankerConfig(model=name, **self.reranker_options.model_dump())
         return Reranking(Reranker.load(config, models_folder(storage)), self.rerank_depth)

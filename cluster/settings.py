@@ -29,7 +29,7 @@ from pydantic_settings import (
 from ray_jobs.errors import UsageError
 
 ENV_PREFIX = "TANDEM_"
-SHORTCUTS = {"json-output": "json", "k": "top-k", "output-kind": "as"}  # flags besides the name of the key
+SHORTCUTS = {"json-output": "json", "k": "top-k", "output-kind": "as", "as-name": "as"}  # flags besides the key's name
 
 
 class Command(BaseModel):

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ray_jobs.answer.engine_config import EngineConfig
 from ray_jobs.index.layout import check_name
-from ray_jobs.models.embedder import EmbedderConfig
-from ray_jobs.models.reranker import RerankerConfig
+from ray_jobs.models.setting import EmbedderSetting, RerankerSetting
 from ray_jobs.storage import DEFAULT_STORE
 from serve.api.config import ApiConfig
 from serve.scaling import DeploymentsConfig, Name, Profile, Scaling
@@ -34,8 +33,8 @@ class ServeConfig(BaseModel):
     )
     partitions: int | None = Field(None, ge=1, description="partitions of every index; None: by the profile")
     profile: Literal["auto"] | Profile = Field("auto", description="laptop or cluster; auto: by the cluster's size")
-    embedder: EmbedderConfig | None = Field(None, description="how to embed queries; None: as each index was")
-    reranker: RerankerConfig | None = Field(None, description="the cross-encoder; None: there is none")
+    embedder: EmbedderSetting | None = Field(None, description="how to embed queries; None: as each index was")
+    reranker: RerankerSetting | None = Field(None, description="the cross-encoder; None: there is none")
     generator: EngineConfig = Field(EngineConfig(), description="what writes the answers")
     api: ApiConfig = Field(ApiConfig(), description="keys, limits and defaults of the API")
     partition_s: float = Field(2.0, gt=0, description="seconds that one partition has for one step of a search")

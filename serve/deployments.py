@@ -89,11 +89,10 @@ class RetrieverDeployment:
 
     def __init__(self, config: ServeConfig, partitions: Sequence[Any]) -> None:
         _log_through_serve()
-        self._embedders = Embedders(config.embedder)
+        storage = open_storage(config.store)
+        self._embedders = Embedders(config.embedder, models_folder(storage))
         clients = [PartitionHandle(handle) for handle in partitions]
-        self._retriever = Retriever(
-            open_storage(config.store), config.index, self._embedders, clients, config.partition_s
-        )
+        self._retriever = Retriever(storage, config.index, self._embedders, clients, config.partition_s)
 
         metrics = RetrieverMetrics()
 
@@ -164,7 +163,8 @@ class GeneratorDeployment:
         _log_through_serve()
         storage = open_storage(config.store)
         identity = read_live(storage, config.index[0]).embedder
-        engine = load_engine(config.generator, lambda: Embedders(config.embedder)(identity), models_folder(storage))
+        models = models_folder(storage)
+        engine = load_engine(config.generator, lambda: Embedders(config.embedder, models)(identity), models)
         self._host = GeneratorHost(engine)
         self._metrics = GeneratorMetrics()
 

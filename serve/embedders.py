@@ -7,6 +7,7 @@ memory other than the number of models.
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity
 from ray_jobs.models.for_queries import load_for_queries
@@ -14,10 +15,14 @@ from serve.messages import EmbedCall, EmbedReply
 
 
 class Embedders:
-    """Embedders by model; `config` says how to run them, None as the index was made."""
+    """Embedders by model; `config` says how to run them, None as the index was made.
 
-    def __init__(self, config: EmbedderConfig | None) -> None:
+    `store_models` is the store's folder of models, if it is a local one.
+    """
+
+    def __init__(self, config: EmbedderConfig | None, store_models: Path | None = None) -> None:
         self._config = config
+        self._store_models = store_models
         self._loaded: dict[tuple[str, str], Embedder] = {}
         self._lock = threading.Lock()
 
@@ -29,7 +34,7 @@ class Embedders:
         key = (identity.model, identity.revision)
         with self._lock:
             if key not in self._loaded:
-                self._loaded[key] = load_for_queries(self._config, identity)
+                self._loaded[key] = load_for_queries(self._config, identity, self._store_models)
             return self._loaded[key]
 
 

@@ -148,6 +148,17 @@ def test_an_adapter_keeps_its_head_whole_and_is_read_from_its_folder(folder: Pat
     assert quality.f1 == pytest.approx(measured["eval_f1"], abs=0.02)
 
 
+def test_an_adapter_learns_with_all_that_it_is_read_with(folder: Path, tmp_path: Path) -> None:
+    # Before the first step an adapter changes nothing: with the same seed both networks must say the same, segments
+    # included, to which this base attends.
+    plain, adapted = (
+        method_of("reader").trainer(task(folder, tmp_path / name, lora=lora)).evaluate()
+        for name, lora in (("plain", None), ("adapted", {"rank": 4}))
+    )
+    assert adapted["eval_loss"] == pytest.approx(plain["eval_loss"], rel=1e-5)
+    assert adapted["eval_f1"] == pytest.approx(plain["eval_f1"])
+
+
 def test_rows_without_any_answer_are_refused(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "none.parquet", [QuestionRow("cat", "the dog", (), ())] * 40)
     with pytest.raises(UsageError, match="no training row has an answer"):

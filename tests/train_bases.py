@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tiny_language_models
+import tiny_readers
 import tiny_rerankers
 from tiny_rerankers import WORDS
 
@@ -132,6 +133,45 @@ def retrieval(folder: Path, train: int = 96, validation: int = 16) -> Path:
         }
 
     return prepared(folder, _splits(row, train, validation), RETRIEVAL)
+
+
+QA = pa.schema(
+    [
+        ("question", pa.string()),
+        ("passage", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("starts", pa.list_(pa.int32())),
+    ]
+)
+
+
+def questions(folder: Path, train: int = 2000, validation: int = 100) -> Path:
+    """Passages that hold the one known word of their question, or not."""
+
+    def row(chance: random.Random) -> dict[str, Any]:
+        ((question, passage),), (place,) = tiny_readers.examples(chance, 1)
+        words = passage.split()
+        first = place - 2 - len(question.split())
+        found = {"answers": [words[first]], "starts": [len(" ".join(words[:first])) + bool(first)]} if place else {}
+        return {"question": question, "passage": passage, "answers": [], "starts": [], **found}
+
+    return prepared(folder, _splits(row, train, validation), QA)
+
+
+def knowing(folder: Path, shared: Path) -> Path:
+    """The encoder, without its head, of a reader that was fitted to find words; returns its folder."""
+    from transformers import AutoModel
+
+    return tiny_rerankers.save(
+        AutoModel.from_pretrained(tiny_readers.fitted_to_find(shared)), tiny_readers.tokenizer(), folder
+    )
+
+
+def looking(folder: Path) -> Path:
+    """An encoder without a head in which words already look for themselves; returns its folder."""
+    quiet = {"initializer_range": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    network = tiny_readers.words_that_look_for_themselves(tiny_readers.network(**quiet))
+    return tiny_rerankers.save(network.bert, tiny_readers.tokenizer(), folder)
 
 
 def _splits(row: Any, train: int, validation: int) -> dict[str, list[dict[str, Any]]]:

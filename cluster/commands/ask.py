@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from pydantic_settings import CliPositionalArg
+from pydantic_settings import CliDualFlag, CliPositionalArg
 
 from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
@@ -15,9 +15,9 @@ from ray_jobs.answer.protocol import Citation
 from ray_jobs.answer.reader_setting import ReaderSetting
 from ray_jobs.index.merge import By
 from ray_jobs.index.search import SearchConfig
-from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
 from ray_jobs.models.reader_config import ReaderOptions
+from ray_jobs.models.setting import EmbedderSetting
 from ray_jobs.storage import DEFAULT_STORE, models_folder
 
 if TYPE_CHECKING:
@@ -36,13 +36,16 @@ class AskCommand(RerankingSettings, SearchConfig, Command):
     snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
     k: int = Field(8, ge=1, le=100, description="passages to answer from")
     by: By = Field("chunk", description="what k counts")
-    reader: ReaderSetting = Field(
-        ReaderConfig(),
-        description="--reader NAME: answer by this model: name or path of a reader, or of an adapter of one; without "
-        "it, how much to quote",
+    rerank: CliDualFlag[bool] = Field(
+        True, description="rerank what was found: by --reranker, else by the reranker that Tandem carries"
+    )
+    reader: ReaderSetting | None = Field(
+        None,
+        description="--reader NAME: answer by this model: name or path of a reader, or of an adapter of one; "
+        "--reader quotes, or a key of its: quote sentences without a model; None: by the reader that Tandem carries",
     )
     reader_options: ReaderOptions = Field(ReaderOptions(), description="how the reader of that name runs")
-    embedder: EmbedderConfig | None = Field(None, description="how to embed the question; None: as the index was")
+    embedder: EmbedderSetting | None = Field(None, description="how to embed the question; None: as the index was")
 
 
 def run(command: AskCommand) -> None:
@@ -54,10 +57,11 @@ def run(command: AskCommand) -> None:
 
     storage = open_storage(command.store)
     snapshot = Snapshot.open(storage, command.index, command.snapshot)
-    embedder = load_for_queries(command.embedder, snapshot.manifest.embedder)
+    embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, models_folder(storage))
     search = SearchConfig.model_validate(command.model_dump(include=set(SearchConfig.model_fields)))
     reader = _reader(command, snapshot, embedder, storage)
-    asked = ask(snapshot, command.question, search, embedder, reader, reranking=command.load_reranking(storage))
+    reranking = command.load_reranking(storage, snapshot.manifest)
+    asked = ask(snapshot, command.question, search, embedder, reader, reranking=reranking)
     if command.json_output:
         show(json.dumps(asked.to_dict(), ensure_ascii=False, indent=1))
         return
@@ -74,15 +78,17 @@ def run(command: AskCommand) -> None:
 
 
 def _reader(command: AskCommand, snapshot: Snapshot, embedder: AskEmbedder, storage: Storage) -> Generator:
-    """The reader that was named, or the one that quotes without a model of its own."""
+    """The reader that was named, Tandem's own, or the one that quotes without a model of its own."""
     from ray_jobs.answer.asking import extractive_reader
+    from ray_jobs.answer.defaults import default_reader
 
-    if not isinstance(command.reader, str):
-        return extractive_reader(snapshot, embedder, command.reader)
+    chosen = command.reader or default_reader([snapshot.manifest]) or ReaderConfig()
+    if not isinstance(chosen, str):
+        return extractive_reader(snapshot, embedder, chosen)
     from ray_jobs.answer.reading import AnswerReader
     from ray_jobs.models.reader import Reader
 
-    config = SpanReaderConfig(model=command.reader, **command.reader_options.model_dump())
+    config = SpanReaderConfig(model=chosen, **command.reader_options.model_dump())
     return AnswerReader(Reader.load(config, models_folder(storage)))
 
 

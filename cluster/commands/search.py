@@ -14,8 +14,8 @@ from cluster.reranking import RerankingSettings
 from cluster.settings import Command, show
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.search import SearchConfig
-from ray_jobs.models.embedder import EmbedderConfig
-from ray_jobs.storage import DEFAULT_STORE
+from ray_jobs.models.setting import EmbedderSetting
+from ray_jobs.storage import DEFAULT_STORE, models_folder
 
 
 class SearchCommand(RerankingSettings, SearchConfig, Command):
@@ -28,7 +28,7 @@ class SearchCommand(RerankingSettings, SearchConfig, Command):
     k: int = Field(10, ge=1, le=10_000, description="results a query")
     queries: Path | None = Field(None, description='JSON Lines of {"id", "text"}: search them all as a job')
     output: Path | None = Field(None, description="where the job writes its hits; Parquet by suffix, else JSON Lines")
-    embedder: EmbedderConfig | None = Field(None, description="how to embed queries; None: as the index was")
+    embedder: EmbedderSetting | None = Field(None, description="how to embed queries; None: as the index was")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -36,8 +36,9 @@ class SearchCommand(RerankingSettings, SearchConfig, Command):
             raise ValueError("expected either a QUERY or --queries FILE")
         if (self.queries is None) != (self.output is None):
             raise ValueError("--queries and --output go together")
-        if self.queries is not None and self.reranker is not None:
-            raise ValueError(f"reranker={self.reranker!r} with --queries: a job does not rerank; expected one QUERY")
+        if self.queries is not None and (self.rerank or self.reranker is not None):
+            asked = "rerank=true" if self.reranker is None else f"reranker={self.reranker!r}"
+            raise ValueError(f"{asked} with --queries: a job does not rerank; expected one QUERY")
         return self
 
     def search_config(self) -> SearchConfig:
@@ -58,8 +59,10 @@ def run(command: SearchCommand) -> None:
     storage = open_storage(command.store)
     snapshot = Snapshot.open(storage, command.index, command.snapshot)
     config = command.search_config()
-    embedder = None if config.mode == "lexical" else load_for_queries(command.embedder, snapshot.manifest.embedder)
-    reranking = command.load_reranking(storage)
+    embedder = None
+    if config.mode != "lexical":
+        embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, models_folder(storage))
+    reranking = command.load_reranking(storage, snapshot.manifest)
     (hits,) = snapshot.search([command.query], config if reranking is None else reranking.wider(config), embedder)
     if reranking is not None:
         hits = reranking.apply(command.query, hits, config)

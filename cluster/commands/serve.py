@@ -9,8 +9,9 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -22,6 +23,9 @@ from serve.config import ServeConfig
 from serve.tracing import tracing_config
 from serve.transport import is_free, prefer_fast
 
+if TYPE_CHECKING:
+    from ray_jobs.index.manifest import Manifest
+
 IMPORT_PATH = "serve.app:build"
 
 
@@ -32,6 +36,9 @@ class ServeCommand(ServeConfig, Command):
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     dry_run: bool = Field(False, description="print the Ray Serve config that 'serve deploy' takes, and stop")
     traces: float = Field(0.0, ge=0, le=1, description="share of requests that are traced; see serve/tracing.py")
+    own_models: bool = Field(
+        True, description="answer by the reader and the reranker that Tandem carries where none is configured"
+    )
     detach: bool = Field(False, description="leave the server running on the cluster and return")
 
     @model_validator(mode="after")
@@ -51,7 +58,9 @@ class ServeCommand(ServeConfig, Command):
         options = {key: value for key, value in (loaded.get("http_options") or {}).items() if key in ("host", "port")}
         tracing = loaded.get("tracing_config") or {}
         traces = tracing.get("sampling_ratio", 0.0) if tracing.get("enabled") else 0.0
-        return {"application": ours[0].get("name", "tandem"), "traces": traces, **ours[0].get("args", {}), **options}
+        # What such a config names is all that it means.
+        named = {"application": ours[0].get("name", "tandem"), "traces": traces, "own_models": False}
+        return {**named, **ours[0].get("args", {}), **options}
 
     def serve_config(self) -> ServeConfig:
         """The part that the application is built from."""
@@ -63,8 +72,10 @@ def run(command: ServeCommand) -> None:
     from ray_jobs.index.manifest import read_live
 
     config = command.serve_config()
-    for name in config.index:
-        read_live(open_storage(config.store), name)
+    storage = open_storage(config.store)
+    indices = [read_live(storage, name) for name in config.index]
+    if command.own_models:
+        config = with_own_models(command, config, indices)
     config, key = with_key(config)
     if command.dry_run:
         if key is not None:
@@ -72,6 +83,25 @@ def run(command: ServeCommand) -> None:
         show(yaml.safe_dump(serve_yaml(command, config), sort_keys=False))
         return
     _serve(command, config, key)
+
+
+def with_own_models(given: ServeConfig, config: ServeConfig, indices: Sequence[Manifest]) -> ServeConfig:
+    """`config` with the models that Tandem carries where `given` names none and they suit the indices.
+
+    A reranker that comes in this way orders what answers are made from; a search is reranked when it asks for it.
+    """
+    from ray_jobs.answer.defaults import default_reader, default_reranker
+
+    changed: dict[str, Any] = {}
+    reranker, reader = default_reranker(indices), default_reader(indices)
+    if config.reranker is None and reranker is not None:
+        changed["reranker"] = {"model": reranker}
+        if "rerank" not in given.api.chat.model_fields_set and config.api.chat.k <= config.api.rerank.depth:
+            changed["api"] = {**config.api.model_dump(), "chat": {**config.api.chat.model_dump(), "rerank": True}}
+    generator = config.generator
+    if generator.engine == "extractive" and "reader" not in given.generator.model_fields_set and reader is not None:
+        changed["generator"] = {**generator.model_dump(), "reader": reader}
+    return ServeConfig.model_validate({**config.model_dump(), **changed})
 
 
 def with_key(config: ServeConfig) -> tuple[ServeConfig, str | None]:

@@ -20,6 +20,7 @@ from ray_jobs.answer.reader_setting import ReaderSetting
 from ray_jobs.models.embedder_config import Device, EmbedderConfig, Precision
 from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
 from ray_jobs.models.reader_config import ReaderOptions
+from ray_jobs.models.setting import EmbedderSetting
 
 Attention = Literal["sdpa", "flash_attention_2", "flash_attention_3"]
 EngineName = Literal["extractive", "transformers", "openai"]
@@ -42,7 +43,7 @@ class EngineConfig(BaseModel):
         description="name or path of a model that gives exact spans; or how much the extractive engine quotes",
     )
     reader_options: ReaderOptions = Field(ReaderOptions(), description="how the reader of that name runs")
-    embedder: EmbedderConfig = Field(EmbedderConfig(), description="what judges sentences, for the extractive engine")
+    embedder: EmbedderSetting = Field(EmbedderConfig(), description="what judges sentences, for the extractive engine")
 
     adapters: Mapping[str, str] = Field(
         {}, description="LoRA adapters: name in requests -> name or path, or upstream's name"

@@ -12,6 +12,7 @@ from ray_jobs.corpus.chunking import ChunkingConfig
 from ray_jobs.corpus.metadata import ColumnType
 from ray_jobs.index.layout import check_name
 from ray_jobs.models.embedder import EmbedderConfig
+from ray_jobs.models.setting import EmbedderSetting
 from ray_jobs.storage import DEFAULT_STORE
 
 
@@ -42,7 +43,7 @@ class IngestConfig(BaseModel):
         "auto", description="'auto', 'Flat', 'IVF{n}_HNSW32,SQ8', 'HNSW32' or a FAISS factory string"
     )
     recall_target: float = Field(0.95, gt=0, le=1, description="recall@10 below which nothing is published")
-    embedder: EmbedderConfig = EmbedderConfig()
+    embedder: EmbedderSetting = Field(EmbedderConfig(), description="name or path of the embedder, or its keys")
     chunking: ChunkingConfig = ChunkingConfig()
     metadata: dict[str, ColumnType] = Field({}, description="types of metadata columns, in place of the inferred ones")
     language: str = Field("english", description="language of stop words and stemming in lexical search")

@@ -14,7 +14,7 @@ from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models.resolve import ResolvedModel, resolve
 
 ADAPTER_CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class AdaptedModel:
         return self.base.name if self.adapter is None else self.adapter.name
 
     @property
+    def folder(self) -> Path:
+        """The folder that was asked for."""
+        return (self.adapter or self.base).path
+
+    @property
     def revision(self) -> str:
         """Identifies the content of base and adapter."""
         return self.base.revision if self.adapter is None else f"{self.base.revision}+{self.adapter.revision}"
@@ -40,16 +45,22 @@ def resolve_adapted(name: str, store_models: Path | None = None) -> AdaptedModel
 
     Raises NotFoundError saying where it looked, ModelError for a folder that holds neither.
     """
-    found = resolve(name, store_models)
+    return with_base(resolve(name, store_models), store_models)
+
+
+def with_base(found: ResolvedModel, store_models: Path | None = None) -> AdaptedModel:
+    """A model with its base, if it is an adapter; raises NotFoundError where no place has that base."""
     if not (found.path / ADAPTER_CONFIG).is_file():
         return AdaptedModel(found, None)
     base = _base_of(found)
-    if not (found.path / _WEIGHTS).is_file():
-        raise ModelError(f"adapter {name!r} in {str(found.path)!r} has no {_WEIGHTS}: save it again as safetensors")
+    if not (found.path / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(
+            f"adapter {found.name!r} in {str(found.path)!r} has no {ADAPTER_WEIGHTS}: save it again as safetensors"
+        )
     try:
         return AdaptedModel(resolve(base, store_models), found)
     except NotFoundError as error:
-        raise NotFoundError(f"adapter {name!r} needs its base: {error}") from error
+        raise NotFoundError(f"adapter {found.name!r} needs its base: {error}") from error
 
 
 def _base_of(adapter: ResolvedModel) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, check_compatible
 
 
@@ -14,8 +16,13 @@ def config_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -
     )
 
 
-def load_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -> Embedder:
-    """Load an embedder for queries; raises UsageError when it is not the model that made the index."""
-    embedder = Embedder.load(config_for_queries(config, index))
+def load_for_queries(
+    config: EmbedderConfig | None, index: EmbedderIdentity, store_models: Path | None = None
+) -> Embedder:
+    """Load an embedder for queries; raises UsageError when it is not the model that made the index.
+
+    `store_models` is the store's folder of models, if it is a local one.
+    """
+    embedder = Embedder.load(config_for_queries(config, index), store_models)
     check_compatible(index, embedder.identity)
     return embedder

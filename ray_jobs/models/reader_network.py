@@ -8,26 +8,19 @@ base, models without a fast tokeniser or a padding token.
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import ModelError
+from ray_jobs.models.adapted_network import explained, merged
 from ray_jobs.models.adapter import AdaptedModel
-from ray_jobs.models.reader_card import check_base
+from ray_jobs.models.card import architectures, check_base
 from ray_jobs.models.resolve import ResolvedModel
-from ray_jobs.models.sentence_model import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 _HEAD = "ForQuestionAnswering"
 _OUTPUTS = 2  # starts and ends
-_LONGEST_REASON = 300
-_PEFT_PREFIX = "base_model.model."
 
 
 def load_reader_network(model: AdaptedModel, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -35,19 +28,9 @@ def load_reader_network(model: AdaptedModel, device: str) -> tuple[PreTrainedMod
     if model.adapter is None:
         _check_head(model.base)
     check_base(model)
-    try:
-        with _quiet():
-            network = _plain(model.base) if model.adapter is None else _adapted(model.base, model.adapter)
-            tokenizer = _tokenizer(model)
-    except ModelError:
-        raise
-    except Exception as error:
-        # Every architecture fails in its own way here: the reason is kept, the user gets one line.
-        reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise ModelError(
-            f"model {model.name!r} cannot be loaded as a reader ({type(error).__name__}: {reason}): check the folder "
-            "or choose another model"
-        ) from error
+    with explained(model.name, "reader"):
+        network = _plain(model.base) if model.adapter is None else _adapted(model.base, model.adapter)
+        tokenizer = _tokenizer(model)
     return network.float().to(device).eval(), tokenizer
 
 
@@ -66,27 +49,8 @@ def _plain(model: ResolvedModel) -> PreTrainedModel:
 
 
 def _adapted(base: ResolvedModel, adapter: ResolvedModel) -> PreTrainedModel:
-    try:
-        from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
-    except ModuleNotFoundError as error:
-        raise ModelError(f"model {adapter.name!r} is an adapter and needs PEFT: pip install peft") from error
-
     network, untrained = _load(base, num_labels=_OUTPUTS)
-    stored = set(load_peft_weights(str(adapter.path), device="cpu"))
-    adapted = PeftModel.from_pretrained(network, str(adapter.path))
-    foreign = stored ^ set(get_peft_model_state_dict(adapted))
-    if foreign:
-        raise ModelError(
-            f"adapter {adapter.name!r} does not fit its base {base.name!r}: {len(foreign)} weights such as "
-            f"{min(foreign)!r} are only in one of them; name the base it was trained on in adapter_config.json"
-        )
-    uncovered = untrained - {name.removeprefix(_PEFT_PREFIX) for name in stored}
-    if uncovered:
-        raise ModelError(
-            f"adapter {adapter.name!r} and its base {base.name!r} both lack {min(uncovered)!r}: spans would be "
-            "random; train the adapter with its head among modules_to_save"
-        )
-    return adapted.merge_and_unload()
+    return merged(network, untrained, base, adapter, "spans")
 
 
 def _load(model: ResolvedModel, **settings: Any) -> tuple[PreTrainedModel, set[str]]:
@@ -114,29 +78,10 @@ def _tokenizer(model: AdaptedModel) -> PreTrainedTokenizerFast:
 
 
 def _check_head(model: ResolvedModel) -> None:
-    architectures = _architectures(model.path)
-    if not any(name.endswith(_HEAD) for name in architectures):
-        kind = ", ".join(architectures) or "unknown"
+    found = architectures(model.path)
+    if not any(name.endswith(_HEAD) for name in found):
+        kind = ", ".join(found) or "unknown"
         raise ModelError(
             f"model {model.name!r} is no reader (architecture {kind}): expected a Hugging Face model ...{_HEAD}, or an "
             "adapter that brings its head"
         )
-
-
-def _architectures(folder: Path) -> list[str]:
-    file = folder / "config.json"
-    if not file.is_file():
-        return []
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{str(file)!r} is not JSON ({error}): download or save the model again") from error
-    return list(content.get("architectures") or []) if isinstance(content, dict) else []
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No reports on weights and deprecations of others' while a model is loaded."""
-    with quiet_transformers(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

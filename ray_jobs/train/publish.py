@@ -12,22 +12,21 @@ from __future__ import annotations
 import json
 import shutil
 import time
-import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ray_jobs.errors import ConflictError, ModelError
-from ray_jobs.models.adapter import ADAPTER_CONFIG
-from ray_jobs.models.resolve import resolve
-from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.models import merging
+from ray_jobs.models.adapter import ADAPTER_CONFIG, AdaptedModel
+from ray_jobs.models.card import CARD
+from ray_jobs.models.kind import OF_METHOD, Form
+from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, models_folder
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
-from ray_jobs.train.config import LANGUAGE_MODELS
+from ray_jobs.train.methods import metric_of
 from ray_jobs.train.worker import Plan
 
-Form = Literal["adapter", "merged", "full"]
-CARD = "card.json"
 _LAST = (ADAPTER_CONFIG, "modules.json", "config.json")  # what makes a folder a model
 # What a checkpoint has besides the model.
 _OF_THE_RUN = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "latest", "training_args.bin")
@@ -87,8 +86,9 @@ def form_of(plan: Plan) -> Form:
 
 
 def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
-    """What the model is made from, how, and how good it is."""
+    """What the model is made from, how, and how good it is; of a reader also from which margin on it answers."""
     config = plan.config
+    threshold = checkpoint.metrics.get("eval_threshold") if config.method == "reader" else None
     return {
         "name": config.name,
         "method": config.method,
@@ -97,7 +97,9 @@ def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
         "data": {"name": config.data, "hash": plan.data_hash},
         "run": plan.run,
         "step": checkpoint.step,
+        "metric": metric_of(config)[0],
         "metrics": checkpoint.metrics,
+        **({} if threshold is None else {"threshold": threshold}),
         "precision": plan.precision,
         "config": config.model_dump(mode="json"),
         "libraries": {library: version(library) for library in _LIBRARIES},
@@ -107,20 +109,14 @@ def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
 
 def merge(plan: Plan, storage: Storage, saved: Path, model: Path) -> None:
     """Write base and adapter as one whole model into the folder `model`."""
-    base = resolve(plan.config.base, models_folder(storage)).path
+    config = plan.config
+    base = resolve(config.base, models_folder(storage))
+    adapter = ResolvedModel(config.name, saved, "", "path")
     try:
-        with quiet_transformers(), warnings.catch_warnings():
-            # PEFT asks models for a property that transformers has renamed.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-            if plan.config.method in LANGUAGE_MODELS:
-                _merge_language_model(base, saved, model)
-            else:
-                _merge_sentence_model(plan.config.method, base, saved, model)
-    except Exception as error:
-        # PEFT and the loaders fail in many ways: the reason is kept, the user gets one line.
+        merging.merge(OF_METHOD[config.method], AdaptedModel(base, adapter), model)
+    except ModelError as error:
         raise ModelError(
-            f"name={plan.config.name}: the adapter cannot be merged into base={plan.config.base} "
-            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}); set publish=adapter"
+            f"name={config.name}: the adapter cannot be merged into base={config.base}: {error}; set publish=adapter"
         ) from error
 
 
@@ -130,27 +126,6 @@ def name_base(model: Path, base: str) -> None:
     settings = json.loads(file.read_text(encoding="utf-8"))
     file.unlink()  # it may be a link to the checkpoint's
     file.write_text(json.dumps({**settings, "base_model_name_or_path": base}, indent=1), encoding="utf-8")
-
-
-def _merge_language_model(base: Path, saved: Path, model: Path) -> None:
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    network = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    PeftModel.from_pretrained(network, str(saved)).merge_and_unload().save_pretrained(str(model))
-    AutoTokenizer.from_pretrained(saved, local_files_only=True).save_pretrained(str(model))
-
-
-def _merge_sentence_model(method: str, base: Path, saved: Path, model: Path) -> None:
-    from peft import PeftModel
-    from sentence_transformers import CrossEncoder, SentenceTransformer
-
-    if method == "embedder":
-        loaded = SentenceTransformer(str(base), device="cpu", local_files_only=True)
-    else:
-        loaded = CrossEncoder(str(base), device="cpu", num_labels=1, local_files_only=True)
-    loaded[0].model = PeftModel.from_pretrained(loaded[0].model, str(saved)).merge_and_unload()
-    loaded.save_pretrained(str(model), create_model_card=False)
 
 
 def _copy_model(saved: Path, model: Path) -> None:

@@ -1,9 +1,10 @@
 """Rows of questions and passages as what a span head learns from: windows of tokens with the place of the answer.
 
 Guaranteed: a window that holds the whole answer has its first and last token as targets; every other window, and each
-one of a row without answer, has the null token, whose logits say "no answer". Of several answers the first one counts.
-The tokens are those that ray_jobs.models.reader reads by. Not guaranteed: that a token boundary lies at either end of
-an answer: the targets are the tokens that touch it.
+one of a row without answer, has the null token, whose logits say "no answer". Of several answers the one counts that
+most of the others agree with: those of several people differ, and the first is no better than the rest. The tokens are
+those that ray_jobs.models.reader reads by. Not guaranteed: that a token boundary lies at either end of an answer: the
+targets are the tokens that touch it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_jobs.models.batching import pad
+from ray_jobs.models.reader_metrics import f1
 from ray_jobs.models.reader_windows import Window, WindowTokenizer
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 PAD_MULTIPLE = 64
 """Every new shape costs oneDNN seconds of warm-up in bfloat16: few shapes are better than little padding."""
+
+TARGETS = 2
+"""Raised when other targets would be made of the same rows."""
 
 COLUMNS = ("question", "passage", "answers", "starts")
 Columns = Mapping[str, Sequence[Any]]
@@ -84,9 +89,10 @@ def target(window: Window, row: QuestionRow) -> tuple[int, int]:
     places = np.flatnonzero(window.readable)
     if not row.answers or not len(places):
         return nowhere
-    answer = row.answers[0]
-    start = row.starts[0] + len(answer) - len(answer.lstrip())
-    end = row.starts[0] + len(answer.rstrip())
+    chosen = agreed(row.answers)
+    answer = row.answers[chosen]
+    start = row.starts[chosen] + len(answer) - len(answer.lstrip())
+    end = row.starts[chosen] + len(answer.rstrip())
     begins, ends = window.spans[places, 0], window.spans[places, 1]
     first, last = int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(begins, end)) - 1
     # Before the first and after the last token of a window lie those of its neighbours, or what tokenisers drop.
@@ -95,12 +101,18 @@ def target(window: Window, row: QuestionRow) -> tuple[int, int]:
     return int(places[first]), int(places[last])
 
 
+def agreed(answers: Sequence[str]) -> int:
+    """The place of the answer that shares most words (F1) with all of them; of equals the first."""
+    return max(range(len(answers)), key=lambda place: (sum(f1(answers[place], [other]) for other in answers), -place))
+
+
 @dataclass(frozen=True, slots=True)
 class SpanCollator:
     """Windows of several lengths as one batch of tensors, padded on the right."""
 
     pad_id: int
     segments: bool  # whether the network takes them
+    longest: int  # tokens that the network takes; no window has more
     multiple: int = PAD_MULTIPLE
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -116,4 +128,5 @@ class SpanCollator:
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
     def _padded(self, rows: Sequence[Any], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return pad([np.asarray(row, dtype=np.int64) for row in rows], pad_id, self.multiple, left=False)
+        ids, mask = pad([np.asarray(row, dtype=np.int64) for row in rows], pad_id, self.multiple, left=False)
+        return ids[:, : self.longest], mask[:, : self.longest]

@@ -26,8 +26,8 @@ from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import adapter, arguments, row_length
-from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
-from ray_jobs.train.span_targets import QuestionRow, SpanCollator, features, rows_of, windows_of
+from ray_jobs.train.methods.rows import Rows, in_order_of_length, made_once, read_splits, steps_of
+from ray_jobs.train.span_targets import TARGETS, QuestionRow, SpanCollator, features, rows_of, windows_of
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerFast, Trainer
@@ -46,6 +46,7 @@ class SpanReader:
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
+        import pyarrow.compute as pc
         from datasets import Dataset
         from transformers import Trainer, TrainingArguments, set_seed
 
@@ -58,11 +59,15 @@ class SpanReader:
             )
         tokenizer = tokenizer_of(task)
         # Saved with the model, so that it is read by windows of the same length.
-        tokenizer.model_max_length = length = window_length(task)
+        length, longest = window_length(task)
+        tokenizer.model_max_length = length
         tokens = WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id)
         asked = windows_of(rows_of(validation.to_dict()), tokens, length, chosen.stride)
-        made: dict[str, object] = {"length": length, "stride": chosen.stride}
+        # Judged in any order, and fastest beside others of their length.
+        asked.sort(key=lambda item: len(item[0].ids))
+        made: dict[str, object] = {"length": length, "stride": chosen.stride, "targets": TARGETS}
         train = made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans")
+        lengths = pc.list_value_length(train.data.column("input_ids")).to_numpy().astype(np.int64)
         # Before the network: under ZeRO-3 its weights are sharded as they are read.
         settings = TrainingArguments(
             **arguments(task, steps_of(train, task), learning_rate=5e-5 if task.config.lora is None else 1e-3),
@@ -74,9 +79,9 @@ class SpanReader:
             return Trainer(
                 model=network_of(task),
                 args=settings,
-                train_dataset=in_order(train, task),
+                train_dataset=in_order_of_length(train, lengths, task),
                 eval_dataset=Dataset.from_dict(features(asked)),
-                data_collator=SpanCollator(tokenizer.pad_token_id, takes_segments(tokenizer)),
+                data_collator=SpanCollator(tokenizer.pad_token_id, takes_segments(tokenizer), longest),
                 compute_metrics=judged(asked, chosen.max_answer_tokens),
                 processing_class=tokenizer,
                 callbacks=list(task.callbacks),
@@ -94,15 +99,16 @@ def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def window_length(task: Task) -> int:
-    """Tokens of a window; raises UsageError where the user asks for more than the base takes."""
+def window_length(task: Task) -> tuple[int, int]:
+    """Tokens of a window, and those that the base takes; raises UsageError where the user asks for more."""
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
     with explained(task), torch.device("meta"):
         config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
         limit = position_limit(AutoModelForQuestionAnswering.from_config(config))
-    return min(LENGTH, limit) if task.config.sequence.max_length is None else row_length(task.config, limit)
+    asked = task.config.sequence.max_length
+    return (min(LENGTH, limit) if asked is None else row_length(task.config, limit)), limit
 
 
 def network_of(task: Task) -> Any:
@@ -145,12 +151,16 @@ def with_adapter(network: PreTrainedModel, config: Any) -> Any:
     """The network with a LoRA adapter (a PeftModel), whose heads are trained whole and have no matrices beside."""
     from peft import get_peft_model
 
+    # PEFT's class for this task does not hand the network its segments: it would learn without what it is read with.
+    task, config.task_type = config.task_type, None
     if config.target_modules == "all-linear":
         config.exclude_modules = list(config.modules_to_save)
     with warnings.catch_warnings():
         # PEFT asks models for a property that transformers has renamed.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return get_peft_model(network, config)
+        adapted = get_peft_model(network, config)
+    adapted.peft_config[adapted.active_adapter].task_type = task
+    return adapted
 
 
 def learned(tokens: WindowTokenizer, max_tokens: int, stride: int) -> Callable[[Rows], Rows]:
@@ -174,8 +184,8 @@ def judged(
 def spans_of(
     asked: Sequence[tuple[Window, QuestionRow]], logits: SpanLogits, max_answer_tokens: int
 ) -> list[tuple[QuestionRow, PassageSpan | None]]:
-    """Each row that has a window, in order, with its best span; logits are padded on the right, (windows, tokens)."""
-    rows = list({window.pair: row for window, row in asked}.values())
+    """Each row that has a window, by number, with its best span; logits (windows, tokens) are padded on the right."""
+    rows = [row for _, row in sorted({window.pair: row for window, row in asked}.items(), key=lambda item: item[0])]
     passages = [row.passage for row in rows]
     windows = [window for window, _ in asked]
     found: list[PassageSpan | None] = []

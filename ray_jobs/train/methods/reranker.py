@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
-from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
+from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, saving_rightly, set_length, with_adapter
+from ray_jobs.train.span_targets import PAD_MULTIPLE
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import CrossEncoder
     from transformers import Trainer
 
@@ -58,6 +64,8 @@ class CrossEncoderReranker:
             made_once(rows, shaped, task, settings, f"{name}-{chosen.loss}")
             for name, rows in (("train", train), ("validation", validation))
         )
+        ordered = in_order_of_length(train, characters(train), task) if chosen.loss == "bce" else in_order(train, task)
+        _pad_to_few_shapes(model, task)
         loss = losses.BinaryCrossEntropyLoss(model) if chosen.loss == "bce" else losses.LambdaLoss(model)
         return saving_rightly(CrossEncoderTrainer)(
             model=model,
@@ -65,11 +73,20 @@ class CrossEncoderReranker:
                 **arguments(task, steps_of(train, task), learning_rate=2e-5 if task.config.lora is None else 2e-4),
                 batch_sampler=as_they_lie,
             ),
-            train_dataset=in_order(train, task),
+            train_dataset=ordered,
             eval_dataset=validation,
             loss=loss,
             callbacks=list(task.callbacks),
         )
+
+
+def characters(pairs: Dataset) -> npt.NDArray[np.int64]:
+    """Code points of each pair, int64."""
+    import pyarrow.compute as pc
+
+    query, passage = (pc.utf8_length(pairs.data.column(name)) for name in ("query", "passage"))
+    lengths: npt.NDArray[np.int64] = pc.add(query, passage).to_numpy().astype(np.int64)
+    return lengths
 
 
 def pairs(negatives: int) -> Callable[[Rows], Rows]:
@@ -104,6 +121,14 @@ def lists(negatives: int) -> Callable[[Rows], Rows]:
         }
 
     return columns
+
+
+def _pad_to_few_shapes(model: CrossEncoder, task: Task) -> None:
+    """Pad to multiples where a new shape costs seconds, and where the base has so many positions."""
+    longest = -(-model.max_seq_length // PAD_MULTIPLE) * PAD_MULTIPLE
+    slow = task.place.device == "cpu" and task.place.precision == "bfloat16"
+    if slow and longest <= position_limit(model[0].model):
+        model[0].processing_kwargs["text"] = {"pad_to_multiple_of": PAD_MULTIPLE}
 
 
 def _heads(model: CrossEncoder, task: Task) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from ray_jobs.errors import UsageError
 from ray_jobs.train import batches
 from ray_jobs.train.methods import Method, Task, kind_of
+from ray_jobs.train.methods.alike import alike
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -83,8 +84,18 @@ def steps_of(rows: Dataset, task: Task) -> int:
 
 def in_order(rows: Dataset, task: Task) -> Dataset:
     """The rows of the whole run, in the order in which they are learned: all epochs, one after the other."""
-    count = steps_of(rows, task) * task.batches.global_batch
-    return selected(rows, batches.order(len(rows), count, task.config.seed), task)
+    return selected(rows, rows_of_run(rows, task), task)
+
+
+def in_order_of_length(rows: Dataset, lengths: npt.NDArray[np.int64], task: Task) -> Dataset:
+    """As `in_order`, but that the rows of a step are of like length; `lengths` are those of all rows."""
+    places = alike(rows_of_run(rows, task), lengths, task.batches.global_batch, task.config.seed)
+    return selected(rows, places, task)
+
+
+def rows_of_run(rows: Dataset, task: Task) -> npt.NDArray[np.int64]:
+    """Indices of the rows of the whole run, int64, in the order in which they are learned."""
+    return batches.order(len(rows), steps_of(rows, task) * task.batches.global_batch, task.config.seed)
 
 
 def selected(rows: Dataset, indices: Sequence[int] | npt.NDArray[np.int64], task: Task) -> Dataset:

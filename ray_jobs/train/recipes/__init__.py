@@ -1,0 +1,1 @@
+"""Recipes: every step from public data to a model, as configurations of the commands; see `cluster.recipe`."""
