@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ray_jobs.train.evaluation.judges import JUDGES, check_kind, judge_of
 from ray_jobs.train.evaluation.language import LanguageJudge
 from ray_jobs.train.evaluation.ranking import EmbedderJudge, RerankerJudge, ndcg, queries_of
 from ray_jobs.train.evaluation.scores import METRICS, Scores
+from ray_jobs.train.evaluation.tuned import over
 from ray_jobs.train.methods import METHODS, method_of
 from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages
 
@@ -59,13 +61,12 @@ def plain_logits(model: Any, ids: list[int]) -> Any:
 
 
 def loaded(folder: Path, name: str) -> Any:
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     if name != "adapter":
         return AutoModelForCausalLM.from_pretrained(folder / name).eval()
     base = AutoModelForCausalLM.from_pretrained(folder / "base")
-    return PeftModel.from_pretrained(base, str(folder / "adapter")).eval()
+    return over(base, folder / "adapter")
 
 
 @pytest.mark.parametrize("tuned", ["other", "adapter"])
@@ -186,7 +187,9 @@ def adapted(model: Any, folder: Path, task_type: str) -> Path:
 
     torch.manual_seed(9)
     config = LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type=task_type)
-    get_peft_model(model[0].model, config).save_pretrained(str(folder))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        get_peft_model(model[0].model, config).save_pretrained(str(folder))
     return folder
 
 

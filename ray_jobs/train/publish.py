@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -49,7 +50,7 @@ def check_free(storage: Storage, name: str, run: str) -> None:
         raise ConflictError(f"name={name}: {storage.uri}/{folder} is a model without a card; choose another name")
 
 
-def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> str:
+def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Sequence[Mapping[str, Any]] = ()) -> str:
     """Put the model of `checkpoint` into the store; returns its folder. A model that is there already stays."""
     name = plan.config.name
     folder = f"models/{name}"
@@ -70,7 +71,7 @@ def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> str:
         files = sorted(path for path in model.rglob("*") if path.is_file())
         for path in sorted(files, key=lambda path: path.name in _LAST):
             storage.upload(f"{folder}/{path.relative_to(model).as_posix()}", path)
-    storage.create(f"{folder}/{CARD}", json.dumps(card(plan, checkpoint, form), indent=1).encode())
+    storage.create(f"{folder}/{CARD}", json.dumps(card(plan, checkpoint, form, evaluation), indent=1).encode())
     storage.delete(_claim(name, plan.run))
     return f"{storage.uri}/{folder}"
 
@@ -86,7 +87,9 @@ def form_of(plan: Plan) -> Form:
     return config.publish
 
 
-def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
+def card(
+    plan: Plan, checkpoint: Checkpoint, form: Form, evaluation: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """What the model is made from, how, and how good it is."""
     config = plan.config
     return {
@@ -98,6 +101,7 @@ def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
         "run": plan.run,
         "step": checkpoint.step,
         "metrics": checkpoint.metrics,
+        "evaluation": list(evaluation),
         "precision": plan.precision,
         "config": config.model_dump(mode="json"),
         "libraries": {library: version(library) for library in _LIBRARIES},

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores
+from ray_jobs.train.evaluation.tuned import is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.language import longest_row, tokenizer_of
 from ray_jobs.train.methods.sft import IGNORED, Example, of_completion, of_messages
@@ -45,12 +45,8 @@ class LanguageJudge:
         self._length = longest_row(task)
         self._tokenizer = tokenizer_of(task)
         self._base = _load(task.base, task)
-        if (tuned / ADAPTER_CONFIG).is_file():
-            from peft import PeftModel
-
-            with quiet_transformers():
-                self._tuned = PeftModel.from_pretrained(self._base, str(tuned)).eval()
-            self._base = self._tuned
+        if is_adapter(tuned):
+            self._base = self._tuned = over(self._base, tuned)
         else:
             self._tuned = _load(tuned, task)
 

@@ -7,7 +7,6 @@ Not guaranteed: anything about refusing, which needs a threshold that a base wit
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.batching import token_budget_batches
 from ray_jobs.models.reader_batch import pad_windows
 from ray_jobs.models.reader_metrics import exact_match, f1
 from ray_jobs.models.reader_spans import passage_spans, window_spans
 from ray_jobs.models.reader_torch import TorchReaderEngine
 from ray_jobs.models.reader_windows import WindowTokenizer
-from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores
+from ray_jobs.train.evaluation.tuned import is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.reader import network_of, takes_segments, tokenizer_of, window_length
 from ray_jobs.train.span_targets import QuestionRow, rows_of
@@ -53,8 +51,8 @@ class ReaderJudge:
         base = network_of(bare).to(task.place.device).eval()
         segments = takes_segments(tokenizer)
         self._before = TorchReaderEngine(base, segments, "float32")
-        if (tuned / ADAPTER_CONFIG).is_file():
-            network = _adapted(network_of(replace(bare, base=task.base)), tuned)
+        if is_adapter(tuned):
+            network = over(network_of(replace(bare, base=task.base)), tuned)
         else:
             network = network_of(replace(bare, base=tuned))
         self._after = TorchReaderEngine(network.to(task.place.device).eval(), segments, "float32")
@@ -108,12 +106,3 @@ class ReaderJudge:
             if span is not None:
                 said[place] = rows[place].passage[span.start : span.end]
         return said
-
-
-def _adapted(network: Any, tuned: Path) -> Any:
-    from peft import PeftModel
-
-    with quiet_transformers(), warnings.catch_warnings():
-        # PEFT asks models for a property that transformers has renamed.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return PeftModel.from_pretrained(network, str(tuned))

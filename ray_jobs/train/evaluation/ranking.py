@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.evaluation.bootstrap import Floats
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores
+from ray_jobs.train.evaluation.tuned import is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.sentences import set_length
 
@@ -189,12 +189,8 @@ class _Switched:
     def __init__(self, load: Any, base: Path, tuned: Path) -> None:
         self._base = load(base)
         self._adapter: Any = None
-        if (tuned / ADAPTER_CONFIG).is_file():
-            from peft import PeftModel
-
-            with quiet_transformers():
-                self._adapter = PeftModel.from_pretrained(self._base[0].model, str(tuned)).eval()
-            self._base[0].model = self._adapter
+        if is_adapter(tuned):
+            self._base[0].model = self._adapter = over(self._base[0].model, tuned)
             self._tuned = self._base
         else:
             self._tuned = load(tuned)

@@ -34,6 +34,11 @@ class SetFile:
     kind: str
     rows: int
 
+    @property
+    def title(self) -> str:
+        """The last part of its name: what tables call it."""
+        return self.name.rpartition(".")[2]
+
 
 def find_split(name: str, reference: str, splits: tuple[str, ...], storage: Storage) -> SetFile:
     """The first of these splits that has rows, of a prepared set, a folder of splits, or a Parquet file of its own.
