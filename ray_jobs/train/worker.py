@@ -82,6 +82,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
     a loss that is no number and for a lack of memory.
     """
+    from ray_jobs.train.record import Record
     from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, memory_explained, watch
 
     config = plan.config
@@ -107,7 +108,12 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             batches=batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
             place=place,
             deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
-            callbacks=(saving, ReportProgress(session.show, session.report), *callbacks),
+            callbacks=(
+                Record(storage, plan.run, attempt, point.step if point else 0, scratch),
+                saving,
+                ReportProgress(session.show, session.report),
+                *callbacks,
+            ),
         )
         trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)

@@ -64,6 +64,8 @@ def mixed(train: Dataset, replay: Dataset, kind: str, share: float, seed: int) -
     columns = sorted(KINDS[kind])
     count = round(len(train) * share / (1 - share))
     own = train.select_columns(columns)
+    if not count:
+        return own
     drawn = replay.select(batches.order(len(replay), count, seed)).select_columns(columns).cast(own.features)
     return concatenate_datasets([own, drawn])
 
