@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.storage import DEFAULT_STORE
 from ray_jobs.train import batches
+from ray_jobs.train.evaluation_config import EvaluationConfig
+from ray_jobs.train.replay_config import ReplayConfig
 
 MethodName = Literal["sft", "dpo", "kto", "embedder", "reranker", "reader"]
 LANGUAGE_MODELS: tuple[MethodName, ...] = ("sft", "dpo", "kto")
@@ -231,6 +233,8 @@ class TrainConfig(_Part):
     optimisation: OptimisationConfig = OptimisationConfig()
     sequence: SequenceConfig = SequenceConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    replay: ReplayConfig | None = Field(None, description="None: training rows alone")
     dpo: DpoConfig = DpoConfig()
     kto: KtoConfig = KtoConfig()
     embedder: EmbedderMethodConfig = EmbedderMethodConfig()

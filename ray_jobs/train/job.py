@@ -29,9 +29,10 @@ from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.progress import Progress, SilentProgress, Stage
 from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_storage, sha256_of
-from ray_jobs.train import publish, worker
+from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.sets import SetFile
 from ray_jobs.train.methods import method_of, metric_of
 
 _RAY_TRAIN = {
@@ -49,6 +50,7 @@ _FREE: dict[str, Any] = {
     "workers": True,
     "optimisation": {"micro_batch"},
     "checkpoints": {"keep", "max_failures", "log_every_steps"},
+    "evaluation": True,
 }
 _SPLITS = ("train", "validation", "test")
 
@@ -108,7 +110,11 @@ def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
         raise NotFoundError(
             f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew"
         )
-    model = publish.publish(plan, storage, chosen)
+    if before_after.missing(plan, storage, chosen):
+        with session() as cluster, terminated_as_interrupt():
+            before_after.measure(plan, storage, chosen, cluster, progress or SilentProgress())
+    model = publish.publish(plan, storage, chosen, before_after.rows(plan, storage))
+    report.write(plan, storage, chosen)
     return TrainSummary(
         name=config.name,
         run=plan.run,
@@ -131,7 +137,8 @@ def make_plan(config: TrainConfig, storage: Storage) -> worker.Plan:
         # Workers stand in another folder.
         config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
     config = config.model_copy(update={"store": storage.uri})
-    identity = _identity(config, base.revision, data.hash)
+    replayed = before_after.check(config, data.train, storage)
+    identity = _identity(config, base.revision, data.hash, replayed)
     return worker.Plan(
         config=config,
         store=storage.uri,
@@ -141,6 +148,8 @@ def make_plan(config: TrainConfig, storage: Storage) -> worker.Plan:
         train=data.train,
         validation=data.validation,
         precision=_precision(config),
+        replay=None if replayed is None else replayed.place,
+        replay_hash=None if replayed is None else replayed.sha256,
     )
 
 
@@ -347,10 +356,11 @@ def _precision(config: TrainConfig) -> Precision:
     return "bfloat16" if has_bfloat16 else "float32"
 
 
-def _identity(config: TrainConfig, base_revision: str, data_hash: str) -> str:
+def _identity(config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None) -> str:
     """Identifies what is learned: configuration, base and data, not who works on it."""
     chosen = config.model_dump(mode="json", exclude=_FREE)
-    text = json.dumps([chosen, base_revision, data_hash], sort_keys=True)
+    learned = [base_revision, data_hash, *([] if replayed is None else [replayed.sha256])]
+    text = json.dumps([chosen, *learned], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

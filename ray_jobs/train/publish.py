@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def check_free(storage: Storage, name: str, run: str) -> None:
         raise ConflictError(f"name={name}: {storage.uri}/{folder} is a model without a card; choose another name")
 
 
-def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> str:
+def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Sequence[Mapping[str, Any]] = ()) -> str:
     """Put the model of `checkpoint` into the store; returns its folder. A model that is there already stays."""
     name = plan.config.name
     folder = f"models/{name}"
@@ -69,7 +70,7 @@ def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> str:
         files = sorted(path for path in model.rglob("*") if path.is_file())
         for path in sorted(files, key=lambda path: path.name in _LAST):
             storage.upload(f"{folder}/{path.relative_to(model).as_posix()}", path)
-    storage.create(f"{folder}/{CARD}", json.dumps(card(plan, checkpoint, form), indent=1).encode())
+    storage.create(f"{folder}/{CARD}", json.dumps(card(plan, checkpoint, form, evaluation), indent=1).encode())
     storage.delete(_claim(name, plan.run))
     return f"{storage.uri}/{folder}"
 
@@ -85,7 +86,9 @@ def form_of(plan: Plan) -> Form:
     return config.publish
 
 
-def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
+def card(
+    plan: Plan, checkpoint: Checkpoint, form: Form, evaluation: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """What the model is made from, how, and how good it is; of a reader also from which margin on it answers."""
     config = plan.config
     threshold = checkpoint.metrics.get("eval_threshold") if config.method == "reader" else None
@@ -99,6 +102,7 @@ def card(plan: Plan, checkpoint: Checkpoint, form: Form) -> dict[str, Any]:
         "step": checkpoint.step,
         "metric": metric_of(config)[0],
         "metrics": checkpoint.metrics,
+        "evaluation": list(evaluation),
         **({} if threshold is None else {"threshold": threshold}),
         "precision": plan.precision,
         "config": config.model_dump(mode="json"),

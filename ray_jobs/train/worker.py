@@ -7,6 +7,7 @@ models as there are workers); a run goes on at the very step of its newest check
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -61,6 +62,8 @@ class Plan:
     train: str  # keys of the splits in the store, or paths
     validation: str
     precision: Precision
+    replay: str | None = None  # like the splits
+    replay_hash: str | None = None
 
     @property
     def expected(self) -> resume.Expected:
@@ -79,6 +82,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
     a loss that is no number and for a lack of memory.
     """
+    from ray_jobs.train.record import Record
     from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, memory_explained, watch
 
     config = plan.config
@@ -97,14 +101,19 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         )
         task = Task(
             config=config,
-            base=_base(storage, plan),
+            base=base_folder(storage, plan),
             base_revision=plan.base_revision,
-            splits=_splits(storage, plan),
+            splits=splits_of(storage, plan),
             output=scratch,
             batches=batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
             place=place,
             deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
-            callbacks=(saving, ReportProgress(session.show, session.report), *callbacks),
+            callbacks=(
+                Record(storage, plan.run, attempt, point.step if point else 0, scratch),
+                saving,
+                ReportProgress(session.show, session.report),
+                *callbacks,
+            ),
         )
         trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)
@@ -213,7 +222,8 @@ def _draft(plan: Plan, session: Session) -> Checkpoint:
     )
 
 
-def _base(storage: Storage, plan: Plan) -> Path:
+def base_folder(storage: Storage, plan: Plan) -> Path:
+    """The base on this machine; raises ModelError for another revision than the driver has."""
     found = resolve(plan.config.base, models_folder(storage))
     if found.revision != plan.base_revision:
         raise ModelError(
@@ -223,9 +233,19 @@ def _base(storage: Storage, plan: Plan) -> Path:
     return found.path
 
 
-def _splits(storage: Storage, plan: Plan) -> Splits:
-    cache = cache_folder() / "training" / plan.data_hash[:16]
-    return Splits(_local(storage, plan.train), _local(storage, plan.validation), plan.data_hash, cache)
+def splits_of(storage: Storage, plan: Plan) -> Splits:
+    """The rows to learn from, on this machine."""
+    learned = plan.data_hash
+    if plan.replay is not None and plan.config.replay is not None:
+        mix = f"{plan.data_hash} {plan.replay_hash} {plan.config.replay.share} {plan.config.seed}"
+        learned = hashlib.sha256(mix.encode()).hexdigest()
+    return Splits(
+        _local(storage, plan.train),
+        _local(storage, plan.validation),
+        learned,
+        cache_folder() / "training" / learned[:16],
+        None if plan.replay is None else _local(storage, plan.replay),
+    )
 
 
 def _local(storage: Storage, place: str) -> Path:

@@ -48,8 +48,9 @@ class Splits:
 
     train: Path
     validation: Path
-    hash: str
+    hash: str  # of all that is learned from
     cache: Path  # where what is made of them (tokens) is kept, for whoever comes next on this machine
+    replay: Path | None = None  # rows of earlier learning, some of which are mixed into the training rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train import batches
-from ray_jobs.train.methods import Method, Task, kind_of
+from ray_jobs.train.methods import KINDS, Method, Task, kind_of
 from ray_jobs.train.methods.alike import alike
 
 if TYPE_CHECKING:
@@ -48,7 +48,27 @@ def read_splits(task: Task, method: Method) -> tuple[Dataset, Dataset, str]:
             f"method={method.name} with data={task.config.data}: the rows are of kind {kind}, expected "
             f"{' or '.join(method.kinds)}; choose other data or another method"
         )
-    return _read(splits.train, splits.cache, task), _read(splits.validation, splits.cache, task), kind
+    train = _read(splits.train, splits.cache, task)
+    if splits.replay is not None and task.config.replay is not None:
+        train = mixed(train, _read(splits.replay, splits.cache, task), kind, task.config.replay.share, task.config.seed)
+    return train, _read(splits.validation, splits.cache, task), kind
+
+
+def mixed(train: Dataset, replay: Dataset, kind: str, share: float, seed: int) -> Dataset:
+    """All training rows and, behind them, as many of `replay` as make up `share` of the whole, to the nearest row.
+
+    They are drawn once, so that every epoch has the same rows and its order is fixed before the run; none comes twice
+    before all have come.
+    """
+    from datasets import concatenate_datasets
+
+    columns = sorted(KINDS[kind])
+    count = round(len(train) * share / (1 - share))
+    own = train.select_columns(columns)
+    if not count:
+        return own
+    drawn = replay.select(batches.order(len(replay), count, seed)).select_columns(columns).cast(own.features)
+    return concatenate_datasets([own, drawn])
 
 
 def made_once(

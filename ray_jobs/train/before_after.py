@@ -1,0 +1,206 @@
+"""The evaluation job: base and best checkpoint on the test split and on every retained set, by one task of Ray.
+
+    runs/NAME/IDENTITY/samples.json       what the model said before and after
+    runs/NAME/IDENTITY/evaluation.json    a row a set and metric; written last: it makes the evaluation complete
+
+Guaranteed: what cannot be measured is refused before anything is trained; a job that is killed here measures again and
+trains nothing again; what was measured by other sets or settings is measured anew. Not guaranteed: that a model card
+that was written before follows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ray_jobs.errors import UsageError
+from ray_jobs.progress import Progress
+from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted
+from ray_jobs.storage import Storage, open_storage
+from ray_jobs.train import batches
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.judges import check_kind, judge_of
+from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row, taken
+from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
+from ray_jobs.train.methods import Place, Task
+from ray_jobs.train.worker import Plan, base_folder, splits_of
+
+_HELD_OUT = ("test", "validation")
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What was found on one set."""
+
+    measured: int  # rows
+    rows: list[dict[str, Any]]
+    samples: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+
+def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
+    """The rows to replay, if any; raises UsageError or NotFoundError where sets do not fit the run or each other."""
+    retained = _retained(config, storage)
+    for found in retained:
+        check_kind(config.method, found.title, found.kind)
+        if found.place == train:
+            raise UsageError(f"{found.name}: these are the training rows; name a set that is not learned")
+    if config.replay is None:
+        return None
+    replayed = find_split("replay.data", config.replay.data, ("train",), storage)
+    own = beside("data", train, "train", storage)
+    if own is not None and own.kind != replayed.kind:
+        raise UsageError(
+            f"replay.data={config.replay.data}: its rows are of kind {replayed.kind}, those of data={config.data} of "
+            f"kind {own.kind}; replay rows of their kind"
+        )
+    for _, found in _sets(config, train, storage):
+        check_apart(replayed, found, storage)
+    return replayed
+
+
+def missing(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> bool:
+    """Whether something is to be measured that was not yet."""
+    if not plan.config.evaluation.wanted:
+        return False
+    found = _read(plan, storage)
+    return found is None or bool(found["asked"] != _asked(plan, storage, checkpoint))
+
+
+def rows(plan: Plan, storage: Storage) -> list[dict[str, Any]]:
+    """The rows of evaluation.json; none where nothing was measured."""
+    found = _read(plan, storage)
+    return [] if found is None else list(found["rows"])
+
+
+def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: ClusterSize, progress: Progress) -> None:
+    """Measure base and `checkpoint`, and write what was found.
+
+    Raises what the task raised, if it was an error of Tandem's.
+    """
+    sets = _sets(plan.config, plan.train, storage)
+    parts: list[Part] = []
+    with progress.stage("measure", len(sets)) as stage:
+        for part in _streamed(plan, sets, checkpoint, cluster):
+            parts.append(part)
+            stage.advance(1, rows=part.measured)
+    skipped = [reason for part in parts for reason in part.skipped]
+    if plan.config.evaluation.test and not any(role == "target" for role, _ in sets):
+        skipped.append({"set": "test", "reason": "the data has no rows in its test split"})
+    found = {
+        "asked": _asked(plan, storage, checkpoint),
+        "rows": [row for part in parts for row in part.rows],
+        "skipped": skipped,
+    }
+    samples = [sample for part in parts for sample in part.samples]
+    # The evaluation last: it makes the whole complete.
+    storage.delete(_key(plan))
+    for name, content in (("samples.json", samples), ("evaluation.json", found)):
+        storage.delete(f"{plan.run}/{name}")
+        storage.create(f"{plan.run}/{name}", json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint) -> Iterator[Part]:
+    """What is found on each set, in turn; runs on a worker, and knows no Ray."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    config, storage = plan.config, open_storage(plan.store)
+    with storage.scratch() as scratch:
+        task = Task(
+            config=config,
+            base=base_folder(storage, plan),
+            base_revision=plan.base_revision,
+            splits=splits_of(storage, plan),
+            output=scratch,
+            batches=batches.Batches(config.optimisation.micro_batch, 1, 1),
+            place=Place("cuda" if torch.cuda.is_available() else "cpu", plan.precision, 0, 1, _at_once),
+            deepspeed=None,
+        )
+        judge = judge_of(task, Checkpoints(storage, plan.run).fetch(checkpoint))
+        chosen = config.evaluation
+        for role, file in sets:
+            columns = read_columns(local_file(storage, file.place), file.kind, chosen.limit, config.seed)
+            count = len(next(iter(columns.values())))
+            scores = judge.scores(columns, file.kind)
+            samples = []
+            if role == "target" and chosen.samples:
+                few = taken(columns, chosen_rows(count, chosen.samples, config.seed))
+                samples = [asdict(sample) for sample in judge.samples(few, file.kind)]
+            table = [table_row(file.title, role, one, chosen.bootstrap, config.seed) for one in scores]
+            skipped = [] if table else [{"set": file.title, "reason": "none of its rows can be measured"}]
+            yield Part(count, table, samples, skipped)
+
+
+def _streamed(
+    plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint, cluster: ClusterSize
+) -> Iterator[Part]:
+    """The parts as they come from a worker; raises its error if it is one of Tandem's."""
+    import ray
+
+    if not sets:
+        return
+    gpus = 1 if cluster.gpus and plan.config.workers.gpus_per_worker else 0
+    task = ray.remote(num_cpus=_cpus(plan), num_gpus=gpus, max_calls=1)(measured)
+    references = task.remote(plan, list(sets), checkpoint)
+    try:
+        for _ in sets:
+            while not ray.wait([references], timeout=_LOOK_SECONDS)[0]:
+                raise_if_interrupted()
+            yield ray.get(next(references))
+    except Exception as error:
+        cause = find_cause(error)
+        if cause is None:
+            raise
+        raise cause from None
+    finally:
+        ray.cancel(references)
+
+
+def _cpus(plan: Plan) -> float:
+    """As many CPUs as the training had, if one node has them."""
+    import ray
+
+    workers = plan.config.workers
+    largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=1.0)
+    return float(min(workers.most * workers.cpus_per_worker, max(1.0, largest)))
+
+
+def _retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
+    chosen = config.evaluation.retained.items()
+    return [find_split(f"evaluation.retained.{name}", reference, _HELD_OUT, storage) for name, reference in chosen]
+
+
+def _sets(config: TrainConfig, train: str, storage: Storage) -> list[tuple[Role, SetFile]]:
+    """What is to be measured: the target first."""
+    target = beside("test", train, "test", storage) if config.evaluation.test else None
+    found: list[tuple[Role, SetFile]] = [] if target is None else [("target", target)]
+    return found + [("retained", one) for one in _retained(config, storage)]
+
+
+def _asked(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What an evaluation depends on."""
+    chosen = plan.config.evaluation
+    sets = {f"{role} {file.title}": file.sha256 for role, file in _sets(plan.config, plan.train, storage)}
+    settings = {"samples": chosen.samples, "bootstrap": chosen.bootstrap, "limit": chosen.limit}
+    return {"checkpoint": checkpoint.key, "step": checkpoint.step, "sets": sets, **settings}
+
+
+def _key(plan: Plan) -> str:
+    return f"{plan.run}/evaluation.json"
+
+
+def _read(plan: Plan, storage: Storage) -> dict[str, Any] | None:
+    if not storage.exists(_key(plan)):
+        return None
+    found: dict[str, Any] = json.loads(storage.read(_key(plan)))
+    return found
+
+
+def _at_once(make: Callable[[], object]) -> None:
+    make()

@@ -1,0 +1,108 @@
+"""An extractive reader before and after: F1 and exact match of each question, and what it answers.
+
+Guaranteed: passages are read as ray_jobs.models.reader reads them, by windows of the length that was trained; only
+questions with an answer count, and the best span counts whatever its margin, as in ray_jobs.models.reader_evaluation.
+Not guaranteed: anything about refusing, which needs a threshold that a base without a head does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ray_jobs.models.batching import token_budget_batches
+from ray_jobs.models.reader_batch import pad_windows
+from ray_jobs.models.reader_metrics import exact_match, f1
+from ray_jobs.models.reader_spans import passage_spans, window_spans
+from ray_jobs.models.reader_torch import TorchReaderEngine
+from ray_jobs.models.reader_windows import WindowTokenizer
+from ray_jobs.train.evaluation.scores import Columns, Sample, Scores
+from ray_jobs.train.evaluation.tuned import is_adapter, over
+from ray_jobs.train.methods import Task
+from ray_jobs.train.methods.reader import network_of, takes_segments, tokenizer_of, window_length
+from ray_jobs.train.span_targets import QuestionRow, rows_of
+
+_TOKENS = {"cpu": 4096, "cuda": 65536}  # of a batch
+_MULTIPLE = 64
+_ROWS = 1024  # questions at a time
+
+
+class ReaderJudge:
+    """A reader and what it was tuned to; a base without a head has the one it starts from."""
+
+    kinds: tuple[str, ...] = ("qa",)
+
+    def __init__(self, task: Task, tuned: Path) -> None:
+        """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
+        from transformers import set_seed
+
+        tokenizer = tokenizer_of(task)
+        self._tokens = WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id)
+        self._pad = int(tokenizer.pad_token_id)
+        self._length = window_length(task)
+        self._settings = task.config.reader
+        self._budget = max(_TOKENS[task.place.device], self._length)
+        bare = replace(task, config=task.config.model_copy(update={"lora": None}))
+        set_seed(task.config.seed)
+        base = network_of(bare).to(task.place.device).eval()
+        segments = takes_segments(tokenizer)
+        self._before = TorchReaderEngine(base, segments, "float32")
+        if is_adapter(tuned):
+            network = over(network_of(replace(bare, base=task.base)), tuned)
+        else:
+            network = network_of(replace(bare, base=tuned))
+        self._after = TorchReaderEngine(network.to(task.place.device).eval(), segments, "float32")
+
+    def scores(self, rows: Columns, kind: str) -> list[Scores]:
+        """F1 and exact match of each question that has an answer."""
+        asked = [row for row in rows_of(rows) if row.answers]
+        if not asked:
+            return []
+        said = {side: self._answers(asked, side) for side in (False, True)}
+        found = []
+        for name, measure in (("f1", f1), ("exact_match", exact_match)):
+            before, after = (
+                np.array([measure(text, row.answers) for text, row in zip(said[side], asked, strict=True)])
+                for side in (False, True)
+            )
+            found.append(Scores(name, before, after))
+        return found
+
+    def samples(self, rows: Columns, kind: str) -> list[Sample]:
+        """The best span of each passage."""
+        asked = rows_of(rows)
+        before, after = (self._answers(asked, side) for side in (False, True))
+        return [
+            Sample(f"{row.question}\n\n{row.passage}", row.answers[0] if row.answers else "", old, new)
+            for row, old, new in zip(asked, before, after, strict=True)
+        ]
+
+    def _answers(self, rows: Sequence[QuestionRow], tuned: bool) -> list[str]:
+        return [
+            text
+            for start in range(0, len(rows), _ROWS)
+            for text in self._read(rows[start : start + _ROWS], self._after if tuned else self._before)
+        ]
+
+    def _read(self, rows: Sequence[QuestionRow], engine: TorchReaderEngine) -> list[str]:
+        said = [""] * len(rows)
+        # A question that leaves no room for a passage has no answer.
+        fitting = [place for place, row in enumerate(rows) if self._tokens.overhead(row.question) < self._length]
+        passages = [rows[place].passage for place in fitting]
+        pairs = [(rows[place].question, rows[place].passage) for place in fitting]
+        windows = self._tokens.windows(pairs, self._length, self._settings.stride)
+        found: list[Any] = [None] * len(windows)
+        for places in token_budget_batches([len(window.ids) for window in windows], self._budget, _MULTIPLE):
+            part = [windows[place] for place in places]
+            padded = pad_windows(part, self._pad, _MULTIPLE, left=False)
+            spans = window_spans(part, passages, padded, engine.forward(padded.batch), self._settings.max_answer_tokens)
+            for place, span in zip(places, spans, strict=True):
+                found[place] = span
+        for place, span in zip(fitting, passage_spans(windows, found, len(fitting)), strict=True):
+            if span is not None:
+                said[place] = rows[place].passage[span.start : span.end]
+        return said

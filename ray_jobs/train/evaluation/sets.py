@@ -1,0 +1,129 @@
+"""The sets that a run is measured on or reminded of: where they are, and that they are apart.
+
+Guaranteed: nothing is measured on rows that are replayed: the same file, or one row that both have, is refused. That
+the splits of one prepared set are apart is the preparation's guarantee; of different sets, only equal rows are found
+here, not near ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ray_jobs.errors import UsageError
+from ray_jobs.storage import Storage, sha256_of
+from ray_jobs.train.data.prepared import open_prepared
+from ray_jobs.train.evaluation.scores import chosen_rows
+from ray_jobs.train.methods import KINDS, kind_of
+
+_ROWS = 4096  # compared at a time
+
+
+@dataclass(frozen=True, slots=True)
+class SetFile:
+    """One split of a prepared set: a key of the store or an absolute path, what identifies it, what it holds."""
+
+    name: str
+    place: str
+    sha256: str
+    kind: str
+    rows: int
+
+    @property
+    def title(self) -> str:
+        """The last part of its name: what tables call it."""
+        return self.name.rpartition(".")[2]
+
+
+def find_split(name: str, reference: str, splits: tuple[str, ...], storage: Storage) -> SetFile:
+    """The first of these splits that has rows, of a prepared set, a folder of splits, or a Parquet file of its own.
+
+    `name` is the key of the configuration that refers to it. Raises UsageError where no split has rows, NotFoundError
+    where there is no such set.
+    """
+    path = Path(reference).expanduser().absolute()
+    if path.is_file():
+        found = [_described(name, str(path), path, sha256_of(path))]
+    elif path.is_dir():
+        files = [file for split in splits if (file := path / f"{split}.parquet").is_file()]
+        found = [_described(name, str(file), file, sha256_of(file)) for file in files]
+    else:
+        prepared = open_prepared(storage, reference)
+        records = [(split, prepared.card.splits[split]) for split in splits if split in prepared.card.splits]
+        found = [
+            SetFile(name, f"{prepared.folder}/{split}.parquet", record.sha256, prepared.card.kind, record.rows)
+            for split, record in records
+        ]
+    for one in found:
+        if one.rows:
+            return one
+    raise UsageError(f"{name}={reference}: no rows in {' or '.join(splits)}; expected a prepared set with rows there")
+
+
+def beside(name: str, train: str, split: str, storage: Storage) -> SetFile | None:
+    """Another split of the set whose training rows are at `train`; None where it is missing or empty."""
+    place = train.removesuffix("train.parquet") + f"{split}.parquet"
+    there = Path(place).is_file() if Path(place).is_absolute() else storage.exists(place)
+    if not there:
+        return None
+    file = local_file(storage, place)
+    found = _described(name, place, file, sha256_of(file))
+    return found if found.rows else None
+
+
+def local_file(storage: Storage, place: str) -> Path:
+    """A set's file on this machine; raises UsageError for a path that only another machine has."""
+    path = Path(place)
+    if not path.is_absolute():
+        return storage.local(place)
+    if not path.is_file():
+        raise UsageError(f"{place}: no such file on this machine; put the data into a store that all workers reach")
+    return path
+
+
+def read_columns(file: Path, kind: str, limit: int | None, seed: int) -> dict[str, list[Any]]:
+    """The rows of a set as columns: all, or `limit` of them, drawn by the seed."""
+    table = pq.read_table(file, columns=sorted(KINDS[kind]))
+    found: dict[str, list[Any]] = table.take(chosen_rows(table.num_rows, limit, seed)).to_pydict()
+    return found
+
+
+def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:
+    """Raise UsageError where rows that are measured are replayed too."""
+    if replayed.sha256 == measured.sha256:
+        raise UsageError(
+            f"{measured.name} and {replayed.name} are the same rows ({measured.place}): what is learned again says "
+            "nothing of what was forgotten; replay another split or another set"
+        )
+    if replayed.kind != measured.kind:
+        return
+    held = _digests(local_file(storage, measured.place), measured.kind)
+    shared = held & _digests(local_file(storage, replayed.place), replayed.kind, only=held)
+    if shared:
+        raise UsageError(
+            f"{measured.name} and {replayed.name} share {len(shared)} of {len(held)} rows: what is learned again says "
+            "nothing of what was forgotten; prepare the one with the other as an evaluation set"
+        )
+
+
+def _described(name: str, place: str, file: Path, sha256: str) -> SetFile:
+    rows = pq.read_metadata(file).num_rows
+    return SetFile(name, place, sha256, kind_of(frozenset(pq.read_schema(file).names), file), rows)
+
+
+def _digests(file: Path, kind: str, only: set[bytes] | None = None) -> set[bytes]:
+    """Hashes of the rows' content; of those alone that are in `only`, where it is given."""
+    columns, found = sorted(KINDS[kind]), set()
+    with pq.ParquetFile(file) as rows:
+        for batch in rows.iter_batches(_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                text = json.dumps([row[column] for column in columns], sort_keys=True)
+                digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+                if only is None or digest in only:
+                    found.add(digest)
+    return found

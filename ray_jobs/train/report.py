@@ -1,0 +1,241 @@
+"""The report of a run: one page that needs nothing else, made from what the run has left in the store.
+
+Guaranteed: every text is escaped; what is missing is left out or said to be missing; the page is written anew whenever
+the same command is run again. Not guaranteed: restarts of workers that were lost before their first step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import yaml
+
+from ray_jobs.storage import Storage
+from ray_jobs.train import html_page as page
+from ray_jobs.train.charts import Interval, Series, interval_chart, line_chart, short, signed
+from ray_jobs.train.checkpoints import Checkpoint
+from ray_jobs.train.evaluation.scores import METRICS
+from ray_jobs.train.record import ATTEMPTS, SECONDS
+from ray_jobs.train.worker import Plan
+
+REPORT = "report.html"
+_METRIC_NAMES = {
+    "perplexity": "perplexity",
+    "token_kl": "token KL to the base",
+    "unwanted_ppl": "perplexity of unwanted answers",
+    "reward_accuracy": "chosen answer likelier",
+    "ndcg@10": "nDCG@10",
+    "f1": "F1",
+    "exact_match": "exact match",
+}
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a run has left for its report; None where there is no such file."""
+
+    outcome: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    samples: list[dict[str, str]]
+    data: dict[str, Any] | None
+    attempts: list[dict[str, Any]]
+
+
+def write(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> str:
+    """Write the report of a finished run; returns its key."""
+    key = f"{plan.run}/{REPORT}"
+    text = render(plan, checkpoint, left_by(plan, storage))
+    storage.delete(key)
+    storage.create(key, text.encode())
+    return key
+
+
+def left_by(plan: Plan, storage: Storage) -> Left:
+    """Read what the run has left."""
+
+    def read(key: str) -> Any:
+        return json.loads(storage.read(key)) if storage.exists(key) else None
+
+    attempts = [read(item.key) for item in storage.list(f"{plan.run}/{ATTEMPTS}")]
+    return Left(
+        outcome=read(plan.finished),
+        evaluation=read(f"{plan.run}/evaluation.json"),
+        samples=read(f"{plan.run}/samples.json") or [],
+        data=None if plan.train.startswith("/") else read(plan.train.removesuffix("train.parquet") + "card.json"),
+        attempts=sorted(attempts, key=lambda found: (found["began"], found["step"])),
+    )
+
+
+def render(plan: Plan, checkpoint: Checkpoint, left: Left) -> str:
+    """The page."""
+    config = plan.config
+    history: list[Entry] = left.outcome["history"]
+    parts = [
+        page.facts(
+            [
+                ("method", config.method + (f", LoRA of rank {config.lora.rank}" if config.lora else ", all weights")),
+                ("base", config.base),
+                ("steps", f"{left.outcome['steps']:,}"),
+                ("best at step", f"{checkpoint.step:,}"),
+                *((name, short(value)) for name, value in sorted(_validation(checkpoint).items())),
+            ]
+        ),
+        _changes(left),
+        page.section("Training", *_curves(history)),
+        _throughput(plan, left),
+        _samples(left.samples),
+        _made_from(plan, left),
+        page.section("Configuration", _yaml(config.model_dump(mode="json", exclude_none=True))),
+    ]
+    return page.document(config.name, "\n".join(part for part in parts if part))
+
+
+def _validation(checkpoint: Checkpoint) -> dict[str, float]:
+    hidden = ("runtime", "per_second", "epoch", "num_tokens")
+    return {
+        name.removeprefix("eval_").replace("_", " "): value
+        for name, value in checkpoint.metrics.items()
+        if name.startswith("eval_") and not any(part in name for part in hidden)
+    }
+
+
+def _changes(left: Left) -> str:
+    """Target beside retained, metric by metric, and the table."""
+    if left.evaluation is None:
+        return page.section("Before and after", page.paragraph("Nothing was measured: evaluation was not asked for."))
+    rows: list[dict[str, Any]] = left.evaluation["rows"]
+    skipped = [page.paragraph(f"{one['set']}: not measured; {one['reason']}.") for one in left.evaluation["skipped"]]
+    charts = []
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        own = [row for row in rows if row["metric"] == metric]
+        better = "lower" if METRICS.get(metric) == "min" else "higher"
+        intervals = [
+            Interval(f"{row['role']}: {row['set']}", row["delta"], row["low"], row["high"], _verdict(row))
+            for row in own
+        ]
+        name = _METRIC_NAMES.get(metric, metric)
+        charts.append(
+            interval_chart(f"Change of {name}", intervals, x=f"after less before; {better} is better, 95 % intervals")
+        )
+    table = page.table(
+        "Base and best checkpoint on the same rows",
+        ("set", "role", "metric", "before", "after", "change", "95 % interval", "rows"),
+        [
+            (
+                row["set"],
+                row["role"],
+                _METRIC_NAMES.get(row["metric"], row["metric"]),
+                short(row["before"]),
+                short(row["after"]),
+                signed(row["delta"]),
+                f"{signed(row['low'])} to {signed(row['high'])}",
+                f"{row['rows']:,}",
+            )
+            for row in rows
+        ],
+    )
+    return page.section("Before and after", *charts, table if rows else "", *skipped)
+
+
+def _verdict(row: Entry) -> str:
+    """What an interval says, in words."""
+    if row["metric"] == "token_kl":
+        return "distance from the base"
+    if row["low"] <= 0 <= row["high"]:
+        return "no clear change"
+    better = (row["delta"] < 0) == (METRICS.get(row["metric"]) == "min")
+    return "better" if better else "forgotten" if row["role"] == "retained" else "worse"
+
+
+def _curves(history: Sequence[Entry]) -> list[str]:
+    def line(name: str, key: str) -> Series:
+        found = {float(entry["step"]): float(entry[key]) for entry in history if key in entry}
+        return Series(name, list(found), list(found.values()))
+
+    loss = line_chart("Loss", [line("training", "loss"), line("validation", "eval_loss")], x="step", y="loss")
+    rate = line_chart("Learning rate", [line("rate", "learning_rate")], x="step", y="learning rate")
+    metrics = dict.fromkeys(key for entry in history for key in entry if key in ("eval_f1", "eval_exact_match"))
+    lines = [line(key.removeprefix("eval_").replace("_", " "), key) for key in metrics]
+    return [loss, rate, *([line_chart("Validation", lines, x="step", y="share")] if lines else [])]
+
+
+def speeds(history: Sequence[Entry], global_batch: int) -> tuple[Series, str]:
+    """How fast the run went between two entries of its log, without pauses, and in what it is counted."""
+    logged = [entry for entry in history if "loss" in entry and SECONDS in entry]
+    tokens = bool(logged) and all("num_tokens" in entry for entry in logged)
+    steps, values = [], []
+    for before, after in itertools.pairwise(logged):
+        seconds = after[SECONDS] - before[SECONDS]
+        if seconds <= 0:  # another attempt, whose clock began anew
+            continue
+        done = after["num_tokens"] - before["num_tokens"] if tokens else (after["step"] - before["step"]) * global_batch
+        steps.append(float(after["step"]))
+        values.append(done / seconds)
+    unit = "tokens a second" if tokens else "rows a second"
+    return Series(unit, steps, values), unit
+
+
+def _throughput(plan: Plan, left: Left) -> str:
+    found, unit = speeds(left.outcome["history"], plan.config.optimisation.global_batch)
+    pauses: list[float] = left.outcome["checkpoint_seconds"]
+    facts = []
+    if found.ys:
+        facts.append((f"{unit}, median", f"{sorted(found.ys)[len(found.ys) // 2]:,.1f}"))
+    if pauses:
+        facts.append(("pause for a checkpoint, mean", f"{sum(pauses) / len(pauses):.2f} s, of {len(pauses)}"))
+    if left.attempts:
+        last = left.attempts[-1]
+        facts.append(("workers", f"{last['workers']} x {last['device']}"))
+        resumed = ", ".join(f"{one['step']:,}" for one in left.attempts[1:])
+        facts.append(("restarts", f"{len(left.attempts) - 1}" + (f", from step {resumed}" if resumed else "")))
+    facts.append(("precision", plan.precision))
+    return page.section("Throughput", page.facts(facts), line_chart("Speed", [found], x="step", y=unit))
+
+
+def _samples(samples: Sequence[Mapping[str, str]]) -> str:
+    if not samples:
+        return ""
+    blocks = []
+    for number, sample in enumerate(samples, 1):
+        expected = f"<h3>Expected</h3>{page.words(sample['expected'])}" if sample["expected"] else ""
+        pair = "".join(
+            f"<div><h3>{title}</h3>{page.words(sample[name]) if sample[name] else '<small>nothing</small>'}</div>"
+            for title, name in (("Before", "before"), ("After", "after"))
+        )
+        blocks.append(
+            f'<article class="sample" aria-label="Sample {number}"><h3>Asked</h3>{page.words(sample["prompt"])}'
+            f'{expected}<div class="pair">{pair}</div></article>'
+        )
+    return page.section("Samples", *blocks)
+
+
+def _made_from(plan: Plan, left: Left) -> str:
+    config = plan.config
+    facts = [
+        ("base", f"{config.base}, revision {plan.base_revision}"),
+        ("data", f"{config.data}, hash {plan.data_hash}"),
+    ]
+    if config.replay is not None:
+        facts.append(("replay", f"{config.replay.share:.0%} of the rows from {config.replay.data}, {plan.replay_hash}"))
+    parts = [page.facts(facts)]
+    if left.data is not None:
+        rows = []
+        for name, split in left.data["splits"].items():
+            whole = split["lengths"].get("whole") or {}
+            total = f"{whole['total']:,}" if "total" in whole else ""
+            rows.append((name, f"{split['rows']:,}", f"{split['groups']:,}", total))
+        parts.append(page.table("Splits", ("split", "rows", "groups", str(left.data["unit"])), rows))
+        parts += [page.paragraph(warning) for warning in left.data["warnings"]]
+        parts.append(page.folded("Data card", _yaml(left.data)))
+    return page.section("Made from", *parts)
+
+
+def _yaml(value: Any) -> str:
+    # A block that scrolls by itself would need a place in the order of the keyboard; these lines wrap.
+    return f"<pre>{escape(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))}</pre>"
