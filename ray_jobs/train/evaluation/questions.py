@@ -43,7 +43,7 @@ class ReaderJudge:
         tokenizer = tokenizer_of(task)
         self._tokens = WindowTokenizer(tokenizer.backend_tokenizer.to_str(), tokenizer.cls_token_id)
         self._pad = int(tokenizer.pad_token_id)
-        self._length = window_length(task)
+        self._length, _ = window_length(task)
         self._settings = task.config.reader
         self._budget = max(_TOKENS[task.place.device], self._length)
         bare = replace(task, config=task.config.model_copy(update={"lora": None}))
