@@ -52,7 +52,8 @@ class ReaderJudge:
         segments = takes_segments(tokenizer)
         self._before = TorchReaderEngine(base, segments, "float32")
         if is_adapter(tuned):
-            network = over(network_of(replace(bare, base=task.base)), tuned)
+            # PEFT's own class for this task does not hand the network its segments.
+            network = over(network_of(replace(bare, base=task.base)), tuned).get_base_model()
         else:
             network = network_of(replace(bare, base=tuned))
         self._after = TorchReaderEngine(network.to(task.place.device).eval(), segments, "float32")
