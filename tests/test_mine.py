@@ -33,6 +33,7 @@ on_ray = pytest.mark.usefixtures("ray_session")
 here = pytest.mark.usefixtures("in_process")
 
 TOPICS = 80
+COMMON = 60
 Rows = list[dict[str, object]]
 
 
@@ -49,6 +50,13 @@ def corpus() -> Iterator[dict[str, object]]:
         yield {"id": f"copy{topic}", "title": "", "text": right.upper()}
         yield {"id": f"near{topic}", "title": "", "text": words(topic, 0, 1, 2, *range(100, 140))}
         yield {"id": f"far{topic}", "title": "", "text": words(topic, 0, *range(200, 240))}
+
+    yield from ({"id": f"common{number}", "title": "", "text": common(number)} for number in range(COMMON))
+
+
+def common(number: int) -> str:
+    """A text that shares a word with many others, and none with a topic."""
+    return f"{words(number + TOPICS, *range(20))} common"
 
 
 def query(topic: int) -> str:
@@ -164,26 +172,15 @@ def test_what_comes_out_is_a_prepared_set_with_the_same_splits(store: str) -> No
 
 @here
 def test_a_row_to_train_on_gets_nothing_from_documents_of_other_splits(store: str, tmp_path: Path) -> None:
-    # Every text is near every query: the best hits of a row are other rows' positives.
-    rows = [{"query": f"common {query(n)}", "positive": f"{words(n, *range(20))}"} for n in range(60)]
-    sources = [{"id": f"p{n}", "text": f"{row['positive']}"} for n, row in enumerate(rows)]
-    documents = [{**row, "text": f"{row['text']} common"} for row in sources]
-    for row, document in zip(rows, documents, strict=True):
-        row["positive"] = document["text"]
-    ingest_job.run(
-        IngestConfig.model_validate(
-            {
-                "sources": [write(tmp_path / "c.jsonl", list(documents))],
-                "index": "common",
-                "store": store,
-                "embedder": {"engine": "fake"},
-            }
-        )
-    )
+    # The best hits of a query after its own positive are the positives of other rows.
+    rows: Rows = [
+        {"query": f"common {words(n + TOPICS, 0, 1)}", "positive": common(n), "positive_id": f"common{n}"}
+        for n in range(COMMON)
+    ]
     split = {"train": 0.6, "validation": 0.2, "test": 0.2}
     settings = {"inputs": [write(tmp_path / "r.jsonl", list(rows))], "name": "common", "store": store, "split": split}
     prepare.run(PrepareConfig.model_validate(settings))
-    mined = mine(store, data="common", index="common", name="apart", num_negatives=20).prepared
+    mined = mine(store, data="common", name="apart", num_negatives=20).prepared
     found = rows_of(mined)
     held = {row["positive_id"] for name in ("validation", "test") for row in found[name]}
     assert held

@@ -92,7 +92,7 @@ def test_the_result_is_the_same_to_the_byte_however_it_is_divided(tmp_path: Path
     rows = [*map(question, numbers), "not JSON", *map(question, numbers[::9])]
     source = write(tmp_path / "a.jsonl", rows)
     one = run(tmp_path, source, max_rejected=0.1, store=str(tmp_path / "one"))
-    many = run(tmp_path, source, max_rejected=0.1, store=str(tmp_path / "many"), block_bytes=1024)
+    many = run(tmp_path, source, max_rejected=0.1, store=str(tmp_path / "many"), block_bytes=8192)
     assert card_of(one).json_text() == many.card.json_text()
     for name in ("train.parquet", "validation.parquet", "test.parquet", "rejected.jsonl", "card.md", "card.json"):
         key = f"{one.folder}/{name}"
@@ -123,7 +123,7 @@ def test_rows_that_are_added_move_none_that_were_there(tmp_path: Path) -> None:
 def test_a_wrong_row_is_reported_with_number_file_and_reason(tmp_path: Path) -> None:
     rows: list[object] = [question(number) for number in range(100)]
     rows[40:40] = ["", "{broken", {"prompt": "x", "completion": " "}]
-    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows), max_rejected=0.1, block_bytes=1024)
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows), max_rejected=0.1, block_bytes=4096)
     lines = prepared.storage.read(f"{prepared.folder}/rejected.jsonl").decode().splitlines()
     found = [(wrong["row"], wrong["input"], wrong["reason"]) for wrong in map(json.loads, lines)]
     assert found == [(42, "a.jsonl", "bad-json"), (43, "a.jsonl", "empty-completion")]
