@@ -124,7 +124,7 @@ def served(capsys: Capsys, store: Path, *arguments: object) -> dict[str, Any]:
 def test_a_server_answers_by_them(capsys: Capsys, store: Path) -> None:
     found = served(capsys, store, "--index", "notes")
     assert found["reranker"] == {"model": RERANKER}
-    assert found["generator"] == {"reader": READER}
+    assert found["generator"] == {"reader": READER, "name": "extractive"}
     assert found["api"]["chat"]["rerank"] is True
     assert "search" not in found["api"]
 
