@@ -13,7 +13,7 @@ import pytest
 import tiny_language_models
 from command_line import run
 from served import deployed, free_port, http
-from test_stored_models import adapter
+from tiny_adapters import adapter
 from tiny_models import tiny_model
 from tiny_readers import fitted_to_find
 from tiny_rerankers import WORDS, fitted_to_words

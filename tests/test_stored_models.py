@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,57 +12,16 @@ import tiny_readers
 import tiny_rerankers
 import train_bases
 from command_line import run
+from tiny_adapters import adapter, quietly
 
+from ray_jobs.models import resolve
 from ray_jobs.models.adapter import ADAPTER_WEIGHTS
 from ray_jobs.models.reader import Reader, ReaderConfig
 from ray_jobs.models.reranker import Reranker, RerankerConfig
-from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.storage import open_storage
 
 Capsys = pytest.CaptureFixture[str]
 PAIRS = [("word owl", "the owl sees the dog"), ("cat word", "dog dog bee")]
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """PEFT asks models for a property that transformers has renamed."""
-    with quiet_transformers(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def adapter(base: Path, folder: Path, task: str, heads: tuple[str, ...] = ()) -> None:
-    """A LoRA adapter of `base` with random weights, and its head whole."""
-    import torch
-    from transformers import (
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForQuestionAnswering,
-        AutoModelForSequenceClassification,
-    )
-
-    loaders = {
-        "QUESTION_ANS": AutoModelForQuestionAnswering,
-        "SEQ_CLS": AutoModelForSequenceClassification,
-        "CAUSAL_LM": AutoModelForCausalLM,
-        "FEATURE_EXTRACTION": AutoModel,
-    }
-    torch.manual_seed(3)
-    labels = {"num_labels": 1} if task == "SEQ_CLS" else {}
-    with quietly():
-        _save_adapter(loaders[task].from_pretrained(base, **labels), folder, task, heads)
-
-
-def _save_adapter(network: Any, folder: Path, task: str, heads: tuple[str, ...]) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=4, task_type=task, target_modules="all-linear", modules_to_save=list(heads) or None, init_lora_weights=False
-    )
-    if heads:
-        config.exclude_modules = list(heads)
-    get_peft_model(network, config).save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
 
 
 def card(folder: Path, method: str, base: str, **more: Any) -> None:
@@ -110,6 +66,12 @@ def store(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return Path(shutil.copytree(made, tmp_path / "store"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the store has models here."""
+    monkeypatch.setattr(resolve, "SHIPPED", tmp_path / "shipped")
 
 
 def models(capsys: Capsys, store: Path, *arguments: object) -> Any:
