@@ -56,7 +56,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings.write_text(json.dumps({**json.loads(settings.read_text()), "base_model_name_or_path": base}))
     tiny_readers.tokenizer(max_length=48).save_pretrained(models / "finder")
     tiny_rerankers.tokenizer(max_length=48).save_pretrained(models / "judge")
-    card(models / "finder", "reader", "encoder", threshold=-1.5, metric="eval_f1")
+    measured = {"metric": "f1", "before": 0.1, "after": 0.7, "delta": 0.6, "low": 0.55, "high": 0.65, "rows": 1200}
+    evaluation = [{"set": "test", "role": "target", **measured}]
+    card(models / "finder", "reader", "encoder", threshold=-1.5, metric="eval_f1", evaluation=evaluation)
     card(models / "judge", "reranker", "pooled")
     return store
 
@@ -104,7 +106,8 @@ def test_an_empty_store_says_how_to_make_a_model(capsys: Capsys, tmp_path: Path)
 
 def test_info_shows_the_card(capsys: Capsys, store: Path) -> None:
     shown = models(capsys, store, "info", "finder").succeeded()
-    for part in ("finder, reader, adapter", "encoder (revision r)", "toys (hash h)", "step 8", "eval_f1 0.75", "-1.5"):
+    parts = ("finder, reader, adapter", "encoder (revision r)", "toys (hash h)", "step 8", "eval_f1 0.75", "-1.5")
+    for part in (*parts, "target     test: f1 0.1 -> 0.7 (+0.55 to +0.65), 1,200 rows"):
         assert part in shown
     found = json.loads(models(capsys, store, "info", "finder", "--json").succeeded())
     assert found["card"]["threshold"] == -1.5

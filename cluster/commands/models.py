@@ -113,6 +113,9 @@ def _info(storage: Storage, name: str, as_json: bool) -> None:
     for key, value in lines.items():
         if value:
             show(f"{key:<10} {value}")
+    for row in card.get("evaluation") or ():
+        change = f"{row['before']:.4g} -> {row['after']:.4g} ({row['low']:+.4g} to {row['high']:+.4g})"
+        show(f"{row['role']:<10} {row['set']}: {row['metric']} {change}, {row['rows']:,} rows")
     if not card:
         show("(no card: this model was not made by 'tandem train')")
 
