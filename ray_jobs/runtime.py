@@ -63,7 +63,8 @@ def session() -> Iterator[ClusterSize]:
                 log_to_driver=bool(os.environ.get("TANDEM_DEBUG")),
                 include_dashboard=None if address else False,
             )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        # Of a node that does not start in time Ray says so with a plain Exception.
+        except Exception as error:
             reason = str(error).splitlines()[0]
             raise TandemError(
                 f"RAY_ADDRESS={address or '(none)'}: cannot start or reach Ray ({reason}); check the address and the "

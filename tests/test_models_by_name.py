@@ -13,7 +13,7 @@ import pytest
 import tiny_language_models
 from command_line import run
 from served import deployed, free_port, http
-from test_stored_models import adapter
+from tiny_adapters import adapter
 from tiny_models import tiny_model
 from tiny_readers import fitted_to_find
 from tiny_rerankers import WORDS, fitted_to_words
@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("by-name")
     models = folder / "store" / "models"
     shared = tmp_path_factory.getbasetemp()
-    shutil.copytree(tiny_model(folder / "mini", normalize=True), models / "mini")
+    shutil.copytree(tiny_model(folder / "mini", normalize=True, max_seq_length=128), models / "mini")
     shutil.copytree(fitted_to_words(shared), models / "words")
     shutil.copytree(fitted_to_find(shared), models / "finder")
     tokenizer = tiny_language_models.word_tokenizer([*WORDS, *(f" {word}" for word in WORDS)], True)

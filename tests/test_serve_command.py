@@ -99,7 +99,10 @@ def test_settings_of_any_depth_survive_the_file() -> None:
     }
     command = ServeCommand.model_validate({**values, "port": 9000})
     written = serve_yaml(command, command.serve_config())
-    assert ServeCommand.model_validate(ServeCommand.keys_of(written)) == command
+    # What the file names is all: no model is added to it when it is read.
+    assert ServeCommand.model_validate(ServeCommand.keys_of(written)) == command.model_copy(
+        update={"own_models": False}
+    )
 
 
 def test_a_server_without_tenants_gets_a_key_of_its_own() -> None:

@@ -59,6 +59,18 @@ def carried(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatc
     return folder
 
 
+def test_they_are_listed_after_those_of_the_store_and_shown(
+    capsys: Capsys, store: Path, carried: Path, tmp_path: Path
+) -> None:
+    (carried / READER / "card.json").write_text('{"method": "reader", "threshold": 2.5}')
+    listed = json.loads(run(capsys, "models", "list", "--store", store, "--json").succeeded())
+    assert [(item["name"], item["origin"]) for item in listed] == [(READER, "shipped"), (RERANKER, "shipped")]
+    assert "threshold  2.5" in run(capsys, "models", "info", READER, "--store", store).succeeded()
+    run(capsys, "models", "export", READER, "--to", tmp_path / "out", "--store", store).succeeded()
+    assert (tmp_path / "out" / "config.json").is_file()
+    run(capsys, "models", "info", "nobody", "--store", store).refused(f"Tandem carries {READER}, {RERANKER}", code=1)
+
+
 def asked(capsys: Capsys, store: Path, *arguments: object, index: str = "notes") -> dict[str, Any]:
     given = ("ask", "Where is the owl?", "--index", index, "--store", store, "--json", *arguments)
     found: dict[str, Any] = json.loads(run(capsys, *given).succeeded())
@@ -124,7 +136,7 @@ def served(capsys: Capsys, store: Path, *arguments: object) -> dict[str, Any]:
 def test_a_server_answers_by_them(capsys: Capsys, store: Path) -> None:
     found = served(capsys, store, "--index", "notes")
     assert found["reranker"] == {"model": RERANKER}
-    assert found["generator"] == {"reader": READER}
+    assert found["generator"] == {"reader": READER, "name": "extractive"}
     assert found["api"]["chat"]["rerank"] is True
     assert "search" not in found["api"]
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,57 +12,16 @@ import tiny_readers
 import tiny_rerankers
 import train_bases
 from command_line import run
+from tiny_adapters import adapter, quietly
 
+from ray_jobs.models import resolve
 from ray_jobs.models.adapter import ADAPTER_WEIGHTS
 from ray_jobs.models.reader import Reader, ReaderConfig
 from ray_jobs.models.reranker import Reranker, RerankerConfig
-from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.storage import open_storage
 
 Capsys = pytest.CaptureFixture[str]
 PAIRS = [("word owl", "the owl sees the dog"), ("cat word", "dog dog bee")]
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """PEFT asks models for a property that transformers has renamed."""
-    with quiet_transformers(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def adapter(base: Path, folder: Path, task: str, heads: tuple[str, ...] = ()) -> None:
-    """A LoRA adapter of `base` with random weights, and its head whole."""
-    import torch
-    from transformers import (
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForQuestionAnswering,
-        AutoModelForSequenceClassification,
-    )
-
-    loaders = {
-        "QUESTION_ANS": AutoModelForQuestionAnswering,
-        "SEQ_CLS": AutoModelForSequenceClassification,
-        "CAUSAL_LM": AutoModelForCausalLM,
-        "FEATURE_EXTRACTION": AutoModel,
-    }
-    torch.manual_seed(3)
-    labels = {"num_labels": 1} if task == "SEQ_CLS" else {}
-    with quietly():
-        _save_adapter(loaders[task].from_pretrained(base, **labels), folder, task, heads)
-
-
-def _save_adapter(network: Any, folder: Path, task: str, heads: tuple[str, ...]) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=4, task_type=task, target_modules="all-linear", modules_to_save=list(heads) or None, init_lora_weights=False
-    )
-    if heads:
-        config.exclude_modules = list(heads)
-    get_peft_model(network, config).save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
 
 
 def card(folder: Path, method: str, base: str, **more: Any) -> None:
@@ -100,7 +56,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings.write_text(json.dumps({**json.loads(settings.read_text()), "base_model_name_or_path": base}))
     tiny_readers.tokenizer(max_length=48).save_pretrained(models / "finder")
     tiny_rerankers.tokenizer(max_length=48).save_pretrained(models / "judge")
-    card(models / "finder", "reader", "encoder", threshold=-1.5, metric="eval_f1")
+    measured = {"metric": "f1", "before": 0.1, "after": 0.7, "delta": 0.6, "low": 0.55, "high": 0.65, "rows": 1200}
+    evaluation = [{"set": "test", "role": "target", **measured}]
+    card(models / "finder", "reader", "encoder", threshold=-1.5, metric="eval_f1", evaluation=evaluation)
     card(models / "judge", "reranker", "pooled")
     return store
 
@@ -110,6 +68,12 @@ def store(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return Path(shutil.copytree(made, tmp_path / "store"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the store has models here."""
+    monkeypatch.setattr(resolve, "SHIPPED", tmp_path / "shipped")
 
 
 def models(capsys: Capsys, store: Path, *arguments: object) -> Any:
@@ -142,7 +106,8 @@ def test_an_empty_store_says_how_to_make_a_model(capsys: Capsys, tmp_path: Path)
 
 def test_info_shows_the_card(capsys: Capsys, store: Path) -> None:
     shown = models(capsys, store, "info", "finder").succeeded()
-    for part in ("finder, reader, adapter", "encoder (revision r)", "toys (hash h)", "step 8", "eval_f1 0.75", "-1.5"):
+    parts = ("finder, reader, adapter", "encoder (revision r)", "toys (hash h)", "step 8", "eval_f1 0.75", "-1.5")
+    for part in (*parts, "target     test: f1 0.1 -> 0.7 (+0.55 to +0.65), 1,200 rows"):
         assert part in shown
     found = json.loads(models(capsys, store, "info", "finder", "--json").succeeded())
     assert found["card"]["threshold"] == -1.5

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ModelsCommand(Command):
-    """Look after the models of a store: list them, show one, merge an adapter into its base, or take one out."""
+    """Look after the models of a store, and those that Tandem carries: list, show, merge into the base, or take out."""
 
     action: CliPositionalArg[Literal["list", "info", "merge", "export"]] = Field(description="what to do")
     name: CliPositionalArg[str | None] = Field(None, min_length=1, description="name of the model")
@@ -86,7 +86,7 @@ def _line(item: StoredModel) -> str:
     value = "" if item.value is None else f"{item.metric} {item.value:.4g}"
     return (
         f"{item.name:<24} {item.kind or '?':<9} {item.form or '?':<7} {_size(item.bytes):>9}  {value:<20} "
-        f"{item.created or '':<20} {item.base or ''}"
+        f"{item.created or '':<20} {item.base or ''}{' (shipped)' if item.origin == 'shipped' else ''}"
     ).rstrip()
 
 
@@ -113,6 +113,9 @@ def _info(storage: Storage, name: str, as_json: bool) -> None:
     for key, value in lines.items():
         if value:
             show(f"{key:<10} {value}")
+    for row in card.get("evaluation") or ():
+        change = f"{row['before']:.4g} -> {row['after']:.4g} ({row['low']:+.4g} to {row['high']:+.4g})"
+        show(f"{row['role']:<10} {row['set']}: {row['metric']} {change}, {row['rows']:,} rows")
     if not card:
         show("(no card: this model was not made by 'tandem train')")
 

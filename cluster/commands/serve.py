@@ -100,7 +100,8 @@ def with_own_models(given: ServeConfig, config: ServeConfig, indices: Sequence[M
             changed["api"] = {**config.api.model_dump(), "chat": {**config.api.chat.model_dump(), "rerank": True}}
     generator = config.generator
     if generator.engine == "extractive" and "reader" not in given.generator.model_fields_set and reader is not None:
-        changed["generator"] = {**generator.model_dump(), "reader": reader}
+        # Under the name that requests know it by.
+        changed["generator"] = {**generator.model_dump(), "reader": reader, "name": generator.public_name}
     return ServeConfig.model_validate({**config.model_dump(), **changed})
 
 

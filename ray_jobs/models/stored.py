@@ -1,4 +1,4 @@
-"""The models of a store: which there are, what their cards say, one merged into its base, one taken out as a folder.
+"""Models of a store and those that Tandem carries: listed, described, merged into their base, taken out as a folder.
 
     STORE/models/NAME/...          the files, as the loaders of its kind take them
     STORE/models/NAME/card.json    what it was made from; a model that was put there by hand has none
@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray_jobs.errors import ConflictError, ModelError, NotFoundError, UsageError
+from ray_jobs.models import resolve
 from ray_jobs.models.adapter import ADAPTER_CONFIG, AdaptedModel, with_base
 from ray_jobs.models.card import CARD, read_card, read_object
 from ray_jobs.models.kind import Kind, kind_of
@@ -33,6 +34,7 @@ class StoredModel:
     """What is known of a model; None stands for what neither its card nor its files tell."""
 
     name: str
+    origin: Literal["store", "shipped"]
     kind: Kind | None
     form: str | None
     base: str | None
@@ -48,9 +50,11 @@ class StoredModel:
 
 
 def models(storage: Storage) -> list[StoredModel]:
-    """Every model of the store, by name; a damaged one with what is wrong with it."""
+    """Every model of the store, then those that Tandem carries; a damaged one with what is wrong with it."""
     root = _root(storage)
-    return [_described(name, root / name) for name in _names(root)]
+    own = list(_names(root))
+    shipped = [name for name in resolve.shipped_models() if name not in own]
+    return [_described(name, folder_of(storage, name)) for name in (*own, *shipped)]
 
 
 def described(storage: Storage, name: str) -> tuple[StoredModel, dict[str, Any]]:
@@ -66,13 +70,16 @@ def described(storage: Storage, name: str) -> tuple[StoredModel, dict[str, Any]]
 
 
 def folder_of(storage: Storage, name: str) -> Path:
-    """The folder of a model of the store; raises NotFoundError that lists those there are."""
+    """The folder of a model of the store, or that Tandem carries; raises NotFoundError that lists those there are."""
     root = _root(storage)
-    there = list(_names(root))
-    if name not in there:
-        known = f"it has {', '.join(there)}" if there else "it has none; 'tandem train' makes one"
-        raise NotFoundError(f"no model {name!r} in {storage.uri}/models: {known}")
-    return root / name
+    there, shipped = list(_names(root)), resolve.shipped_models()
+    if name in there:
+        return root / name
+    if name in shipped:
+        return resolve.SHIPPED / name
+    known = f"it has {', '.join(there)}" if there else "it has none; 'tandem train' makes one"
+    also = f"; Tandem carries {', '.join(shipped)}" if shipped else ""
+    raise NotFoundError(f"no model {name!r} in {storage.uri}/models: {known}{also}")
 
 
 def opened(storage: Storage, name: str) -> AdaptedModel:
@@ -150,21 +157,23 @@ def _names(root: Path) -> Iterator[str]:
 
 
 def _described(name: str, folder: Path) -> StoredModel:
+    origin: Literal["store", "shipped"] = "shipped" if folder.parent == resolve.SHIPPED else "store"
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
         card, kind = read_card(folder), kind_of(folder)
         adapter = read_object(folder / ADAPTER_CONFIG)
     except ModelError as error:
-        return StoredModel(name, None, None, None, size, None, None, None, str(error))
+        return StoredModel(name, origin, None, None, None, size, None, None, None, str(error))
     if not any((folder / marker).is_file() for marker in MARKERS):
         problem = f"{str(folder)!r} has a card and none of {', '.join(MARKERS)}: publish it again"
-        return StoredModel(name, None, None, None, size, None, None, None, problem)
+        return StoredModel(name, origin, None, None, None, size, None, None, None, problem)
     base = card.get("base")
     named = base.get("name") if isinstance(base, dict) else adapter.get("base_model_name_or_path")
     metric, metrics = card.get("metric"), card.get("metrics")
     value = metrics.get(metric) if isinstance(metrics, dict) and isinstance(metric, str) else None
     return StoredModel(
         name=name,
+        origin=origin,
         kind=kind,
         form=_text(card.get("form")) or ("adapter" if adapter else "full"),
         base=_text(named),
