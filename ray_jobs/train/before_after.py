@@ -78,6 +78,15 @@ def rows(plan: Plan, storage: Storage) -> list[dict[str, Any]]:
     return [] if found is None else list(found["rows"])
 
 
+def lines(plan: Plan, storage: Storage) -> tuple[str, ...]:
+    """What was measured, as people read it."""
+    return tuple(
+        f"{row['role']} {row['set']}: {row['metric']} {row['before']:.4g} to {row['after']:.4g} "
+        f"({row['delta']:+.4g}, 95 % interval {row['low']:+.4g} to {row['high']:+.4g}, {row['rows']:,} rows)"
+        for row in rows(plan, storage)
+    )
+
+
 def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: ClusterSize, progress: Progress) -> None:
     """Measure base and `checkpoint`, and write what was found.
 

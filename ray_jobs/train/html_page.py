@@ -105,6 +105,8 @@ th, td {
   padding: 0.45rem 1rem 0.45rem 0; border-block-end: 1px solid var(--rule); text-align: start; vertical-align: top;
   font-weight: 400;
 }
+.wide thead th, .wide td { overflow-wrap: normal; }
+.wide thead th:last-child, .wide td:last-child { padding-inline-end: 0; }
 thead th { font-size: 0.75rem; color: var(--soft); }
 tbody th { font-weight: 550; }
 details { margin-block: 0.5rem; }
@@ -124,7 +126,7 @@ pre { margin: 0.5rem 0; white-space: pre-wrap; font: 0.8125rem/1.5 var(--mono); 
   .wide thead { display: none; }
   .wide tbody tr { display: grid; padding-block: 0.5rem; border-block-end: 1px solid var(--rule); }
   .wide tbody th, .wide tbody td { padding: 0.1rem 0; border: 0; }
-  .wide tbody td { display: grid; grid-template-columns: 7rem 1fr; }
+  .wide tbody td { display: grid; grid-template-columns: 7rem 1fr; overflow-wrap: anywhere; }
   .wide tbody td::before { content: attr(data-label); font-size: 0.8125rem; color: var(--soft); }
 }
 @media print {

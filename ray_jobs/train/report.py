@@ -91,7 +91,9 @@ def render(plan: Plan, checkpoint: Checkpoint, left: Left) -> str:
         _throughput(plan, left),
         _samples(left.samples),
         _made_from(plan, left),
-        page.section("Configuration", _yaml(config.model_dump(mode="json", exclude_none=True))),
+        page.section(
+            "Configuration", page.folded("All settings", _yaml(config.model_dump(mode="json", exclude_none=True)))
+        ),
     ]
     return page.document(config.name, "\n".join(part for part in parts if part))
 
@@ -99,7 +101,7 @@ def render(plan: Plan, checkpoint: Checkpoint, left: Left) -> str:
 def _validation(checkpoint: Checkpoint) -> dict[str, float]:
     hidden = ("runtime", "per_second", "epoch", "num_tokens")
     return {
-        name.removeprefix("eval_").replace("_", " "): value
+        f"validation {name.removeprefix('eval_').replace('_', ' ')}": value
         for name, value in checkpoint.metrics.items()
         if name.startswith("eval_") and not any(part in name for part in hidden)
     }
