@@ -265,3 +265,11 @@ def test_numbers_are_short(value: float, shown: str) -> None:
 
 def test_a_difference_has_its_sign() -> None:
     assert (signed(0.5), signed(-0.5), signed(0.0)) == ("+0.5", "−0.5", "0")
+
+
+def test_on_paper_the_report_is_dark_on_light(browser: Browser, tmp_path: Path) -> None:
+    page = opened(browser, tmp_path, page_of(), color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(LOW_CONTRASTS) == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.querySelector('path.s1')).stroke") == "rgb(11, 93, 107)"

@@ -307,7 +307,7 @@ STYLE = """
 :root {
   --s1: #0b5d6b; --s2: #b04a00; --s3: #7a3b9c; --s4: #5e5a53; --grid: #e4e0d7; --far: #8b867c;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --s1: #82cbd6; --s2: #f0a45c; --s3: #cba2e8; --s4: #a9a69f; --grid: #2e3134; --far: #767a80; }
 }
 .chart { margin-block: 1.5rem; break-inside: avoid; }

@@ -75,7 +75,7 @@ _STYLE = """
     "Hiragino Sans", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC", sans-serif;
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", monospace;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #151618; --sheet: #1c1e20; --ink: #e8e6e1; --soft: #a9a69f; --rule: #2e3134; --accent: #82cbd6;
   }
@@ -120,7 +120,7 @@ pre { margin: 0.5rem 0; white-space: pre-wrap; font: 0.8125rem/1.5 var(--mono); 
 }
 .sample h3 { margin-block: 0.6rem 0.1rem; font-size: 0.75rem; font-weight: 600; color: var(--soft); }
 .sample h3:first-child { margin-block-start: 0; }
-.sample .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.5rem; }
+.sample .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0.6rem 1.5rem; margin-block-start: 0.6rem; }
 @media (max-width: 40em) {
   .sample .pair { grid-template-columns: 1fr; }
   .wide thead { display: none; }
