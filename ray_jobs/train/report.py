@@ -170,16 +170,17 @@ def _curves(history: Sequence[Entry]) -> list[str]:
 def speeds(history: Sequence[Entry], global_batch: int) -> tuple[Series, str]:
     """How fast the run went between two entries of its log, without pauses, and in what it is counted."""
     logged = [entry for entry in history if "loss" in entry and SECONDS in entry]
-    tokens = bool(logged) and all("num_tokens" in entry for entry in logged)
+    counts = [name for name in ("tokens", "num_tokens") if logged and all(name in entry for entry in logged)]
     steps, values = [], []
     for before, after in itertools.pairwise(logged):
         seconds = after[SECONDS] - before[SECONDS]
         if seconds <= 0:  # another attempt, whose clock began anew
             continue
-        done = after["num_tokens"] - before["num_tokens"] if tokens else (after["step"] - before["step"]) * global_batch
+        rows = (after["step"] - before["step"]) * global_batch
+        done = after[counts[0]] - before[counts[0]] if counts else rows
         steps.append(float(after["step"]))
         values.append(done / seconds)
-    unit = "tokens a second" if tokens else "rows a second"
+    unit = "tokens a second" if counts else "rows a second"
     return Series(unit, steps, values), unit
 
 
