@@ -142,7 +142,9 @@ def test_unwanted_answers_are_measured_apart_from_wanted_ones(folder: Path) -> N
 def test_a_sample_is_what_the_model_says_next(folder: Path) -> None:
     rows = columns(folder / "completions" / "validation.parquet")
     asked = judge(folder, "adapter", data="completions", sequence={"max_length": 12})
-    for sample, prompt in zip(asked.samples(rows, "completion"), rows["prompt"], strict=True):
+    for sample, prompt in zip(
+        asked.samples(rows, "completion", range(len(rows["prompt"]))), rows["prompt"], strict=True
+    ):
         ids = asked._tokenizer(prompt)["input_ids"]
         for said, name in ((sample.before, "base"), (sample.after, "adapter")):
             model, now = loaded(folder, name), list(ids)
@@ -207,7 +209,9 @@ def test_an_embedder_ranks_all_texts_of_the_set_for_every_query(folder: Path) ->
     expected = [naive_ndcg(similar[n], texts, (right,)) for n, right in enumerate(rows["positive"])]
     assert found.before == pytest.approx(expected, abs=1e-6)
     assert not np.allclose(found.before, found.after)
-    assert asked.samples({name: values[:1] for name, values in rows.items()}, "retrieval")[0].prompt == rows["query"][0]
+    for place, sample in zip((1, 3), asked.samples(rows, "retrieval", [1, 3]), strict=True):
+        assert (sample.prompt, sample.expected) == (rows["query"][place], rows["positive"][place])
+        assert sample.before == texts[similar[place].argmax()]
 
 
 def test_a_reranker_ranks_the_texts_of_each_query(folder: Path) -> None:
@@ -233,7 +237,7 @@ def test_queries_without_a_wrong_text_are_no_test_of_a_reranker(folder: Path) ->
     asked = RerankerJudge(task(folder, "reranker", base, folder / "retrieval"), folder / "encoder-too")
     rows = {"query": ["ant"], "positive": ["bee"], "negatives": [[]]}
     assert asked.scores(rows, "retrieval") == []
-    assert asked.samples(rows, "retrieval") == []
+    assert asked.samples(rows, "retrieval", [0]) == []
 
 
 def test_a_reader_is_measured_on_each_question_that_has_an_answer(folder: Path) -> None:
@@ -249,7 +253,7 @@ def test_a_reader_is_measured_on_each_question_that_has_an_answer(folder: Path) 
     reader = tiny_readers.reader(base, max_tokens=32, overlap=4)
     spans = reader.read_pairs(list(zip(rows["question"], rows["passage"], strict=True))[:2])
     said = [text[span.start : span.end] for text, span in zip(rows["passage"], spans, strict=False) if span]
-    assert [sample.before for sample in asked.samples(rows, "qa")][:2] == said
+    assert [sample.before for sample in asked.samples(rows, "qa", [0, 1])][:2] == said
     assert len(found["f1"].before) == 3
     assert found["f1"].before[2] == 0
     assert np.array_equal(found["f1"].before, found["f1"].after)

@@ -83,7 +83,8 @@ def content(config: TrainConfig, name: str) -> Any:
 def forgetful(ray_session: None, folder: Path) -> TrainConfig:
     """A run that learns the new task alone."""
     found = config(folder, "forgetful")
-    job.run(found)
+    lines = job.run(found).lines()
+    assert any(line.startswith("retained old: perplexity ") for line in lines)
     return found
 
 

@@ -14,7 +14,7 @@ from train_runs import losses, outcome, plan_of, settings
 from ray_jobs.storage import open_storage
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.record import scalars, step_of
+from ray_jobs.train.record import SECONDS, scalars, step_of
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_run_killed_between_its_events_and_its_checkpoint_logs_every_step_once
 
 
 def test_the_log_tells_how_long_the_steps_took(alone: TrainConfig) -> None:
-    found = [entry["seconds"] for entry in outcome(alone)["history"] if "loss" in entry]
+    found = [entry[SECONDS] for entry in outcome(alone)["history"] if "loss" in entry]
     assert found == sorted(found)
     assert 0 < found[0] < found[-1]
 

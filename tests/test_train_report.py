@@ -19,6 +19,7 @@ from train_runs import settings
 from ray_jobs.train.charts import Axis, Interval, Series, interval_chart, line_chart, parallel_chart, short, signed
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.record import SECONDS
 from ray_jobs.train.report import Left, render, speeds
 from ray_jobs.train.worker import Plan
 
@@ -47,11 +48,11 @@ def history(steps: int = 200) -> list[dict[str, Any]]:
                 "loss": 3 * math.exp(-step / 60) + 0.1,
                 "learning_rate": 2e-4 * (1 - step / steps),
                 "num_tokens": 4000.0 * step,
-                "seconds": 0.5 * (step - begun),
+                SECONDS: 0.5 * (step - begun),
             }
         )
         if step % 50 == 0:
-            found.append({"step": step, "eval_loss": 3 * math.exp(-step / 60) + 0.2, "seconds": 0.5 * (step - begun)})
+            found.append({"step": step, "eval_loss": 3 * math.exp(-step / 60) + 0.2, SECONDS: 0.5 * (step - begun)})
     return found
 
 
@@ -141,6 +142,9 @@ def test_the_speed_does_not_go_over_a_restart() -> None:
     assert found.ys == pytest.approx([8000.0] * 18)
     without = [{name: value for name, value in entry.items() if name != "num_tokens"} for entry in history()]
     assert speeds(without, 8)[0].ys == pytest.approx([16.0] * 18)
+    # Counted anew by each attempt, as its clock is.
+    own = [{**entry, "tokens": 2000.0 * entry[SECONDS]} for entry in history()]
+    assert speeds(own, 8)[0].ys == pytest.approx([2000.0] * 18)
 
 
 def test_a_run_that_left_little_has_a_report_too() -> None:
@@ -176,7 +180,7 @@ def opened(browser: Browser, folder: Path, text: str, **settings: Any) -> Page:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE, {"width": 320, "height": 600}])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, {"width": 700, "height": 600}])
 def test_the_report_fits_every_width_with_enough_contrast(
     browser: Browser, tmp_path: Path, scheme: str, size: Any
 ) -> None:
@@ -265,3 +269,11 @@ def test_numbers_are_short(value: float, shown: str) -> None:
 
 def test_a_difference_has_its_sign() -> None:
     assert (signed(0.5), signed(-0.5), signed(0.0)) == ("+0.5", "−0.5", "0")
+
+
+def test_on_paper_the_report_is_dark_on_light(browser: Browser, tmp_path: Path) -> None:
+    page = opened(browser, tmp_path, page_of(), color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(LOW_CONTRASTS) == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.querySelector('path.s1')).stroke") == "rgb(11, 93, 107)"

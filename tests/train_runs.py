@@ -73,6 +73,7 @@ def settings(method: str, base: Path, data: Path, store: Path, name: str, **chan
         },
         "sequence": {"max_length": 32},
         "checkpoints": {"every_steps": 4, "log_every_steps": 1},
+        "evaluation": {"test": False},
     }
     for key, value in changes.items():
         chosen[key] = {**chosen.get(key, {}), **value} if isinstance(value, dict) else value

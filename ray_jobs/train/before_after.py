@@ -24,7 +24,7 @@ from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.judges import check_kind, judge_of
-from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row, taken
+from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
 from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
 from ray_jobs.train.methods import Place, Task
 from ray_jobs.train.worker import Plan, base_folder, splits_of
@@ -76,6 +76,15 @@ def rows(plan: Plan, storage: Storage) -> list[dict[str, Any]]:
     """The rows of evaluation.json; none where nothing was measured."""
     found = _read(plan, storage)
     return [] if found is None else list(found["rows"])
+
+
+def lines(plan: Plan, storage: Storage) -> tuple[str, ...]:
+    """What was measured, as people read it."""
+    return tuple(
+        f"{row['role']} {row['set']}: {row['metric']} {row['before']:.4g} to {row['after']:.4g} "
+        f"({row['delta']:+.4g}, 95 % interval {row['low']:+.4g} to {row['high']:+.4g}, {row['rows']:,} rows)"
+        for row in rows(plan, storage)
+    )
 
 
 def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: ClusterSize, progress: Progress) -> None:
@@ -130,8 +139,8 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
             scores = judge.scores(columns, file.kind)
             samples = []
             if role == "target" and chosen.samples:
-                few = taken(columns, chosen_rows(count, chosen.samples, config.seed))
-                samples = [asdict(sample) for sample in judge.samples(few, file.kind)]
+                few = chosen_rows(count, chosen.samples, config.seed)
+                samples = [asdict(sample) for sample in judge.samples(columns, file.kind, few)]
             table = [table_row(file.title, role, one, chosen.bootstrap, config.seed) for one in scores]
             skipped = [] if table else [{"set": file.title, "reason": "none of its rows can be measured"}]
             yield Part(count, table, samples, skipped)

@@ -16,6 +16,8 @@ from html import escape
 
 _FIELD = 1000  # units of a drawing, in both directions
 _STRETCHES = 200  # of a line; two points each
+_FLAT = 1e-9  # a line that varies less, as a share of its size, is level
+_TINY = 1e-200
 _ROWS = 12  # of the table below a line chart
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
@@ -167,12 +169,14 @@ class _Scale:
 
     def __init__(self, values: Sequence[float]) -> None:
         low, high = min(values), max(values)
-        if low == high:
-            low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+        size = max(abs(low), abs(high))
+        if high - low <= _FLAT * size or size < _TINY:
+            half = size / 2 if size >= _TINY else 0.5
+            low, high = low - half, high + half
         step = _round_step((high - low) / 4)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         self._low, self._width = first * step, (last - first) * step
-        self.ticks = [round(number * step, 12) for number in range(first, last + 1)]
+        self.ticks = [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
     def __call__(self, value: float) -> float:
         return (value - self._low) / self._width
@@ -303,7 +307,7 @@ STYLE = """
 :root {
   --s1: #0b5d6b; --s2: #b04a00; --s3: #7a3b9c; --s4: #5e5a53; --grid: #e4e0d7; --far: #8b867c;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --s1: #82cbd6; --s2: #f0a45c; --s3: #cba2e8; --s4: #a9a69f; --grid: #2e3134; --far: #767a80; }
 }
 .chart { margin-block: 1.5rem; break-inside: avoid; }
@@ -336,11 +340,12 @@ STYLE = """
 .intervals li {
   display: grid; grid-template-columns: minmax(6rem, 14rem) 1fr minmax(6rem, 12rem); align-items: center; gap: 0 1rem;
 }
-.intervals .field { block-size: 2.5rem; margin: 0 0.75rem; }
+.intervals .plot { align-self: stretch; }
+.intervals .field { block-size: 100%; min-block-size: 2.5rem; margin: 0 0.75rem; }
 .intervals .label { font-size: 0.875rem; }
 .intervals .note { font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 .intervals .note small { display: block; }
-.intervals .axis .field { block-size: 0; margin-block-end: 1.2rem; }
+.intervals .axis .field { block-size: 0; min-block-size: 0; margin-block-end: 1.2rem; }
 .chart .field.parallel { margin: 0.5rem 0.25rem; }
 .chart .rung { stroke: var(--far); stroke-width: 1px; }
 .chart .trial { stroke-linejoin: round; }
@@ -352,7 +357,7 @@ STYLE = """
 .chart p.end { margin: 0; padding: 0; background: none; }
 @media (max-width: 40em) {
   .intervals li { grid-template-columns: 1fr; padding-block: 0.5rem; }
-  .intervals .field { block-size: 1.5rem; }
+  .intervals .field { block-size: 1.5rem; min-block-size: 0; }
 }
 """
 """What the charts look like; the page around gives --ink, --soft and --paper."""

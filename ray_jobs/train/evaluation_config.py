@@ -20,7 +20,11 @@ class EvaluationConfig(BaseModel):
     )
     samples: int = Field(4, ge=0, description="rows of the test split whose output is shown before and after")
     bootstrap: int = Field(1000, ge=100, description="draws behind an interval")
-    limit: int | None = Field(None, ge=1, description="rows of a set at most, drawn by the seed; None: all")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="rows of a set at most, drawn by the seed; an embedder ranks their texts alone; None: all rows",
+    )
 
     @property
     def wanted(self) -> bool:

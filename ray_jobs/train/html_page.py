@@ -75,7 +75,7 @@ _STYLE = """
     "Hiragino Sans", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans SC", sans-serif;
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", "Noto Sans Mono", "Liberation Mono", monospace;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #151618; --sheet: #1c1e20; --ink: #e8e6e1; --soft: #a9a69f; --rule: #2e3134; --accent: #82cbd6;
   }
@@ -105,6 +105,8 @@ th, td {
   padding: 0.45rem 1rem 0.45rem 0; border-block-end: 1px solid var(--rule); text-align: start; vertical-align: top;
   font-weight: 400;
 }
+.wide thead th, .wide td { overflow-wrap: normal; }
+.wide thead th:last-child, .wide td:last-child { padding-inline-end: 0; }
 thead th { font-size: 0.75rem; color: var(--soft); }
 tbody th { font-weight: 550; }
 details { margin-block: 0.5rem; }
@@ -118,13 +120,13 @@ pre { margin: 0.5rem 0; white-space: pre-wrap; font: 0.8125rem/1.5 var(--mono); 
 }
 .sample h3 { margin-block: 0.6rem 0.1rem; font-size: 0.75rem; font-weight: 600; color: var(--soft); }
 .sample h3:first-child { margin-block-start: 0; }
-.sample .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.5rem; }
+.sample .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0.6rem 1.5rem; margin-block-start: 0.6rem; }
 @media (max-width: 40em) {
   .sample .pair { grid-template-columns: 1fr; }
   .wide thead { display: none; }
   .wide tbody tr { display: grid; padding-block: 0.5rem; border-block-end: 1px solid var(--rule); }
   .wide tbody th, .wide tbody td { padding: 0.1rem 0; border: 0; }
-  .wide tbody td { display: grid; grid-template-columns: 7rem 1fr; }
+  .wide tbody td { display: grid; grid-template-columns: 7rem 1fr; overflow-wrap: anywhere; }
   .wide tbody td::before { content: attr(data-label); font-size: 0.8125rem; color: var(--soft); }
 }
 @media print {

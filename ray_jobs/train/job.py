@@ -69,13 +69,16 @@ class TrainSummary(BaseModel):
     restarts: int
     trained: bool  # False: the run was finished before
     seconds: float
+    measured: tuple[str, ...] = ()  # before and after, a line a set and metric
+    report: str = ""
 
     def lines(self) -> list[str]:
         """The summary as people read it."""
         found = ", ".join(f"{key} {value:.4g}" for key, value in sorted(self.metrics.items()))
         how = f"trained in {self.seconds:.1f} s" if self.trained else "was finished before, nothing was trained"
         lost = f", {self.restarts} restarts" if self.restarts else ""
-        return [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}", self.model]
+        told = [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}"]
+        return [*told, *self.measured, self.model, *([self.report] if self.report else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
         with session() as cluster, terminated_as_interrupt():
             before_after.measure(plan, storage, chosen, cluster, progress or SilentProgress())
     model = publish.publish(plan, storage, chosen, before_after.rows(plan, storage))
-    report.write(plan, storage, chosen)
+    written = report.write(plan, storage, chosen)
     return TrainSummary(
         name=config.name,
         run=plan.run,
@@ -125,6 +128,8 @@ def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
         restarts=restarts,
         trained=trained,
         seconds=round(time.monotonic() - started, 3),
+        measured=before_after.lines(plan, storage),
+        report=f"{storage.uri}/{written}",
     )
 
 

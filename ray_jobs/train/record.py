@@ -21,13 +21,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ray_jobs.storage import Storage
 
-SECONDS = "seconds"
+SECONDS = "training_seconds"
 """In an entry of the trainer's log: time that this attempt has trained, without evaluations and checkpoints."""
 FOLDER = "tensorboard"
 ATTEMPTS = "attempts"
 _PREFIX = "events.out.tfevents."
 # Of the whole run, or of the trainer's own counting of epochs, which are one.
-_NOT_OF_A_STEP = ("epoch", "train_runtime", "train_loss", "total_flos")
+_NOT_OF_A_STEP = ("epoch", "seconds", "training_seconds", "train_runtime", "train_loss", "total_flos")
 
 
 class Record(TrainerCallback):  # type: ignore[misc]

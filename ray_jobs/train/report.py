@@ -91,7 +91,9 @@ def render(plan: Plan, checkpoint: Checkpoint, left: Left) -> str:
         _throughput(plan, left),
         _samples(left.samples),
         _made_from(plan, left),
-        page.section("Configuration", _yaml(config.model_dump(mode="json", exclude_none=True))),
+        page.section(
+            "Configuration", page.folded("All settings", _yaml(config.model_dump(mode="json", exclude_none=True)))
+        ),
     ]
     return page.document(config.name, "\n".join(part for part in parts if part))
 
@@ -99,7 +101,7 @@ def render(plan: Plan, checkpoint: Checkpoint, left: Left) -> str:
 def _validation(checkpoint: Checkpoint) -> dict[str, float]:
     hidden = ("runtime", "per_second", "epoch", "num_tokens")
     return {
-        name.removeprefix("eval_").replace("_", " "): value
+        f"validation {name.removeprefix('eval_').replace('_', ' ')}": value
         for name, value in checkpoint.metrics.items()
         if name.startswith("eval_") and not any(part in name for part in hidden)
     }
@@ -168,16 +170,17 @@ def _curves(history: Sequence[Entry]) -> list[str]:
 def speeds(history: Sequence[Entry], global_batch: int) -> tuple[Series, str]:
     """How fast the run went between two entries of its log, without pauses, and in what it is counted."""
     logged = [entry for entry in history if "loss" in entry and SECONDS in entry]
-    tokens = bool(logged) and all("num_tokens" in entry for entry in logged)
+    counts = [name for name in ("tokens", "num_tokens") if logged and all(name in entry for entry in logged)]
     steps, values = [], []
     for before, after in itertools.pairwise(logged):
         seconds = after[SECONDS] - before[SECONDS]
         if seconds <= 0:  # another attempt, whose clock began anew
             continue
-        done = after["num_tokens"] - before["num_tokens"] if tokens else (after["step"] - before["step"]) * global_batch
+        rows = (after["step"] - before["step"]) * global_batch
+        done = after[counts[0]] - before[counts[0]] if counts else rows
         steps.append(float(after["step"]))
         values.append(done / seconds)
-    unit = "tokens a second" if tokens else "rows a second"
+    unit = "tokens a second" if counts else "rows a second"
     return Series(unit, steps, values), unit
 
 

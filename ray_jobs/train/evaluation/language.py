@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.evaluation.scores import Columns, Sample, Scores
+from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
 from ray_jobs.train.evaluation.tuned import is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.language import longest_row, tokenizer_of
@@ -74,11 +74,11 @@ class LanguageJudge:
             [of_completion(self._tokenizer, prompt, said, self._completion_only) for prompt, said in pairs_of]
         )
 
-    def samples(self, rows: Columns, kind: str) -> list[Sample]:
+    def samples(self, rows: Columns, kind: str, places: Sequence[int]) -> list[Sample]:
         """The answer to each prompt, the likeliest token at every place, `SAID` tokens at most."""
         found = []
-        for prompt, expected, ids in _asked(self._tokenizer, rows, kind):
-            if len(ids) + SAID <= self._length or len(ids) < self._length:
+        for prompt, expected, ids in _asked(self._tokenizer, taken(rows, places), kind):
+            if len(ids) < self._length:
                 before, after = self._said(ids, tuned=False), self._said(ids, tuned=True)
                 found.append(Sample(prompt, expected, before, after))
         return found

@@ -20,7 +20,7 @@ from ray_jobs.models.reader_metrics import exact_match, f1
 from ray_jobs.models.reader_spans import passage_spans, window_spans
 from ray_jobs.models.reader_torch import TorchReaderEngine
 from ray_jobs.models.reader_windows import WindowTokenizer
-from ray_jobs.train.evaluation.scores import Columns, Sample, Scores
+from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
 from ray_jobs.train.evaluation.tuned import is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.reader import network_of, takes_segments, tokenizer_of, window_length
@@ -73,9 +73,9 @@ class ReaderJudge:
             found.append(Scores(name, before, after))
         return found
 
-    def samples(self, rows: Columns, kind: str) -> list[Sample]:
+    def samples(self, rows: Columns, kind: str, places: Sequence[int]) -> list[Sample]:
         """The best span of each passage."""
-        asked = rows_of(rows)
+        asked = rows_of(taken(rows, places))
         before, after = (self._answers(asked, side) for side in (False, True))
         return [
             Sample(f"{row.question}\n\n{row.passage}", row.answers[0] if row.answers else "", old, new)

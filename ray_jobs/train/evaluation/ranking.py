@@ -20,7 +20,7 @@ import numpy as np
 
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.evaluation.bootstrap import Floats
-from ray_jobs.train.evaluation.scores import Columns, Sample, Scores
+from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
 from ray_jobs.train.evaluation.tuned import is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.sentences import set_length
@@ -75,6 +75,8 @@ class EmbedderJudge:
             return found
 
         self._models = _Switched(load, task.base, tuned)
+        # The texts of the last set, which are asked for again by its samples: by side, with their vectors.
+        self._kept: dict[bool, tuple[list[str], Any]] = {}
 
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """nDCG@10 over all texts of the set."""
@@ -84,10 +86,9 @@ class EmbedderJudge:
         before, after = (self._ndcg(asked, tuned) for tuned in (False, True))
         return [Scores("ndcg@10", before, after)]
 
-    def samples(self, rows: Columns, kind: str) -> list[Sample]:
-        """The text of these rows that comes first for each query."""
-        asked = queries_of(rows)
-        texts = _texts(asked)
+    def samples(self, rows: Columns, kind: str, places: Sequence[int]) -> list[Sample]:
+        """The text of the whole set that comes first for each query."""
+        asked, texts = queries_of(taken(rows, places)), _texts(queries_of(rows))
         old, new = (self._ranked(asked, texts, tuned, 1) for tuned in (False, True))
         return [
             Sample(one.query, one.right[0], texts[before[0]], texts[after[0]])
@@ -111,7 +112,10 @@ class EmbedderJudge:
         with self._models.state(tuned) as model, torch.inference_mode():
             prompts = model.prompts or {}
             document = next((prompts[name] for name in _PROMPTS if prompts.get(name)), "")
-            kept = model.encode(list(texts), prompt=document, convert_to_tensor=True, show_progress_bar=False)
+            if tuned not in self._kept or self._kept[tuned][0] != list(texts):
+                vectors = model.encode(list(texts), prompt=document, convert_to_tensor=True, show_progress_bar=False)
+                self._kept[tuned] = list(texts), vectors
+            kept = self._kept[tuned][1]
             found: list[list[int]] = []
             for start in range(0, len(asked), _QUERIES):
                 queries = [one.query for one in asked[start : start + _QUERIES]]
@@ -157,9 +161,9 @@ class RerankerJudge:
         )
         return [Scores("ndcg@10", before, after)]
 
-    def samples(self, rows: Columns, kind: str) -> list[Sample]:
+    def samples(self, rows: Columns, kind: str, places: Sequence[int]) -> list[Sample]:
         """The text that comes first for each query among its own."""
-        asked = [one for one in queries_of(rows) if one.wrong]
+        asked = [one for one in queries_of(taken(rows, places)) if one.wrong]
         old, new = (self._ranked(asked, tuned) for tuned in (False, True))
         return [
             Sample(one.query, one.right[0], before[0], after[0])

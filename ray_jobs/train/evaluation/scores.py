@@ -60,8 +60,8 @@ class Judge(Protocol):
         """Each metric that rows of this kind allow; none where no row can be measured."""
         ...
 
-    def samples(self, rows: Columns, kind: str) -> list[Sample]:
-        """One sample for each of these few rows that can be asked."""
+    def samples(self, rows: Columns, kind: str, places: Sequence[int]) -> list[Sample]:
+        """One sample for each of the rows at these few places that can be asked."""
         ...
 
 
