@@ -65,7 +65,7 @@ def session() -> Iterator[ClusterSize]:
             )
         # Of a node that does not start in time Ray says so with a plain Exception.
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TandemError(
                 f"RAY_ADDRESS={address or '(none)'}: cannot start or reach Ray ({reason}); check the address and the "
                 f"cluster's token, or unset RAY_ADDRESS to run on this machine"
