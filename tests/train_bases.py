@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,3 +146,10 @@ def _splits(row: Any, train: int, validation: int) -> dict[str, list[dict[str, A
         "validation": [row(chance) for _ in range(validation)],
         "test": [row(chance) for _ in range(4)],
     }
+
+
+def as_json_lines(folder: Path, file: Path, split: str = "train") -> Path:
+    """The conversations of a split as a user would bring them; returns the file."""
+    rows = pq.read_table(folder / f"{split}.parquet").to_pylist()
+    file.write_text("".join(json.dumps({"messages": row["messages"]}) + "\n" for row in rows))
+    return file
