@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import train_bases
+from s3_server import s3_server
 from train_runs import Poison, StopAfter, checkpoints, losses, outcome, plan_of, reopen, settings, toy, train_alone
 
 from ray_jobs.errors import TandemError
@@ -90,6 +91,23 @@ def test_a_run_that_resumes_has_the_losses_of_one_that_was_not_stopped_to_the_la
         open_storage(cut.store).delete(f"{last.key}.json")
     train_alone(cut)
     assert losses(cut) == losses(whole)
+
+
+def test_a_run_whose_store_is_a_bucket_resumes_from_it(
+    places: Places, plain: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = places.sft("in-a-bucket").model_copy(update={"store": "s3://bucket/store"})
+    with s3_server() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        train_alone(config, StopAfter(4))
+        reopen(config)
+        # Another machine: nothing that the first has kept is there.
+        monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
+        train_alone(config)
+        assert losses(config) == losses(plain)
+        assert [found.step for found in checkpoints(config)] == [4, 8]
+        assert job.run(config).model == "s3://bucket/store/models/in-a-bucket"
 
 
 def test_gradient_checkpointing_changes_no_loss(places: Places, plain: TrainConfig) -> None:
