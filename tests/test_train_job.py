@@ -222,7 +222,7 @@ def test_a_users_error_in_a_worker_is_not_tried_again(places: Places) -> None:
     failed.worker_failures = {0: KeyError("a defect")}  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match=r"Training failed"):
         run._raise_unless_lost(failed)
-    failed.worker_failures = {0: RuntimeError("Worker killed due to memory pressure")}  # type: ignore[attr-defined]
+    failed.worker_failures = {0: RuntimeError("The actor was killed due to the node running low on memory.")}  # type: ignore[attr-defined]
     with pytest.raises(TandemError, match=r"lack of memory: lower optimisation.micro_batch"):
         run._raise_unless_lost(failed)
     failed.worker_failures = {0: RuntimeError("Connection closed by peer")}  # type: ignore[attr-defined]

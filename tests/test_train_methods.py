@@ -18,11 +18,12 @@ from ray_jobs.errors import ModelError, TandemError, UsageError
 from ray_jobs.storage import open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoints
+from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import KINDS, METHODS, Place, Splits, Task, kind_of, method_of
 from ray_jobs.train.methods.embedder import contrasted
 from ray_jobs.train.methods.reranker import lists, pairs
 from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages, tokenised
-from ray_jobs.train.steps import SaveCheckpoints, Tokens, memory_explained, watch
+from ray_jobs.train.steps import SaveCheckpoints, Tokens, watch
 from ray_jobs.train.worker import check_world
 
 CHAT = [
@@ -195,6 +196,20 @@ def test_a_reranker_without_negatives_is_refused(tmp_path: Path) -> None:
     data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.RETRIEVAL)
     with pytest.raises(UsageError, match=r"no training row has a negative, so that all labels are equal"):
         method_of("reranker").trainer(task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data))
+
+
+def test_passages_that_are_all_equal_are_refused(tmp_path: Path) -> None:
+    row = {"positive": "bee", "negatives": [], "positive_id": None, "negative_ids": []}
+    rows = [{"query": word, **row} for word in WORDS[:8]]
+    data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.RETRIEVAL)
+    with pytest.raises(UsageError, match=r"every training row has the same positive"):
+        method_of("embedder").trainer(task(tmp_path, "embedder", train_bases.embedder(tmp_path / "base"), data))
+
+
+def test_a_quantised_base_without_its_library_or_a_gpu_is_refused(tmp_path: Path, chat_base: Path) -> None:
+    asked = task(tmp_path, "sft", chat_base, train_bases.conversations(tmp_path / "data"), lora={"quantise": "4bit"})
+    with pytest.raises(UsageError, match=r"lora.quantise=4bit: needs a GPU and the package bitsandbytes \(pip install"):
+        method_of("sft").trainer(asked)
 
 
 def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from ray_jobs.train import publish, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
 from ray_jobs.train.training_data import find_data, is_file, prepare_file
@@ -48,6 +49,8 @@ _RAY_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 _LOOK_SECONDS = 0.5
+# How Ray speaks of a worker that it has stopped before the machine had no memory left.
+_SHORT_OF_MEMORY = ("running low on memory", "memory usage threshold")
 # What does not change what is learned: a run goes on with other values of these.
 _FREE: dict[str, Any] = {
     "name": True,
@@ -205,8 +208,8 @@ class _Run:
                 self._raise_unless_lost(error)
                 reason = _first_line(error)
         raise TandemError(
-            f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times ({reason}); run "
-            "the same command to go on from the last checkpoint"
+            f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times ({reason}); run the same "
+            f"command to go on from the last checkpoint, and if they lack memory: {memory_remedy(self._plan.config)}"
         )
 
     def _attempt(self, number: int, stage: Stage, notes: str) -> Exception | None:
@@ -298,9 +301,7 @@ class _Run:
         for failure in failures or [error]:
             if (cause := find_cause(failure)) is not None:
                 raise cause from None
-            if "memory pressure" in str(failure):
-                from ray_jobs.train.steps import memory_remedy
-
+            if any(sign in str(failure) for sign in _SHORT_OF_MEMORY):
                 raise TandemError(f"a worker was stopped for lack of memory: {memory_remedy(self._plan.config)}")
         if not any(isinstance(failure, RayError) or _is_broken_link(failure) for failure in failures):
             raise error

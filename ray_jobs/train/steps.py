@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,11 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from ray_jobs.errors import TandemError
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
-from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Mode
 
 Tell = Callable[[Mapping[str, float]], None]
 _LOSS = "eval_loss"
 _SHOW_SECONDS = 0.5
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
@@ -176,34 +173,6 @@ def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
         return found
 
     trainer.compute_loss = checked
-
-
-@contextmanager
-def memory_explained(config: TrainConfig) -> Iterator[None]:
-    """Turn a lack of memory into an error that says which knob to turn."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in _NO_MEMORY):
-            raise
-        raise TandemError(f"out of memory: {memory_remedy(config)}") from error
-
-
-def memory_remedy(config: TrainConfig) -> str:
-    """Which knobs take less memory, those that cost least first."""
-    chosen, zero = config.optimisation, config.zero
-    knobs = []
-    if chosen.micro_batch > 1:
-        knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch} (the global batch stays)")
-    if not chosen.gradient_checkpointing:
-        knobs.append("set optimisation.gradient_checkpointing=true")
-    if config.lora is None:
-        knobs.append("set lora.rank=16")
-    if zero.stage < 3:
-        knobs.append(f"raise zero.stage={zero.stage} with more workers")
-    if zero.offload_optimizer == "none":
-        knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")
-    return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])
 
 
 def _tamer(args: TrainingArguments) -> str:

@@ -24,6 +24,7 @@ from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
 from ray_jobs.train.zero import deepspeed_config
 
@@ -79,7 +80,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
     a loss that is no number and for a lack of memory.
     """
-    from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, Tokens, memory_explained, watch
+    from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, Tokens, watch
 
     config = plan.config
     device = take_place(session, config)

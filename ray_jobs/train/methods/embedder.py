@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ray_jobs.errors import UsageError
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train import batches
 from ray_jobs.train.methods import Mode, Task
@@ -38,12 +39,17 @@ class ContrastiveEmbedder:
             SentenceTransformer,
             SentenceTransformerTrainer,
             SentenceTransformerTrainingArguments,
-            losses,
         )
+        from sentence_transformers.sentence_transformer import losses
         from transformers import set_seed
 
         chosen = task.config.embedder
         train, validation, _ = read_splits(task, self)
+        if len(set(train["positive"])) < 2:
+            raise UsageError(
+                f"data={task.config.data}: every training row has the same positive, so that there is nothing to tell "
+                "it from; prepare rows with different ones"
+            )
         set_seed(task.config.seed)
         with quiet_transformers():
             model = SentenceTransformer(str(task.base), device=task.place.device, local_files_only=True)
