@@ -128,6 +128,15 @@ def test_hard_negatives_are_columns_and_a_row_without_any_gets_another_rows_pass
     assert {found["negative_1"][2], found["negative_2"][2]} <= {"p", "s"}
 
 
+def test_an_embedder_compares_queries_with_passages_and_not_the_other_way_round(tmp_path: Path) -> None:
+    data, base = train_bases.retrieval(tmp_path / "data"), train_bases.embedder(tmp_path / "base")
+    trainer = method_of("embedder").trainer(task(tmp_path, "embedder", base, data))
+    for rows in (trainer.train_dataset, trainer.eval_dataset):
+        assert rows.column_names == ["anchor", "positive", "negative_1"]
+        # The losses take the first column for the query; here the query is the shorter text.
+        assert all(len(text.split()) == 2 for text in rows["anchor"])
+
+
 def test_kinds_are_told_by_their_columns() -> None:
     common = {"id", "source", "row", "input"}
     assert all(kind_of(frozenset(common | columns), Path("x")) == kind for kind, columns in KINDS.items())

@@ -47,14 +47,21 @@ class StopAfter(TrainerCallback):  # type: ignore[misc]
 
 
 class Poison(TrainerCallback):  # type: ignore[misc]
-    """Makes a weight no number at the beginning of a step."""
+    """Makes a weight no number, before or after a step."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, before: int | None = None, after: int | None = None) -> None:
+        self.before, self.after = before, after
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        if state.global_step + 1 == self.step:
-            next(given["model"].parameters()).data.fill_(float("nan"))
+        if state.global_step + 1 == self.before:
+            self.poison(given["model"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if state.global_step == self.after:
+            self.poison(given["model"])
+
+    def poison(self, model: Any) -> None:
+        next(model.parameters()).data.fill_(float("nan"))
 
 
 class RecordRows(TrainerCallback):  # type: ignore[misc]

@@ -59,8 +59,10 @@ class ContrastiveEmbedder:
             with_adapter(model, task.config.lora, "FEATURE_EXTRACTION")
         count = min(chosen.negatives, max(map(len, train["negatives"])))
         columns = contrasted(count, task.config.seed)
+        made: dict[str, object] = {"negatives": count, "seed": task.config.seed}
         train, validation = (
-            made_once(rows, columns, task, {"negatives": count, "seed": task.config.seed}, f"{name}-contrasted")
+            # The losses go by the order of columns, and one that has the name of an earlier one would come first.
+            made_once(rows, columns, task, made, f"{name}-contrasted").select_columns(column_names(count))
             for name, rows in (("train", train), ("validation", validation))
         )
         loss = (
@@ -86,6 +88,11 @@ class ContrastiveEmbedder:
         )
 
 
+def column_names(count: int) -> list[str]:
+    """What a row with `count` negatives consists of, the query first."""
+    return ["anchor", "positive", *(f"negative_{n + 1}" for n in range(count))]
+
+
 def contrasted(count: int, seed: int) -> Callable[[Rows], Rows]:
     """A function from retrieval rows to columns anchor, positive, negative_1.. of `count` negatives each.
 
@@ -98,7 +105,7 @@ def contrasted(count: int, seed: int) -> Callable[[Rows], Rows]:
         chosen = [
             _negatives(own, place, rows["positive"], count, chance) for place, own in enumerate(rows["negatives"])
         ]
-        return found | {f"negative_{n + 1}": [texts[n] for texts in chosen] for n in range(count)}
+        return found | {name: [texts[n] for texts in chosen] for n, name in enumerate(column_names(count)[2:])}
 
     return columns
 
