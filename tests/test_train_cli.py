@@ -143,7 +143,7 @@ def test_a_missing_key_is_named(capsys: Capsys) -> None:
 
 @pytest.mark.slow
 def test_more_workers_than_the_cluster_has_are_refused(capsys: Capsys, made: Run, ray_session: None) -> None:
-    flags = ("--data", made.folder / "made", "--name", "many", "--workers.count", 4)
+    flags = ("--data", made.folder / "made", "--name", "many", "--workers.count", 4, "--optimisation.micro-batch", 4)
     run(capsys, "train", "--config", made.yaml, *flags).refused(
         "workers=4 with 1 CPUs each: the cluster has 2; lower workers.count", code=2
     )
@@ -158,6 +158,6 @@ def test_a_relative_file_is_found_from_where_the_command_is_typed(
     capsys: Capsys, made: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(made.folder)
-    run(capsys, "train", "--config", "run.yaml", "--data", "made", "--method", "kto").refused(
+    run(capsys, "train", "--config", "run.yaml", "--data", "made", "--name", "x", "--method", "kto").refused(
         f"data={made.folder / 'made'}", code=2
     )

@@ -26,7 +26,7 @@ from train_runs import (
     wait_until,
 )
 
-from ray_jobs.errors import ConflictError, ModelError, TandemError, UsageError
+from ray_jobs.errors import ConflictError, ModelError, UsageError
 from ray_jobs.runtime import ClusterSize
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job
@@ -209,24 +209,6 @@ def test_the_same_command_is_the_same_run_wherever_the_data_lie(places: Places, 
     config = sft(places, "same")
     copied = shutil.copytree(places.conversations, tmp_path / "copied")
     assert plan_of(config).run == plan_of(config.model_copy(update={"data": str(copied)})).run
-
-
-def test_a_users_error_in_a_worker_is_not_tried_again(places: Places) -> None:
-    plan = plan_of(sft(places, "failing"))
-    run = job._Run(plan, open_storage(plan.store), ClusterSize(4, 0), job.SilentProgress())
-    failed = RuntimeError("Training failed")
-    both = {0: RuntimeError("gloo: connection closed"), 1: UsageError("rows: too short")}
-    failed.worker_failures = both  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match=r"rows: too short"):
-        run._raise_unless_lost(failed)
-    failed.worker_failures = {0: KeyError("a defect")}  # type: ignore[attr-defined]
-    with pytest.raises(RuntimeError, match=r"Training failed"):
-        run._raise_unless_lost(failed)
-    failed.worker_failures = {0: RuntimeError("The actor was killed due to the node running low on memory.")}  # type: ignore[attr-defined]
-    with pytest.raises(TandemError, match=r"lack of memory: lower optimisation.micro_batch"):
-        run._raise_unless_lost(failed)
-    failed.worker_failures = {0: RuntimeError("Connection closed by peer")}  # type: ignore[attr-defined]
-    run._raise_unless_lost(failed)
 
 
 def share_right(folder: Path) -> float:

@@ -28,12 +28,13 @@ from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.progress import Progress, SilentProgress, Stage
-from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted, session, terminated_as_interrupt
+from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_storage
 from ray_jobs.train import publish, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
@@ -49,8 +50,6 @@ _RAY_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 _LOOK_SECONDS = 0.5
-# How Ray speaks of a worker that it has stopped before the machine had no memory left.
-_SHORT_OF_MEMORY = ("running low on memory", "memory usage threshold")
 # What does not change what is learned: a run goes on with other values of these.
 _FREE: dict[str, Any] = {
     "name": True,
@@ -205,7 +204,7 @@ class _Run:
                 error = self._attempt(restarts, stage, notes)
                 if error is None or self._storage.exists(self._plan.finished):
                     return restarts
-                self._raise_unless_lost(error)
+                raise_unless_lost(error, self._plan.config)
                 reason = _first_line(error)
         raise TandemError(
             f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times ({reason}); run the same "
@@ -290,29 +289,6 @@ class _Run:
                 f"lora.quantise={lora.quantise}: the workers have no GPU, and the library of quantised weights needs "
                 "one; set lora.quantise=none"
             )
-
-    def _raise_unless_lost(self, error: Exception) -> None:
-        """Return only for an error that a new group of workers need not meet again."""
-        from ray.exceptions import RayError
-
-        failures = [
-            getattr(failure, "_base_exc", failure) for failure in getattr(error, "worker_failures", {}).values()
-        ]
-        for failure in failures or [error]:
-            if (cause := find_cause(failure)) is not None:
-                raise cause from None
-            if any(sign in str(failure) for sign in _SHORT_OF_MEMORY):
-                raise TandemError(f"a worker was stopped for lack of memory: {memory_remedy(self._plan.config)}")
-        if not any(isinstance(failure, RayError) or _is_broken_link(failure) for failure in failures):
-            raise error
-
-
-def _is_broken_link(failure: BaseException) -> bool:
-    """Whether a worker failed because a peer was gone."""
-    text = str(failure).lower()
-    return isinstance(failure, RuntimeError) and any(
-        sign in text for sign in ("connection", "gloo", "nccl", "peer", "process group", "socket", "broken pipe")
-    )
 
 
 def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
