@@ -80,6 +80,8 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
     a loss that is no number and for a lack of memory.
     """
+    from transformers import PrinterCallback
+
     from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, Tokens, watch
 
     config = plan.config
@@ -110,6 +112,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         )
         trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)
+        trainer.remove_callback(PrinterCallback)  # it would print what is shown and kept otherwise
         watch(trainer, tokens, saving)
         if point is not None and point.universal:
             universal.repair(trainer)
