@@ -23,8 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
     "prepare": ("PrepareCommand", "training rows checked, deduplicated and split, with a card"),
     "mine": ("MineCommand", "hard negatives for prepared rows, from an index"),
+    "train": ("TrainCommand", "fine-tune a model on prepared data, or go on with it"),
     "models": ("ModelsCommand", "list, info, merge, export: look after models"),
 }
+_STILL_LIVE = "what was live is live, 'tandem index list' shows it"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,8 +43,9 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what was live is live, 'tandem index list' shows it", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        # A job that can go on says how.
+        print(f"interrupted; {stopped or _STILL_LIVE}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more while it closes standard output.

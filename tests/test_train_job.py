@@ -1,35 +1,36 @@
-"""The training job: its plan, what it does when workers or its driver are killed, what it publishes."""
+"""The training job: its plan, what it does when a worker is killed, what it publishes, what it refuses."""
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import pytest
 import train_bases
 from tiny_rerankers import WORDS
 from train_bases import SUCCESSORS
-from train_runs import Stretch, checkpoints, evaluations, losses, plan_of, settings, train_together
+from train_runs import (
+    DEADLINE_SECONDS,
+    checkpoints,
+    evaluations,
+    losses,
+    plan_of,
+    ray_workers,
+    toy,
+    train_alone,
+    wait_until,
+)
 
-from ray_jobs.errors import ConflictError, ModelError, NotFoundError, TandemError, UsageError
-from ray_jobs.models.embedder import Embedder, EmbedderConfig
-from ray_jobs.models.reranker import Reranker, RerankerConfig
+from ray_jobs.errors import ConflictError, ModelError, UsageError
 from ray_jobs.runtime import ClusterSize
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job
 from ray_jobs.train.config import TrainConfig
-
-DEADLINE_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class Places:
     folder: Path
     chat: Path
     conversations: Path
-    retrieval: Path
 
     @property
     def store(self) -> Path:
@@ -53,35 +53,12 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
         folder,
         train_bases.language_model(folder / "chat"),
         train_bases.conversations(folder / "conversations", train=256, validation=16),
-        train_bases.retrieval(folder / "retrieval", train=192),
     )
 
 
 def sft(places: Places, name: str, **changes: Any) -> TrainConfig:
-    """A run that learns the toy task whole: from each word to its successor."""
-    long = {
-        "workers": {"count": 2},
-        "optimisation": {"global_batch": 16, "micro_batch": 8, "max_steps": 150, "learning_rate": 0.01},
-        "checkpoints": {"every_steps": 25, "max_failures": 1},
-    }
-    return settings("sft", places.chat, places.conversations, places.store, name, **{**long, **changes})
-
-
-def wait_for(found: Any) -> None:
-    """Poll until `found` returns something true."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not found():
-        assert time.monotonic() < end, "nothing came in time"
-        time.sleep(0.02)
-
-
-def workers_of_train() -> list[psutil.Process]:
-    named = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
-    return [process for process in named if "RayTrainWorker" in process.info["cmdline"][0]]
-
-
-def has_checkpoint(config: TrainConfig) -> bool:
-    return bool(checkpoints(config))
+    """A run of two workers that learns the toy task whole."""
+    return toy(places.chat, places.conversations, places.store, name, **{"workers": {"count": 2}, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -91,56 +68,23 @@ def killed(ray_session: None, places: Places) -> tuple[TrainConfig, job.TrainSum
     found: list[job.TrainSummary] = []
     thread = threading.Thread(target=lambda: found.append(job.run(config)))
     thread.start()
-    wait_for(lambda: has_checkpoint(config) or not thread.is_alive())
-    workers_of_train()[-1].send_signal(signal.SIGKILL)
+    wait_until(lambda: bool(checkpoints(config)) or not thread.is_alive())
+    ray_workers()[-1].send_signal(signal.SIGKILL)
     thread.join(DEADLINE_SECONDS)
     return config, found[0]
 
 
-@pytest.fixture(scope="module")
-def abandoned(ray_session: None, cluster: dict[str, str], places: Places) -> tuple[TrainConfig, job.TrainSummary]:
-    """A run with an adapter whose driver is killed after its first checkpoint, and the same command again."""
-    config = sft(places, "abandoned", lora={"rank": 8, "alpha": 64})
-    code = "import sys; from ray_jobs.train import job; from ray_jobs.train.config import TrainConfig; "
-    code += "job.run(TrainConfig.model_validate_json(sys.argv[1]))"
-    driver = subprocess.Popen(
-        [sys.executable, "-c", code, config.model_dump_json()],
-        env=cluster | {"TANDEM_CACHE": os.environ["TANDEM_CACHE"]},
-    )
-    wait_for(lambda: has_checkpoint(config) or driver.poll() is not None)
-    driver.kill()
-    driver.wait()
-    wait_for(lambda: not workers_of_train())
-    return config, job.run(config)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(ray_session: None, places: Places) -> dict[str, TrainConfig]:
-    """The same runs, left alone, under other names; and those that others are compared with or loaded from."""
-    configs = {
-        "killed": sft(places, "left-alone", zero={"stage": 2}),
-        "abandoned": sft(places, "left-alone-too", lora={"rank": 8, "alpha": 64}),
-    }
-    train_together([Stretch(config) for config in configs.values()], workers=2)
-    return configs
-
-
 @pytest.mark.slow
 def test_after_a_killed_worker_the_losses_are_those_of_an_undisturbed_run(
-    killed: tuple[TrainConfig, job.TrainSummary], undisturbed: dict[str, TrainConfig]
+    killed: tuple[TrainConfig, job.TrainSummary], places: Places
 ) -> None:
     config, summary = killed
     assert summary.restarts == 1
-    assert losses(config) == pytest.approx(losses(undisturbed["killed"]), rel=1e-3, abs=1e-4)
-
-
-@pytest.mark.slow
-def test_after_a_killed_driver_the_same_command_goes_on_with_the_same_losses(
-    abandoned: tuple[TrainConfig, job.TrainSummary], undisturbed: dict[str, TrainConfig]
-) -> None:
-    config, summary = abandoned
-    assert (summary.trained, summary.steps) == (True, 150)
-    assert losses(config) == pytest.approx(losses(undisturbed["abandoned"]), rel=1e-3, abs=1e-4)
+    undisturbed = train_alone(sft(places, "undisturbed", workers={"count": 1}))
+    assert losses(config) == pytest.approx(losses(undisturbed), rel=1e-2, abs=1e-4)
+    # Up to here, and a little further, nothing but rounding has had time to grow.
+    early = {step: loss for step, loss in losses(undisturbed).items() if step <= 30}
+    assert {step: losses(config)[step] for step in early} == pytest.approx(early, rel=1e-4)
 
 
 @pytest.mark.slow
@@ -156,7 +100,7 @@ def test_the_last_two_and_the_best_two_checkpoints_are_left(killed: tuple[TrainC
     config, summary = killed
     measured = evaluations(config)
     best = sorted(measured, key=lambda step: (measured[step], -step))[:2]
-    assert {found.step for found in checkpoints(config)} == {125, 150, *best}
+    assert {found.step for found in checkpoints(config)} == {75, 100, *best}
     assert summary.best_step == best[0]
 
 
@@ -171,22 +115,21 @@ def test_a_model_learns_its_task_by_a_wide_margin_over_its_base(
 
 
 @pytest.mark.slow
-def test_an_adapter_is_published_with_the_name_of_its_base_and_loads_over_it(
-    abandoned: tuple[TrainConfig, job.TrainSummary], places: Places
-) -> None:
+def test_an_adapter_is_published_with_the_name_of_its_base_and_loads_over_it(places: Places) -> None:
     from ray_jobs.answer.causal_loading import load_causal
     from ray_jobs.answer.engine_config import EngineConfig
     from ray_jobs.answer.lora import with_adapter
 
-    assert abandoned[1].trained
-    folder = places.store / "models" / "abandoned"
+    config = sft(places, "adapter", workers={"count": 1}, lora={"rank": 16, "alpha": 16})
+    job.run(train_alone(config))
+    folder = places.store / "models" / "adapter"
     settings_of = json.loads((folder / "adapter_config.json").read_text())
     assert settings_of["base_model_name_or_path"] == str(places.chat)
     model, tokenizer = load_causal(
         EngineConfig.model_validate({"model": str(places.chat), "precision": "float32", "device": "cpu"}), None
     )
-    adapted = with_adapter(model, "abandoned", "abandoned", places.store / "models")
-    assert share_right_of(adapted, tokenizer) > share_right_of(model, tokenizer) + 0.2
+    adapted = with_adapter(model, "adapter", "adapter", places.store / "models")
+    assert share_right_of(adapted, tokenizer) > share_right_of(model, tokenizer) + 0.5
 
 
 @pytest.mark.slow
@@ -212,55 +155,6 @@ def test_a_name_that_another_run_has_taken_is_refused_before_work(
         job.run(other)
 
 
-@pytest.fixture(scope="module")
-def searchers(ray_session: None, places: Places) -> dict[str, job.TrainSummary]:
-    """An embedder and a reranker, each trained with an adapter on one worker."""
-    common = {
-        "lora": {"rank": 8},
-        "optimisation": {"global_batch": 16, "micro_batch": 16, "max_steps": 20, "learning_rate": 0.001},
-        "checkpoints": {"every_steps": 10},
-    }
-    bases = {
-        "embedder": train_bases.embedder(places.folder / "embedder"),
-        "reranker": train_bases.encoder(places.folder / "encoder"),
-    }
-    return {
-        method: job.run(settings(method, base, places.retrieval, places.store, f"tiny-{method}", **common))
-        for method, base in bases.items()
-    }
-
-
-@pytest.mark.slow
-def test_an_embedder_is_loaded_by_its_name_with_the_loss_of_its_evaluation(
-    searchers: dict[str, job.TrainSummary], places: Places
-) -> None:
-    embedder = Embedder.load(
-        EmbedderConfig(model="tiny-embedder", engine="torch", precision="float32", device="cpu"),
-        places.store / "models",
-    )
-    rows = held_out(places)
-    queries = embedder.encode_queries([row["query"] for row in rows])
-    passages = [row["positive"] for row in rows] + [row["negatives"][0] for row in rows]
-    scores = 20 * queries @ embedder.encode_documents(passages).T
-    likelihoods = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    loss = -float(np.mean(np.diagonal(likelihoods)))
-    assert loss == pytest.approx(searchers["embedder"].metrics["eval_loss"], rel=1e-3)
-
-
-@pytest.mark.slow
-def test_a_reranker_is_loaded_by_its_name_with_the_loss_of_its_evaluation(
-    searchers: dict[str, job.TrainSummary], places: Places
-) -> None:
-    reranker = Reranker.load(
-        RerankerConfig(model="tiny-reranker", precision="float32", device="cpu"), places.store / "models"
-    )
-    scores = [reranker.scores(row["query"], [row["positive"], *row["negatives"]]) for row in held_out(places)]
-    right = np.clip(np.array([row[0] for row in scores]), 1e-7, 1 - 1e-7)
-    wrong = np.clip(np.array([row[1:] for row in scores]).ravel(), 1e-7, 1 - 1e-7)
-    loss = -float(np.concatenate([np.log(right), np.log(1 - wrong)]).mean())
-    assert loss == pytest.approx(searchers["reranker"].metrics["eval_loss"], rel=1e-3)
-
-
 def test_what_does_not_change_what_is_learned_does_not_change_the_run(places: Places) -> None:
     one = plan_of(sft(places, "same"))
     other = plan_of(
@@ -268,7 +162,7 @@ def test_what_does_not_change_what_is_learned_does_not_change_the_run(places: Pl
             places,
             "same",
             workers={"count": 1},
-            optimisation={"global_batch": 16, "micro_batch": 4, "max_steps": 150, "learning_rate": 0.01},
+            optimisation={"global_batch": 16, "micro_batch": 4, "max_steps": 100, "learning_rate": 0.002},
             checkpoints={"every_steps": 25, "keep": 5, "max_failures": 0, "log_every_steps": 7},
         )
     )
@@ -281,28 +175,6 @@ def test_other_rows_are_another_run(places: Places, tmp_path: Path) -> None:
     config = sft(places, "same")
     other = config.model_copy(update={"data": str(train_bases.conversations(tmp_path / "other", train=255))})
     assert plan_of(config).run != plan_of(other).run
-
-
-def test_data_are_found_by_their_name_in_the_store_once_they_are_complete(places: Places, tmp_path: Path) -> None:
-    storage = open_storage(str(tmp_path / "store"))
-    with pytest.raises(NotFoundError, match=r"data=talk: neither a folder nor a data set"):
-        job.find_data("talk", storage)
-    train_bases.conversations(tmp_path / "store" / "datasets" / "talk" / "abc", train=8)
-    with pytest.raises(NotFoundError):
-        job.find_data("talk", storage)
-    storage.create("datasets/talk/abc/card.json", b"{}")
-    found = job.find_data("talk", storage)
-    assert (found.train, found.validation, found.hash) == (
-        "datasets/talk/abc/train.parquet",
-        "datasets/talk/abc/validation.parquet",
-        "abc",
-    )
-
-
-def test_a_folder_that_lacks_a_split_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    with pytest.raises(UsageError, match=r"the folder has no train\.parquet"):
-        job.find_data(str(tmp_path / "data"), open_storage(str(tmp_path)))
 
 
 def test_an_adapter_is_no_base(places: Places, tmp_path: Path) -> None:
@@ -320,29 +192,23 @@ def test_more_workers_than_the_cluster_can_ever_hold_are_refused(places: Places)
         run.train()
 
 
-def test_a_users_error_in_a_worker_is_not_tried_again(places: Places) -> None:
-    plan = plan_of(sft(places, "failing"))
+def test_a_quantised_base_needs_a_gpu(places: Places) -> None:
+    plan = plan_of(sft(places, "quantised", lora={"quantise": "4bit"}))
     run = job._Run(plan, open_storage(plan.store), ClusterSize(4, 0), job.SilentProgress())
-    failed = RuntimeError("Training failed")
-    both = {0: RuntimeError("gloo: connection closed"), 1: UsageError("rows: too short")}
-    failed.worker_failures = both  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match=r"rows: too short"):
-        run._raise_unless_lost(failed)
-    failed.worker_failures = {0: KeyError("a defect")}  # type: ignore[attr-defined]
-    with pytest.raises(RuntimeError, match=r"Training failed"):
-        run._raise_unless_lost(failed)
-    failed.worker_failures = {0: RuntimeError("Worker killed due to memory pressure")}  # type: ignore[attr-defined]
-    with pytest.raises(TandemError, match=r"lack of memory: lower optimisation.micro_batch"):
-        run._raise_unless_lost(failed)
-    failed.worker_failures = {0: RuntimeError("Connection closed by peer")}  # type: ignore[attr-defined]
-    run._raise_unless_lost(failed)
+    with pytest.raises(UsageError, match=r"lora.quantise=4bit: the workers have no GPU.*set lora.quantise=none"):
+        run.train()
 
 
-def held_out(places: Places) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
+def test_rows_that_are_too_few_are_refused_before_ray_is_asked_for(places: Places, tmp_path: Path) -> None:
+    config = sft(places, "few").model_copy(update={"data": str(train_bases.conversations(tmp_path / "few", train=9))})
+    with pytest.raises(UsageError, match=r"9 training rows are fewer than optimisation.global_batch=16; lower it"):
+        job.run(config)
 
-    rows: list[dict[str, Any]] = pq.read_table(places.retrieval / "validation.parquet").to_pylist()
-    return rows
+
+def test_the_same_command_is_the_same_run_wherever_the_data_lie(places: Places, tmp_path: Path) -> None:
+    config = sft(places, "same")
+    copied = shutil.copytree(places.conversations, tmp_path / "copied")
+    assert plan_of(config).run == plan_of(config.model_copy(update={"data": str(copied)})).run
 
 
 def share_right(folder: Path) -> float:

@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 import tiny_language_models
 import train_bases
+from test_train_checkpoints import record
 from tiny_rerankers import WORDS
 from train_runs import settings
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.storage import open_storage
 from ray_jobs.train import batches
+from ray_jobs.train.checkpoints import Checkpoints
+from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import KINDS, METHODS, Place, Splits, Task, kind_of, method_of
 from ray_jobs.train.methods.embedder import contrasted
 from ray_jobs.train.methods.reranker import lists, pairs
 from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages, tokenised
-from ray_jobs.train.steps import memory_explained, watch
+from ray_jobs.train.steps import SaveCheckpoints, Tokens, watch
 from ray_jobs.train.worker import check_world
 
 CHAT = [
@@ -124,6 +128,15 @@ def test_hard_negatives_are_columns_and_a_row_without_any_gets_another_rows_pass
     assert {found["negative_1"][2], found["negative_2"][2]} <= {"p", "s"}
 
 
+def test_an_embedder_compares_queries_with_passages_and_not_the_other_way_round(tmp_path: Path) -> None:
+    data, base = train_bases.retrieval(tmp_path / "data"), train_bases.embedder(tmp_path / "base")
+    trainer = method_of("embedder").trainer(task(tmp_path, "embedder", base, data))
+    for rows in (trainer.train_dataset, trainer.eval_dataset):
+        assert rows.column_names == ["anchor", "positive", "negative_1"]
+        # The losses take the first column for the query; here the query is the shorter text.
+        assert all(len(text.split()) == 2 for text in rows["anchor"])
+
+
 def test_kinds_are_told_by_their_columns() -> None:
     common = {"id", "source", "row", "input"}
     assert all(kind_of(frozenset(common | columns), Path("x")) == kind for kind, columns in KINDS.items())
@@ -194,6 +207,20 @@ def test_a_reranker_without_negatives_is_refused(tmp_path: Path) -> None:
         method_of("reranker").trainer(task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data))
 
 
+def test_passages_that_are_all_equal_are_refused(tmp_path: Path) -> None:
+    row = {"positive": "bee", "negatives": [], "positive_id": None, "negative_ids": []}
+    rows = [{"query": word, **row} for word in WORDS[:8]]
+    data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.RETRIEVAL)
+    with pytest.raises(UsageError, match=r"every training row has the same positive"):
+        method_of("embedder").trainer(task(tmp_path, "embedder", train_bases.embedder(tmp_path / "base"), data))
+
+
+def test_a_quantised_base_without_its_library_or_a_gpu_is_refused(tmp_path: Path, chat_base: Path) -> None:
+    asked = task(tmp_path, "sft", chat_base, train_bases.conversations(tmp_path / "data"), lora={"quantise": "4bit"})
+    with pytest.raises(UsageError, match=r"lora.quantise=4bit: needs a GPU and the package bitsandbytes \(pip install"):
+        method_of("sft").trainer(asked)
+
+
 def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:
     data = train_bases.conversations(tmp_path / "data")
     base = train_bases.encoder(tmp_path / "base")
@@ -201,43 +228,59 @@ def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:
         method_of("sft").trainer(task(tmp_path, "sft", base, data))
 
 
-def watched(loss: float, training: bool = True) -> Any:
+def saving(last: int | None = 4) -> SaveCheckpoints:
+    found = SaveCheckpoints(Checkpoints(open_storage("memory://"), "r"), record(step=0), "a", ("m", "min"), 1, int)
+    found.last = last
+    return found
+
+
+def watched(losses: list[float], training: bool = True) -> Any:
     """A trainer of which only the loss matters."""
     import torch
 
+    coming = iter(losses)
     trainer = SimpleNamespace(
-        compute_loss=lambda model: torch.tensor(loss),
+        compute_loss=lambda model, inputs: torch.tensor(next(coming)),
         model=SimpleNamespace(training=training),
         state=SimpleNamespace(global_step=6),
-        args=SimpleNamespace(process_index=1, learning_rate=0.5),
+        args=SimpleNamespace(process_index=1, learning_rate=0.5, warmup_steps=3),
     )
-    watch(trainer, settings("sft", Path("b"), Path("d"), Path("s"), "model"))
+    watch(trainer, Tokens(2), saving())
     return trainer
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_at_its_step_and_batch(loss: float) -> None:
-    trainer = watched(1.0)
-    trainer.compute_loss(None)
-    trainer = watched(loss)
-    with pytest.raises(TandemError, match=rf"the loss is {loss} at step 7, micro-batch 1 of worker 1"):
-        trainer.compute_loss(None)
-
-
-def test_the_second_micro_batch_of_a_step_is_told() -> None:
-    import torch
-
-    found = iter([1.0, float("nan")])
-    trainer = watched(1.0)
-    inner = SimpleNamespace(**vars(trainer) | {"compute_loss": lambda model: torch.tensor(next(found))})
-    watch(inner, settings("sft", Path("b"), Path("d"), Path("s"), "model"))
-    inner.compute_loss(None)
-    with pytest.raises(TandemError, match=r"step 7, micro-batch 2"):
-        inner.compute_loss(None)
+    trainer = watched([1.0, loss])
+    trainer.compute_loss(None, {})
+    with pytest.raises(
+        TandemError,
+        match=rf"the loss is {loss} at step 7, micro-batch 2 of worker 1; the checkpoint of step 4 is kept: lower "
+        r"optimisation.learning_rate=0.5, lengthen optimisation.warmup=3",
+    ):
+        trainer.compute_loss(None, {})
 
 
 def test_a_loss_of_an_evaluation_does_not_stop_the_run() -> None:
-    watched(float("nan"), training=False).compute_loss(None)
+    watched([float("nan")], training=False).compute_loss(None, {})
+
+
+def test_weights_that_have_left_the_range_of_numbers_are_not_saved() -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    found, state = saving(None), TrainerState(global_step=8)
+    metrics = {"m": 1.0, "eval_loss": float("nan")}
+    with pytest.raises(TandemError, match=r"eval_loss is nan at step 8: .*; there is no checkpoint yet: lower opt"):
+        found.on_evaluate(TrainingArguments(output_dir="x"), state, TrainerControl(), metrics=metrics)
+
+
+def test_tokens_are_those_of_all_workers_without_padding() -> None:
+    import torch
+
+    tokens = Tokens(3)
+    tokens.add({"a_attention_mask": torch.tensor([[1, 1, 0]]), "a_input_ids": torch.tensor([[5, 6, 0]])})
+    tokens.add({"input_ids": torch.tensor([[5, 6, 7, 8]]), "position_ids": torch.tensor([[0, 1, 0, 1]])})
+    assert tokens.total == 3 * (2 + 4)
 
 
 @pytest.mark.parametrize(

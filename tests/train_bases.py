@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,13 @@ SUCCESSORS = dict(zip(WORDS, (*WORDS[7:], *WORDS[:7]), strict=True))
 
 
 def language_model(folder: Path, chat: bool = True) -> Path:
-    """A Llama of two layers that knows WORDS and nothing else; returns its folder."""
+    """A Llama of two layers that knows WORDS and nothing else; returns its folder.
+
+    It is as wide as an adapter needs it to learn the toy task while embeddings and head stay as they are.
+    """
     tokenizer = tiny_language_models.word_tokenizer([*WORDS, *(f" {word}" for word in WORDS)], chat)
-    model = tiny_language_models.tiny_llama(tokenizer, initializer_range=0.2, max_position_embeddings=128)
+    shape = {"hidden_size": 128, "intermediate_size": 192, "initializer_range": 0.06, "max_position_embeddings": 128}
+    model = tiny_language_models.tiny_llama(tokenizer, **shape)
     return tiny_language_models.save(folder, model, tokenizer)
 
 
@@ -181,3 +186,10 @@ def _splits(row: Any, train: int, validation: int) -> dict[str, list[dict[str, A
         "validation": [row(chance) for _ in range(validation)],
         "test": [row(chance) for _ in range(4)],
     }
+
+
+def as_json_lines(folder: Path, file: Path, split: str = "train") -> Path:
+    """The conversations of a split as a user would bring them; returns the file."""
+    rows = pq.read_table(folder / f"{split}.parquet").to_pylist()
+    file.write_text("".join(json.dumps({"messages": row["messages"]}) + "\n" for row in rows))
+    return file

@@ -25,6 +25,7 @@ from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
 from ray_jobs.train.zero import deepspeed_config
 
@@ -82,8 +83,10 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
     a loss that is no number and for a lack of memory.
     """
+    from transformers import PrinterCallback
+
     from ray_jobs.train.record import Record
-    from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, memory_explained, watch
+    from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, Tokens, watch
 
     config = plan.config
     device = take_place(session, config)
@@ -97,8 +100,9 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             checkpoints.sweep()
         point = _resume_point(session, plan, checkpoints, place, attempt)
         saving = SaveCheckpoints(
-            checkpoints, _draft(plan, session), attempt, metric_of(config), config.checkpoints.keep, barrier
+            checkpoints, _draft(plan, session, point), attempt, metric_of(config), config.checkpoints.keep, barrier
         )
+        tokens = Tokens(session.world_size)
         task = Task(
             config=config,
             base=base_folder(storage, plan),
@@ -111,13 +115,14 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             callbacks=(
                 Record(storage, plan.run, attempt, point.step if point else 0, scratch),
                 saving,
-                ReportProgress(session.show, session.report),
+                ReportProgress(session.show, session.report, tokens),
                 *callbacks,
             ),
         )
         trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)
-        watch(trainer, config)
+        trainer.remove_callback(PrinterCallback)  # it would print what is shown and kept otherwise
+        watch(trainer, tokens, saving)
         if point is not None and point.universal:
             universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
@@ -205,11 +210,11 @@ def _resume_point(
     return resume.fit(found, checkpoints, session.world_size, converted, place.first_on_machine)
 
 
-def _draft(plan: Plan, session: Session) -> Checkpoint:
+def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Checkpoint:
     zero = plan.config.zero
     return Checkpoint(
         key="",
-        step=0,
+        step=point.step if point else 0,
         workers=session.world_size,
         engine="deepspeed" if zero.uses_deepspeed else "ddp",
         stage=zero.stage,
@@ -240,15 +245,16 @@ def splits_of(storage: Storage, plan: Plan) -> Splits:
         mix = f"{plan.data_hash} {plan.replay_hash} {plan.config.replay.share} {plan.config.seed}"
         learned = hashlib.sha256(mix.encode()).hexdigest()
     return Splits(
-        _local(storage, plan.train),
-        _local(storage, plan.validation),
+        local_file(storage, plan.train),
+        local_file(storage, plan.validation),
         learned,
         cache_folder() / "training" / learned[:16],
-        None if plan.replay is None else _local(storage, plan.replay),
+        None if plan.replay is None else local_file(storage, plan.replay),
     )
 
 
-def _local(storage: Storage, place: str) -> Path:
+def local_file(storage: Storage, place: str) -> Path:
+    """The file of a split: of the store, or at an absolute path; raises UsageError where that is not there."""
     path = Path(place)
     if not path.is_absolute():
         return storage.local(place)
@@ -269,6 +275,7 @@ class RaySession:
     """A worker of Ray Train; `board` is the driver's actor for progress, if it looks at any."""
 
     def __init__(self, board: Any = None) -> None:
+        import ray
         import ray.train
 
         context = ray.train.get_context()
@@ -276,6 +283,8 @@ class RaySession:
         self.world_size: int = context.get_world_size()
         self.local_rank: int = context.get_local_rank()
         self._board = board
+        if board is not None and not ray.get(board.join.remote([ray.get_runtime_context().current_actor])):
+            raise TandemError("the run was stopped before this worker began; run the same command to go on")
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Leave the metrics where the driver looks."""

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ray_jobs.errors import UsageError
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train import batches
 from ray_jobs.train.methods import Mode, Task
@@ -38,12 +39,17 @@ class ContrastiveEmbedder:
             SentenceTransformer,
             SentenceTransformerTrainer,
             SentenceTransformerTrainingArguments,
-            losses,
         )
+        from sentence_transformers.sentence_transformer import losses
         from transformers import set_seed
 
         chosen = task.config.embedder
         train, validation, _ = read_splits(task, self)
+        if len(set(train["positive"])) < 2:
+            raise UsageError(
+                f"data={task.config.data}: every training row has the same positive, so that there is nothing to tell "
+                "it from; prepare rows with different ones"
+            )
         set_seed(task.config.seed)
         with quiet_transformers():
             model = SentenceTransformer(str(task.base), device=task.place.device, local_files_only=True)
@@ -53,8 +59,10 @@ class ContrastiveEmbedder:
             with_adapter(model, task.config.lora, "FEATURE_EXTRACTION")
         count = min(chosen.negatives, max(map(len, train["negatives"])))
         columns = contrasted(count, task.config.seed)
+        made: dict[str, object] = {"negatives": count, "seed": task.config.seed}
         train, validation = (
-            made_once(rows, columns, task, {"negatives": count, "seed": task.config.seed}, f"{name}-contrasted")
+            # The losses go by the order of columns, and one that has the name of an earlier one would come first.
+            made_once(rows, columns, task, made, f"{name}-contrasted").select_columns(column_names(count))
             for name, rows in (("train", train), ("validation", validation))
         )
         loss = (
@@ -80,6 +88,11 @@ class ContrastiveEmbedder:
         )
 
 
+def column_names(count: int) -> list[str]:
+    """What a row with `count` negatives consists of, the query first."""
+    return ["anchor", "positive", *(f"negative_{n + 1}" for n in range(count))]
+
+
 def contrasted(count: int, seed: int) -> Callable[[Rows], Rows]:
     """A function from retrieval rows to columns anchor, positive, negative_1.. of `count` negatives each.
 
@@ -92,7 +105,7 @@ def contrasted(count: int, seed: int) -> Callable[[Rows], Rows]:
         chosen = [
             _negatives(own, place, rows["positive"], count, chance) for place, own in enumerate(rows["negatives"])
         ]
-        return found | {f"negative_{n + 1}": [texts[n] for texts in chosen] for n in range(count)}
+        return found | {name: [texts[n] for texts in chosen] for n, name in enumerate(column_names(count)[2:])}
 
     return columns
 

@@ -1,0 +1,42 @@
+"""What to do when a run lacks memory: which knobs take less of it.
+
+Not guaranteed: that a lack of memory is told at all; a machine without any left may stop a worker without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray_jobs.errors import TandemError
+from ray_jobs.train.config import TrainConfig
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@contextmanager
+def memory_explained(config: TrainConfig) -> Iterator[None]:
+    """Turn a lack of memory into an error that says which knob to turn."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in _NO_MEMORY):
+            raise
+        raise TandemError(f"out of memory: {memory_remedy(config)}") from error
+
+
+def memory_remedy(config: TrainConfig) -> str:
+    """Which knobs take less memory, those that cost least first."""
+    chosen, zero = config.optimisation, config.zero
+    knobs = []
+    if chosen.micro_batch > 1:
+        knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch} (the global batch stays)")
+    if not chosen.gradient_checkpointing:
+        knobs.append("set optimisation.gradient_checkpointing=true")
+    if config.lora is None:
+        knobs.append("set lora.rank=16")
+    if zero.stage < 3:
+        knobs.append(f"raise zero.stage={zero.stage} with more workers")
+    if zero.offload_optimizer == "none":
+        knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")
+    return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])

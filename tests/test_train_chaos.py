@@ -1,0 +1,178 @@
+"""Runs whose driver, workers or machines are killed, whose workers come and go, and whose store is a bucket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import train_bases
+from command_line import Ended, end, start
+from s3_server import s3_server
+from test_train_cli import written
+from train_runs import checkpoints, losses, plan_of, ray_workers, toy, train_alone, wait_until
+
+from ray_jobs.storage import open_storage
+from ray_jobs.train import job
+from ray_jobs.train.config import TrainConfig
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+
+DRIVER = (
+    "import sys; from ray_jobs.train import job; from ray_jobs.train.config import TrainConfig; "
+    "job.run(TrainConfig.model_validate_json(sys.argv[1]))"
+)
+LORA = {"lora": {"rank": 16, "alpha": 16}}
+EARLY = 30  # until here nothing but rounding has had time to grow
+
+
+@dataclass(frozen=True)
+class Places:
+    """Base, data and store of this file."""
+
+    folder: Path
+    chat: Path
+    conversations: Path
+
+    def toy(self, name: str, store: str | None = None, **changes: Any) -> TrainConfig:
+        config = toy(self.chat, self.conversations, self.folder / "store", name, **changes)
+        return config if store is None else config.model_copy(update={"store": store})
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    folder = tmp_path_factory.mktemp("chaos")
+    return Places(
+        folder,
+        train_bases.language_model(folder / "chat"),
+        train_bases.conversations(folder / "conversations", train=256, validation=16),
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(places: Places) -> dict[str, dict[int, float]]:
+    """The losses of runs of one worker that are left alone: of all weights, and of an adapter."""
+    return {
+        "full": losses(train_alone(places.toy("left-alone"))),
+        "lora": losses(train_alone(places.toy("left-alone-lora", **LORA))),
+    }
+
+
+def same(found: dict[int, float], expected: dict[int, float]) -> None:
+    """Check that two runs have the same losses, but for rounding that has grown."""
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected, rel=1e-2, abs=1e-4)
+    early = {step: loss for step, loss in expected.items() if step <= EARLY}
+    assert {step: found[step] for step in early} == pytest.approx(early, rel=1e-4)
+
+
+def test_after_a_killed_driver_the_same_command_goes_on_with_the_same_losses(
+    ray_session: None, cluster: dict[str, str], places: Places, undisturbed: dict[str, dict[int, float]]
+) -> None:
+    config = places.toy("abandoned", workers={"count": 2}, **LORA)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, config.model_dump_json()],
+        env=cluster | {"TANDEM_CACHE": os.environ["TANDEM_CACHE"]},
+    )
+    wait_until(lambda: checkpoints(config) or driver.poll() is not None)
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: not ray_workers())
+    begun = checkpoints(config)[-1].step
+    assert begun < 100
+    summary = job.run(config)
+    assert (summary.trained, summary.steps) == (True, 100)
+    same(losses(config), undisturbed["lora"])
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_workers_that_are_lost_and_come_back_change_no_loss(
+    ray_session: None, places: Places, undisturbed: dict[str, dict[int, float]], stage: int
+) -> None:
+    import ray
+
+    config = places.toy(f"elastic-{stage}", workers={"min": 1, "max": 2}, zero={"stage": stage})
+    taken = ray.remote(num_cpus=1)(_Placeholder).remote()
+    ray.get(taken.ready.remote())
+    found: list[job.TrainSummary] = []
+    thread = threading.Thread(target=lambda: found.append(job.run(config)))
+    thread.start()
+    wait_until(lambda: checkpoints(config) or not thread.is_alive())
+    ray.kill(taken)
+    ray_workers()[-1].send_signal(signal.SIGKILL)
+    thread.join(240)
+    assert found[0].restarts == 1
+    counts = [checkpoint.workers for checkpoint in checkpoints(config)]
+    assert counts[-1] == 2
+    same(losses(config), undisturbed["full"])
+
+
+def ended(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a command that trains."""
+    wait_until(lambda: process.poll() is not None)
+    return end(process)
+
+
+class _Placeholder:
+    def ready(self) -> bool:
+        return True
+
+
+def test_a_lost_machine_costs_no_more_than_its_worker(
+    places: Places, undisturbed: dict[str, dict[int, float]], tmp_path: Path
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    size = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    machines = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
+    try:
+        second = machines.add_node(**size)
+        machines.wait_for_nodes()
+        config = places.toy("machines", workers={"min": 1, "max": 2}, zero={"stage": 2})
+        environment = {
+            **os.environ,
+            "RAY_ADDRESS": machines.address,
+        }
+        process = start(environment, tmp_path, "train", "--config", written(tmp_path / "run.yaml", config))
+        wait_until(lambda: checkpoints(config) or process.poll() is not None)
+        assert checkpoints(config), end(process)
+        assert checkpoints(config)[-1].workers == 2
+        machines.remove_node(second, allow_graceful=False)
+        assert "1 restarts" in ended(process).succeeded()
+    finally:
+        machines.shutdown()
+    assert checkpoints(config)[-1].workers == 1
+    same(losses(config), undisturbed["full"])
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The environment that reaches an S3 server."""
+    with s3_server() as found:
+        for name, value in found.items():
+            monkeypatch.setenv(name, value)
+        yield {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+
+def test_a_run_whose_store_is_a_bucket_goes_on_after_its_driver_is_killed(
+    places: Places, bucket: dict[str, str], undisturbed: dict[str, dict[int, float]], tmp_path: Path
+) -> None:
+    config = places.toy("in-a-bucket", store="s3://bucket/store", workers={"count": 2}, zero={"stage": 2})
+    command = ("train", "--config", written(tmp_path / "run.yaml", config))
+    process = start(bucket, tmp_path, *command)
+    wait_until(lambda: checkpoints(config) or process.poll() is not None)
+    process.kill()
+    process.wait()
+    assert not open_storage(config.store).exists(plan_of(config).finished)
+    # Another machine: nothing that the first has kept is there.
+    again = start(bucket | {"TANDEM_CACHE": str(tmp_path / "cache")}, tmp_path, *command)
+    assert "in-a-bucket: 100 steps, trained" in ended(again).succeeded()
+    same(losses(config), undisturbed["full"])
+    assert open_storage(config.store).exists("models/in-a-bucket/card.json")
