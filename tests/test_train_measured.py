@@ -21,6 +21,12 @@ from ray_jobs.train.before_after import Part, measured, missing
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.config import TrainConfig
 
+# The libraries' own, of training in this process.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Importing from 'sentence_transformers:DeprecationWarning"),
+]
+
 QA = pa.schema(
     [
         ("question", pa.string()),
