@@ -110,6 +110,8 @@ def _check_evaluation(config: ObjectiveConfig, evaluation: Any) -> None:
     if evaluation is None:
         remedy = f"evaluation: {{retained: {{{config.retained or 'NAME'}: PATH}}}}"
         raise UsageError(f"{asked}: train measures nothing before and after training; add '{remedy}' to train")
+    if not evaluation.test:
+        raise UsageError(f"{asked} with train.evaluation.test=false: the target is not measured; leave test out")
     names = list(evaluation.retained)
     if config.retained is not None and config.retained not in names:
         close = difflib.get_close_matches(config.retained, names, n=1)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import optuna
 
 _ATTEMPTS = 300  # to draw a point that is possible and new, before the space counts as exhausted
-_EXCESS = "excess"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +126,15 @@ class DrawnProposals:
             self._close(proposed)
         value = told.value if told.value is not None and math.isfinite(told.value) else None
         state = optuna.trial.TrialState.PRUNED if told.stopped else optuna.trial.TrialState.COMPLETE
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                params={key: self._drawn(key, value) for key, value in told.point.items()},
-                distributions=self._distributions,
-                state=optuna.trial.TrialState.FAIL if value is None else state,
-                value=value,
-                intermediate_values=dict(told.evaluations),
-                user_attrs={_EXCESS: told.excess},
-            )
+        ended = optuna.trial.create_trial(
+            params={key: self._drawn(key, value) for key, value in told.point.items()},
+            distributions=self._distributions,
+            state=optuna.trial.TrialState.FAIL if value is None else state,
+            value=value,
+            intermediate_values=dict(told.evaluations),
         )
+        ended.set_constraint("excess", told.excess)
+        self.study.add_trial(ended)
 
     def _close(self, trial: optuna.Trial) -> None:
         import optuna
@@ -150,7 +148,7 @@ class DrawnProposals:
         seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
         if not self._learns:
             return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(seed=seed, constraints_func=_excess)
+        return optuna.samplers.TPESampler(seed=seed)
 
     def _value(self, key: str, drawn: Any) -> Any:
         dimension = self._space.dimensions[key]
@@ -170,10 +168,6 @@ def importance(space: Space, mode: Literal["min", "max"], told: Iterable[Told]) 
         source.tell(entry)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return dict(optuna.importance.get_param_importances(source.study, evaluator=evaluator))
-
-
-def _excess(trial: optuna.trial.FrozenTrial) -> tuple[float]:
-    return (trial.user_attrs.get(_EXCESS, 0.0),)
 
 
 def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
