@@ -20,10 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("SearchCommand", "one query, or a file of queries as a job"),
     "ask": ("AskCommand", "a cited answer"),
     "serve": ("ServeCommand", "answer over HTTP: search, cited answers, a page"),
-    "tune": ("TuneCommand", "search for the hyper-parameters of a training run"),
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
 }
-_LIVE = "what was live is live, 'tandem index list' shows it"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,9 +38,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt as stopped:
-        # Whoever knows what is left and how to go on says so.
-        print(f"interrupted; {stopped or _LIVE}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted; what was live is live, 'tandem index list' shows it", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more while it closes standard output.

@@ -22,10 +22,6 @@ class Stage(Protocol):
         """Add `done` to what is finished, and each of `counted` (documents=, chunks=) to its sum."""
         ...
 
-    def tell(self, note: str) -> None:
-        """Say in a few words where the stage stands, in place of what was said before."""
-        ...
-
 
 class Progress(Protocol):
     """Where a job reports how far it is."""
@@ -42,7 +38,6 @@ class Counter:
         self.total = total
         self.done = 0.0
         self.counted: dict[str, int] = {}
-        self.note = ""
         self.started = time.monotonic()
 
     def add(self, done: float, counted: dict[str, int]) -> None:
@@ -62,10 +57,9 @@ class Counter:
         return self.seconds * (self.total - self.done) / self.done if self.done else None
 
     def rates(self) -> str:
-        """Where the stage stands, and each sum with its rate."""
+        """Each sum with its rate."""
         seconds = max(self.seconds, 1e-9)
-        sums = [f"{number:,} {name} ({number / seconds:,.1f}/s)" for name, number in self.counted.items()]
-        return ", ".join([self.note, *sums] if self.note else sums)
+        return ", ".join(f"{number:,} {name} ({number / seconds:,.1f}/s)" for name, number in self.counted.items())
 
 
 class SilentProgress:
@@ -118,10 +112,6 @@ class BarProgress:
                     counter.add(done, counted)
                     bars.update(task, advance=done, rates=counter.rates())
 
-                def tell(self, note: str) -> None:
-                    counter.note = note
-                    bars.update(task, rates=counter.rates())
-
             yield _Bar()
             bars.update(task, total=1, completed=1)
 
@@ -133,9 +123,6 @@ def for_terminal(stream: TextIO | None = None) -> Progress:
 
 class _Silent:
     def advance(self, done: float, **counted: int) -> None:
-        pass
-
-    def tell(self, note: str) -> None:
         pass
 
 
@@ -155,9 +142,6 @@ class _Lines:
             share = counter.done / counter.total if counter.total else 1.0
             left = "" if counter.left is None else f", {counter.left:.0f} s left"
             self._write(f"{share:4.0%} {counter.rates()}{left}")
-
-    def tell(self, note: str) -> None:
-        self._counter.note = note
 
     def end(self) -> None:
         self._write(f"done in {self._counter.seconds:.1f} s {self._counter.rates()}".rstrip())

@@ -16,7 +16,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,9 +33,6 @@ from ray_jobs.train import publish, worker
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import method_of, metric_of
-
-if TYPE_CHECKING:
-    from ray.train import UserCallback
 
 _RAY_TRAIN = {
     # Starting a worker imports for a while where several share few cores.
@@ -63,7 +60,7 @@ class TrainSummary(BaseModel):
 
     name: str
     run: str
-    model: str | None  # None: not published
+    model: str
     steps: int
     best_step: int
     metrics: dict[str, float]
@@ -76,18 +73,7 @@ class TrainSummary(BaseModel):
         found = ", ".join(f"{key} {value:.4g}" for key, value in sorted(self.metrics.items()))
         how = f"trained in {self.seconds:.1f} s" if self.trained else "was finished before, nothing was trained"
         lost = f", {self.restarts} restarts" if self.restarts else ""
-        place = self.run if self.model is None else self.model
-        return [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}", place]
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What whoever starts a run adds to it, without changing what it learns."""
-
-    callbacks: tuple[UserCallback, ...] = ()
-    """Told by Ray Train of every report."""
-    publish: bool = True
-    """False: the run and its checkpoints are all that is left; nothing appears among the models."""
+        return [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}", self.model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +85,7 @@ class Data:
     hash: str
 
 
-def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | None = None) -> TrainSummary:
+def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
     """Train what `config` says, or go on with it, and publish the best checkpoint as `config.name`.
 
     Raises UsageError, NotFoundError or ModelError for what cannot be trained, StorageError when the store refuses,
@@ -109,22 +95,20 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     started = time.monotonic()
     storage = open_storage(config.store)
     plan = make_plan(config, storage)
-    hooks = hooks or Hooks()
-    if hooks.publish:
-        publish.check_free(storage, config.name, plan.run)
+    publish.check_free(storage, config.name, plan.run)
     restarts = 0
     trained = not storage.exists(plan.finished)
     if trained:
         # Ray handles signals its own way; what comes after its start counts.
         with session() as cluster, terminated_as_interrupt():
-            restarts = _Run(plan, storage, cluster, progress or SilentProgress(), hooks).train()
+            restarts = _Run(plan, storage, cluster, progress or SilentProgress()).train()
     outcome = json.loads(storage.read(plan.finished))
     chosen = best(Checkpoints(storage, plan.run).complete(), metric_of(config)[1])
     if chosen is None:
         raise NotFoundError(
             f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew"
         )
-    model = publish.publish(plan, storage, chosen) if hooks.publish else None
+    model = publish.publish(plan, storage, chosen)
     return TrainSummary(
         name=config.name,
         run=plan.run,
@@ -186,15 +170,7 @@ def find_data(name: str, storage: Storage) -> Data:
 class _Run:
     """One run under way, on workers that may be lost."""
 
-    def __init__(
-        self,
-        plan: worker.Plan,
-        storage: Storage,
-        cluster: ClusterSize,
-        progress: Progress,
-        hooks: Hooks | None = None,
-    ) -> None:
-        self._hooks = hooks or Hooks()
+    def __init__(self, plan: worker.Plan, storage: Storage, cluster: ClusterSize, progress: Progress) -> None:
         self._plan = plan
         self._storage = storage
         self._cluster = cluster
@@ -238,7 +214,6 @@ class _Run:
                 storage_path=f"{self._storage.uri}/{self._folder}",
                 # Whether to go on is decided here: an error of the user's would come again and again.
                 failure_config=FailureConfig(max_failures=0),
-                callbacks=list(self._hooks.callbacks),
             ),
         )
         ended: list[Exception | None] = []
