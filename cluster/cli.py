@@ -21,7 +21,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("AskCommand", "a cited answer"),
     "serve": ("ServeCommand", "answer over HTTP: search, cited answers, a page"),
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
+    "train": ("TrainCommand", "fine-tune a model on prepared data, or go on with it"),
 }
+_STILL_LIVE = "what was live is live, 'tandem index list' shows it"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,8 +40,9 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what was live is live, 'tandem index list' shows it", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        # A job that can go on says how.
+        print(f"interrupted; {stopped or _STILL_LIVE}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more while it closes standard output.

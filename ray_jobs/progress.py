@@ -22,6 +22,14 @@ class Stage(Protocol):
         """Add `done` to what is finished, and each of `counted` (documents=, chunks=) to its sum."""
         ...
 
+    def skip(self, done: float) -> None:
+        """Add `done` that was finished before: it says nothing about how fast this stage is."""
+        ...
+
+    def show(self, **values: float) -> None:
+        """Show these values (loss=) as they are, until others of the same names come."""
+        ...
+
 
 class Progress(Protocol):
     """Where a job reports how far it is."""
@@ -37,7 +45,9 @@ class Counter:
     def __init__(self, total: float) -> None:
         self.total = total
         self.done = 0.0
+        self.skipped = 0.0
         self.counted: dict[str, int] = {}
+        self.values: dict[str, float] = {}
         self.started = time.monotonic()
 
     def add(self, done: float, counted: dict[str, int]) -> None:
@@ -45,6 +55,11 @@ class Counter:
         self.done += done
         for name, number in counted.items():
             self.counted[name] = self.counted.get(name, 0) + number
+
+    def skip(self, done: float) -> None:
+        """Add what was finished before this stage began."""
+        self.done += done
+        self.skipped += done
 
     @property
     def seconds(self) -> float:
@@ -54,12 +69,14 @@ class Counter:
     @property
     def left(self) -> float | None:
         """Seconds left at the speed so far; None before anything is done."""
-        return self.seconds * (self.total - self.done) / self.done if self.done else None
+        own = self.done - self.skipped
+        return self.seconds * (self.total - self.done) / own if own > 0 else None
 
     def rates(self) -> str:
-        """Each sum with its rate."""
+        """Each sum with its rate, and each value."""
         seconds = max(self.seconds, 1e-9)
-        return ", ".join(f"{number:,} {name} ({number / seconds:,.1f}/s)" for name, number in self.counted.items())
+        sums = [f"{number:,} {name} ({number / seconds:,.1f}/s)" for name, number in self.counted.items()]
+        return ", ".join([*sums, *(f"{name} {value:.4g}" for name, value in self.values.items())])
 
 
 class SilentProgress:
@@ -112,6 +129,16 @@ class BarProgress:
                     counter.add(done, counted)
                     bars.update(task, advance=done, rates=counter.rates())
 
+                def skip(self, done: float) -> None:
+                    counter.skip(done)
+                    # Begun anew from there, so that the time left is reckoned by what comes.
+                    bars.reset(task, total=total or None, rates="")
+                    bars.update(task, advance=done)
+
+                def show(self, **values: float) -> None:
+                    counter.values.update(values)
+                    bars.update(task, rates=counter.rates())
+
             yield _Bar()
             bars.update(task, total=1, completed=1)
 
@@ -123,6 +150,12 @@ def for_terminal(stream: TextIO | None = None) -> Progress:
 
 class _Silent:
     def advance(self, done: float, **counted: int) -> None:
+        pass
+
+    def skip(self, done: float) -> None:
+        pass
+
+    def show(self, **values: float) -> None:
         pass
 
 
@@ -142,6 +175,12 @@ class _Lines:
             share = counter.done / counter.total if counter.total else 1.0
             left = "" if counter.left is None else f", {counter.left:.0f} s left"
             self._write(f"{share:4.0%} {counter.rates()}{left}")
+
+    def skip(self, done: float) -> None:
+        self._counter.skip(done)
+
+    def show(self, **values: float) -> None:
+        self._counter.values.update(values)
 
     def end(self) -> None:
         self._write(f"done in {self._counter.seconds:.1f} s {self._counter.rates()}".rstrip())

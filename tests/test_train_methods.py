@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 import tiny_language_models
 import train_bases
+from test_train_checkpoints import record
 from tiny_rerankers import WORDS
 from train_runs import settings
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.storage import open_storage
 from ray_jobs.train import batches
+from ray_jobs.train.checkpoints import Checkpoints
 from ray_jobs.train.methods import KINDS, METHODS, Place, Splits, Task, kind_of, method_of
 from ray_jobs.train.methods.embedder import contrasted
 from ray_jobs.train.methods.reranker import lists, pairs
 from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages, tokenised
-from ray_jobs.train.steps import memory_explained, watch
+from ray_jobs.train.steps import SaveCheckpoints, Tokens, memory_explained, watch
 from ray_jobs.train.worker import check_world
 
 CHAT = [
@@ -201,43 +204,59 @@ def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:
         method_of("sft").trainer(task(tmp_path, "sft", base, data))
 
 
-def watched(loss: float, training: bool = True) -> Any:
+def saving(last: int | None = 4) -> SaveCheckpoints:
+    found = SaveCheckpoints(Checkpoints(open_storage("memory://"), "r"), record(step=0), "a", ("m", "min"), 1, int)
+    found.last = last
+    return found
+
+
+def watched(losses: list[float], training: bool = True) -> Any:
     """A trainer of which only the loss matters."""
     import torch
 
+    coming = iter(losses)
     trainer = SimpleNamespace(
-        compute_loss=lambda model: torch.tensor(loss),
+        compute_loss=lambda model, inputs: torch.tensor(next(coming)),
         model=SimpleNamespace(training=training),
         state=SimpleNamespace(global_step=6),
-        args=SimpleNamespace(process_index=1, learning_rate=0.5),
+        args=SimpleNamespace(process_index=1, learning_rate=0.5, warmup_steps=3),
     )
-    watch(trainer, settings("sft", Path("b"), Path("d"), Path("s"), "model"))
+    watch(trainer, Tokens(2), saving())
     return trainer
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_at_its_step_and_batch(loss: float) -> None:
-    trainer = watched(1.0)
-    trainer.compute_loss(None)
-    trainer = watched(loss)
-    with pytest.raises(TandemError, match=rf"the loss is {loss} at step 7, micro-batch 1 of worker 1"):
-        trainer.compute_loss(None)
-
-
-def test_the_second_micro_batch_of_a_step_is_told() -> None:
-    import torch
-
-    found = iter([1.0, float("nan")])
-    trainer = watched(1.0)
-    inner = SimpleNamespace(**vars(trainer) | {"compute_loss": lambda model: torch.tensor(next(found))})
-    watch(inner, settings("sft", Path("b"), Path("d"), Path("s"), "model"))
-    inner.compute_loss(None)
-    with pytest.raises(TandemError, match=r"step 7, micro-batch 2"):
-        inner.compute_loss(None)
+    trainer = watched([1.0, loss])
+    trainer.compute_loss(None, {})
+    with pytest.raises(
+        TandemError,
+        match=rf"the loss is {loss} at step 7, micro-batch 2 of worker 1; the checkpoint of step 4 is kept: lower "
+        r"optimisation.learning_rate=0.5, lengthen optimisation.warmup=3",
+    ):
+        trainer.compute_loss(None, {})
 
 
 def test_a_loss_of_an_evaluation_does_not_stop_the_run() -> None:
-    watched(float("nan"), training=False).compute_loss(None)
+    watched([float("nan")], training=False).compute_loss(None, {})
+
+
+def test_weights_that_have_left_the_range_of_numbers_are_not_saved() -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    found, state = saving(None), TrainerState(global_step=8)
+    metrics = {"m": 1.0, "eval_loss": float("nan")}
+    with pytest.raises(TandemError, match=r"eval_loss is nan at step 8: .*; there is no checkpoint yet: lower opt"):
+        found.on_evaluate(TrainingArguments(output_dir="x"), state, TrainerControl(), metrics=metrics)
+
+
+def test_tokens_are_those_of_all_workers_without_padding() -> None:
+    import torch
+
+    tokens = Tokens(3)
+    tokens.add({"a_attention_mask": torch.tensor([[1, 1, 0]]), "a_input_ids": torch.tensor([[5, 6, 0]])})
+    tokens.add({"input_ids": torch.tensor([[5, 6, 7, 8]]), "position_ids": torch.tensor([[0, 1, 0, 1]])})
+    assert tokens.total == 3 * (2 + 4)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,13 @@ SUCCESSORS = dict(zip(WORDS, (*WORDS[7:], *WORDS[:7]), strict=True))
 
 
 def language_model(folder: Path, chat: bool = True) -> Path:
-    """A Llama of two layers that knows WORDS and nothing else; returns its folder."""
+    """A Llama of two layers that knows WORDS and nothing else; returns its folder.
+
+    It is as wide as an adapter needs it to learn the toy task while embeddings and head stay as they are.
+    """
     tokenizer = tiny_language_models.word_tokenizer([*WORDS, *(f" {word}" for word in WORDS)], chat)
-    model = tiny_language_models.tiny_llama(tokenizer, initializer_range=0.2, max_position_embeddings=128)
+    shape = {"hidden_size": 128, "intermediate_size": 192, "initializer_range": 0.06, "max_position_embeddings": 128}
+    model = tiny_language_models.tiny_llama(tokenizer, **shape)
     return tiny_language_models.save(folder, model, tokenizer)
 
 

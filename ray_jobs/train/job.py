@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,11 +29,17 @@ from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.progress import Progress, SilentProgress, Stage
 from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted, session, terminated_as_interrupt
-from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_storage, sha256_of
+from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_storage
 from ray_jobs.train import publish, worker
+from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import method_of, metric_of
+from ray_jobs.train.methods.rows import check_splits
+from ray_jobs.train.training_data import find_data, is_file, prepare_file
+
+if TYPE_CHECKING:
+    from ray.train import UserCallback
 
 _RAY_TRAIN = {
     # Starting a worker imports for a while where several share few cores.
@@ -46,11 +53,11 @@ _FREE: dict[str, Any] = {
     "name": True,
     "store": True,
     "publish": True,
+    "data": True,  # its hash counts
     "workers": True,
     "optimisation": {"micro_batch"},
     "checkpoints": {"keep", "max_failures", "log_every_steps"},
 }
-_SPLITS = ("train", "validation", "test")
 
 
 class TrainSummary(BaseModel):
@@ -60,7 +67,7 @@ class TrainSummary(BaseModel):
 
     name: str
     run: str
-    model: str
+    model: str | None  # None: not published
     steps: int
     best_step: int
     metrics: dict[str, float]
@@ -73,42 +80,54 @@ class TrainSummary(BaseModel):
         found = ", ".join(f"{key} {value:.4g}" for key, value in sorted(self.metrics.items()))
         how = f"trained in {self.seconds:.1f} s" if self.trained else "was finished before, nothing was trained"
         lost = f", {self.restarts} restarts" if self.restarts else ""
-        return [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}", self.model]
+        return [
+            f"{self.name}: {self.steps} steps{lost}, {how}",
+            f"best at step {self.best_step}: {found}",
+            self.model or self.run,
+        ]
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """Prepared data: where its splits are (a key of the store, or an absolute path), and what identifies it."""
+class Hooks:
+    """What whoever starts a run adds to it, without changing what it learns."""
 
-    train: str
-    validation: str
-    hash: str
+    callbacks: tuple[UserCallback, ...] = ()
+    """Told by Ray Train of every report."""
+    publish: bool = True
+    """False: the run and its checkpoints are all that is left; nothing appears among the models."""
 
 
-def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
+def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | None = None) -> TrainSummary:
     """Train what `config` says, or go on with it, and publish the best checkpoint as `config.name`.
 
     Raises UsageError, NotFoundError or ModelError for what cannot be trained, StorageError when the store refuses,
-    ConflictError when the store has another model of that name, TandemError when training fails; checkpoints stay, and
-    the same command goes on from the last.
+    ConflictError when the store has another model of that name, TandemError when training fails, KeyboardInterrupt when
+    it is interrupted; checkpoints stay, and the same command goes on from the last.
     """
     started = time.monotonic()
     storage = open_storage(config.store)
-    plan = make_plan(config, storage)
-    publish.check_free(storage, config.name, plan.run)
+    progress, hooks = progress or SilentProgress(), hooks or Hooks()
+    data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
+    plan = make_plan(config, storage, data)
+    if hooks.publish:
+        publish.check_free(storage, config.name, plan.run)
     restarts = 0
     trained = not storage.exists(plan.finished)
     if trained:
-        # Ray handles signals its own way; what comes after its start counts.
-        with session() as cluster, terminated_as_interrupt():
-            restarts = _Run(plan, storage, cluster, progress or SilentProgress()).train()
+        check_data(plan, storage)
+        try:
+            # Ray handles signals its own way; what comes after its start counts.
+            with session() as cluster, terminated_as_interrupt():
+                restarts = _Run(plan, storage, cluster, progress, hooks).train()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_how_to_go_on(plan, storage)) from None
     outcome = json.loads(storage.read(plan.finished))
     chosen = best(Checkpoints(storage, plan.run).complete(), metric_of(config)[1])
     if chosen is None:
         raise NotFoundError(
             f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew"
         )
-    model = publish.publish(plan, storage, chosen)
+    model = publish.publish(plan, storage, chosen) if hooks.publish else None
     return TrainSummary(
         name=config.name,
         run=plan.run,
@@ -122,11 +141,14 @@ def run(config: TrainConfig, progress: Progress | None = None) -> TrainSummary:
     )
 
 
-def make_plan(config: TrainConfig, storage: Storage) -> worker.Plan:
-    """Fix base, data and precision once, for every worker."""
+def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None) -> worker.Plan:
+    """Fix base, data and precision once, for every worker.
+
+    `prepared` names the data that were prepared from the file `config.data`.
+    """
     method_of(config.method)
     base = _base(config, storage)
-    data = find_data(config.data, storage)
+    data = find_data(prepared or config.data, storage)
     if Path(config.base).expanduser().is_dir():
         # Workers stand in another folder.
         config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
@@ -144,59 +166,50 @@ def make_plan(config: TrainConfig, storage: Storage) -> worker.Plan:
     )
 
 
-def find_data(name: str, storage: Storage) -> Data:
-    """Prepared data by its folder or by its name in the store, there the newest that is complete.
-
-    Raises NotFoundError where there is none, UsageError for a folder that lacks a split.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        files = [folder.absolute() / f"{split}.parquet" for split in _SPLITS]
-        for file in files[:2]:
-            if not file.is_file():
-                raise UsageError(f"data={name}: the folder has no {file.name}; expected data that was prepared")
-        sums = "".join(sha256_of(file) for file in files if file.is_file())
-        return Data(str(files[0]), str(files[1]), hashlib.sha256(sums.encode()).hexdigest())
-    cards = [item for item in storage.list(f"datasets/{name}") if item.key.endswith("/card.json")]
-    if not cards:
-        raise NotFoundError(
-            f"data={name}: neither a folder nor a data set of {storage.uri}; prepare the data first, or name "
-            "the folder of its splits"
-        )
-    found = max(cards, key=lambda item: item.modified).key.removesuffix("/card.json")
-    return Data(f"{found}/train.parquet", f"{found}/validation.parquet", found.rsplit("/", 1)[-1])
+def check_data(plan: worker.Plan, storage: Storage) -> None:
+    """Raise UsageError for rows that the method cannot learn from, where it takes no download to know."""
+    if isinstance(storage, LocalStorage) or Path(plan.train).is_absolute():
+        train, validation = (worker.local_file(storage, place) for place in (plan.train, plan.validation))
+        check_splits(plan.config, method_of(plan.config.method), train, validation)
 
 
 class _Run:
     """One run under way, on workers that may be lost."""
 
-    def __init__(self, plan: worker.Plan, storage: Storage, cluster: ClusterSize, progress: Progress) -> None:
+    def __init__(
+        self,
+        plan: worker.Plan,
+        storage: Storage,
+        cluster: ClusterSize,
+        progress: Progress,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self._hooks = hooks or Hooks()
         self._plan = plan
         self._storage = storage
         self._cluster = cluster
         self._progress = progress
-        self._folder = f"{plan.run}/ray/{new_id()}"
+        self._id = new_id()
+        self._seen = Seen()
 
     def train(self) -> int:
         """Train to the end; returns how often it had to go on after workers were lost."""
         self._check_room()
         allowed = self._plan.config.checkpoints.max_failures
-        try:
-            with self._progress.stage("train", 1) as stage:
-                for restarts in range(allowed + 1):
-                    error = self._attempt(restarts, stage)
-                    if error is None or self._storage.exists(self._plan.finished):
-                        return restarts
-                    self._raise_unless_lost(error)
-                    reason = _first_line(error)
-        finally:
-            self._clean_up()
+        # Ray's own notes on the run, of no use after it. Checkpoints take another way, past Ray, into the store.
+        with tempfile.TemporaryDirectory(prefix="tandem-train-") as notes, self._progress.stage("train", 1) as stage:
+            for restarts in range(allowed + 1):
+                error = self._attempt(restarts, stage, notes)
+                if error is None or self._storage.exists(self._plan.finished):
+                    return restarts
+                self._raise_unless_lost(error)
+                reason = _first_line(error)
         raise TandemError(
             f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times ({reason}); run "
             "the same command to go on from the last checkpoint"
         )
 
-    def _attempt(self, number: int, stage: Stage) -> Exception | None:
+    def _attempt(self, number: int, stage: Stage, notes: str) -> Exception | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
         import ray
         from ray.train import FailureConfig, RunConfig
@@ -204,16 +217,18 @@ class _Run:
 
         for key, value in _RAY_TRAIN.items():
             os.environ.setdefault(key, value)
-        board = ray.remote(num_cpus=0)(_Board).remote()
+        board = ray.remote(num_cpus=0)(Board).remote()
         trainer = TorchTrainer(
             worker.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
             scaling_config=self._scaling(),
             run_config=RunConfig(
-                name=f"attempt-{number}",
-                storage_path=f"{self._storage.uri}/{self._folder}",
+                # Workers of several runs on one machine stand in folders of this name.
+                name=f"{self._id}-{number}",
+                storage_path=notes,
                 # Whether to go on is decided here: an error of the user's would come again and again.
                 failure_config=FailureConfig(max_failures=0),
+                callbacks=list(self._hooks.callbacks),
             ),
         )
         ended: list[Exception | None] = []
@@ -228,11 +243,15 @@ class _Run:
         # Not in this thread: there Ray would take the signals that stop this job.
         thread = threading.Thread(target=fit, name="fit", daemon=True)
         thread.start()
-        seen = _Seen()
-        while thread.is_alive():
-            thread.join(_LOOK_SECONDS)
-            raise_if_interrupted()
-            seen.advance(stage, board)
+        try:
+            while thread.is_alive():
+                thread.join(_LOOK_SECONDS)
+                raise_if_interrupted()
+                self._seen.advance(stage, ray.get(board.take.remote()))
+        except BaseException:
+            # Whoever goes on in this Ray session finds its CPUs free.
+            stop(board, partial(ray.kill, no_restart=True))
+            raise
         return ended[0]
 
     def _scaling(self) -> Any:
@@ -262,6 +281,12 @@ class _Run:
                     f"workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower workers.count "
                     f"or workers.{what.lower()}s_per_worker"
                 )
+        lora = self._plan.config.lora
+        if lora is not None and lora.quantise != "none" and not self._gpus():
+            raise UsageError(
+                f"lora.quantise={lora.quantise}: the workers have no GPU, and the library of quantised weights needs "
+                "one; set lora.quantise=none"
+            )
 
     def _raise_unless_lost(self, error: Exception) -> None:
         """Return only for an error that a new group of workers need not meet again."""
@@ -279,47 +304,6 @@ class _Run:
                 raise TandemError(f"a worker was stopped for lack of memory: {memory_remedy(self._plan.config)}")
         if not any(isinstance(failure, RayError) or _is_broken_link(failure) for failure in failures):
             raise error
-
-    def _clean_up(self) -> None:
-        if isinstance(self._storage, LocalStorage):
-            shutil.rmtree(self._storage.root / self._folder, ignore_errors=True)
-            return
-        for item in list(self._storage.list(self._folder)):
-            self._storage.delete(item.key)
-
-
-class _Seen:
-    """How much of the run has been shown."""
-
-    def __init__(self) -> None:
-        self._step = 0.0
-        self._tokens = 0.0
-
-    def advance(self, stage: Stage, board: Any) -> None:
-        import ray
-
-        found = ray.get(board.take.remote())
-        if found.get("step", 0) <= self._step:
-            return
-        tokens = found.get("num_tokens", 0)
-        counted = {"tokens": int(tokens - self._tokens)} if tokens > self._tokens else {}
-        stage.advance(
-            (found["step"] - self._step) / max(found["steps"], 1), steps=int(found["step"] - self._step), **counted
-        )
-        self._step, self._tokens = found["step"], tokens
-
-
-class _Board:
-    """Holds the last report, in an actor."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-
-    def put(self, metrics: dict[str, float]) -> None:
-        self._last = {**self._last, **metrics}
-
-    def take(self) -> dict[str, float]:
-        return self._last
 
 
 def _is_broken_link(failure: BaseException) -> bool:
@@ -352,6 +336,13 @@ def _identity(config: TrainConfig, base_revision: str, data_hash: str) -> str:
     chosen = config.model_dump(mode="json", exclude=_FREE)
     text = json.dumps([chosen, base_revision, data_hash], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _how_to_go_on(plan: worker.Plan, storage: Storage) -> str:
+    found = Checkpoints(storage, plan.run).complete()
+    if not found:
+        return "there is no checkpoint yet: the same command begins anew"
+    return f"the checkpoint of step {found[-1].step} is kept: the same command goes on from there"
 
 
 def _first_line(error: BaseException) -> str:

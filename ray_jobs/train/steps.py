@@ -22,6 +22,8 @@ from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Mode
 
 Tell = Callable[[Mapping[str, float]], None]
+_LOSS = "eval_loss"
+_SHOW_SECONDS = 0.5
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -45,15 +47,22 @@ class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
         self._barrier = barrier
         self._measured: dict[str, float] = {}
         self._measured_at = -1
+        self.last: int | None = draft.step or None
+        """Step of the last checkpoint that is complete."""
         self.seconds: list[float] = []
         """Pause of the run for each checkpoint."""
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        """Remember what the evaluation found; a value that is no number counts as none."""
+        """Remember what the evaluation found; raise TandemError, before a checkpoint is made, if it is no number."""
         if self._metric not in given["metrics"]:
             raise TandemError(
                 f"checkpoints.metric={self._metric}: the evaluation gave {', '.join(sorted(given['metrics']))}; choose "
                 "one of them"
+            )
+        if not math.isfinite(value := float(given["metrics"].get(_LOSS, 0.0))):
+            raise TandemError(
+                f"{_LOSS} is {value} at step {state.global_step}: the weights have left the range of numbers; "
+                f"{self.kept()}: {_tamer(args)}"
             )
         self._measured = _numbers(given["metrics"])
         self._measured_at = state.global_step
@@ -70,8 +79,13 @@ class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
         if first:
             self._checkpoints.commit(self._record(key, state.global_step))
             self._checkpoints.retain(self._keep, self._mode)
+        self.last = state.global_step
         shutil.rmtree(folder, ignore_errors=True)
         self.seconds.append(time.monotonic() - started)
+
+    def kept(self) -> str:
+        """What a run that stops here leaves, as a user reads it."""
+        return "there is no checkpoint yet" if self.last is None else f"the checkpoint of step {self.last} is kept"
 
     def _record(self, key: str, step: int) -> Checkpoint:
         metrics = self._measured if self._measured_at == step else {}
@@ -79,30 +93,77 @@ class SaveCheckpoints(TrainerCallback):  # type: ignore[misc]
         return self._draft.model_copy(update=chosen)
 
 
-class ReportProgress(TrainerCallback):  # type: ignore[misc]
-    """Shows what is logged, and reports what evaluations find, with the step and the steps of the whole run."""
+class Tokens:
+    """Tokens that a run has learned from since its workers began: those of one worker, times `workers`."""
 
-    def __init__(self, show: Tell, report: Tell) -> None:
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._own: Any = 0
+
+    def add(self, inputs: Mapping[str, Any]) -> None:
+        """Count those of a micro-batch, without waiting for the device."""
+        masks = [value for key, value in inputs.items() if key.endswith("attention_mask")]
+        self._own = self._own + sum(mask.sum() for mask in masks)
+        if not masks:
+            self._own += sum(value.numel() for key, value in inputs.items() if key.endswith("input_ids"))
+
+    @property
+    def total(self) -> float:
+        """The sum so far."""
+        return float(self._own) * self._workers
+
+
+class ReportProgress(TrainerCallback):  # type: ignore[misc]
+    """Shows how far the run is and what is logged, and reports what evaluations find.
+
+    Each entry of the trainer's history with a loss gets `tokens` and `seconds`, both since the workers began to learn.
+    """
+
+    def __init__(self, show: Tell, report: Tell, tokens: Tokens) -> None:
         self._show = show
         self._report = report
+        self._tokens = tokens
+        self._started = self._shown = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Show from which step on this group of workers learns."""
+        self._started = time.monotonic()
+        self._show(_place(state) | {"begun": float(state.global_step)})
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Show the step, now and then."""
+        if time.monotonic() - self._shown > _SHOW_SECONDS:
+            self._shown = time.monotonic()
+            self._show(_place(state) | {"tokens": self._tokens.total})
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Show one entry of the trainer's log."""
-        self._show(_numbers(given["logs"]) | _place(state))
+        counted = {"tokens": self._tokens.total, "seconds": round(time.monotonic() - self._started, 3)}
+        if "loss" in given["logs"]:
+            state.log_history[-1].update(counted)
+        self._show(_numbers(given["logs"]) | counted | _place(state))
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Report what an evaluation has found."""
         self._report(_numbers(given["metrics"]) | _place(state))
 
 
-def watch(trainer: Trainer, config: TrainConfig) -> None:
-    """Make `trainer` stop with TandemError at a loss that is no number, before a weight changes."""
+def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
+    """Make `trainer` count its tokens, and stop with TandemError at a loss that is no number.
+
+    It stops before a weight changes, and says which micro-batch it was.
+    """
     compute = trainer.compute_loss
     place = {"step": -1, "batch": 0}
 
-    def checked(model: Any, *given: Any, **named: Any) -> Any:
-        found = compute(model, *given, **named)
-        if not trainer.model.training:
+    def checked(model: Any, inputs: Mapping[str, Any], *given: Any, **named: Any) -> Any:
+        learning = trainer.model.training
+        if learning:
+            tokens.add(inputs)
+        found = compute(model, inputs, *given, **named)
+        if not learning:
             return found
         step = trainer.state.global_step + 1
         place.update(step=step, batch=place["batch"] + 1 if place["step"] == step else 1)
@@ -110,9 +171,7 @@ def watch(trainer: Trainer, config: TrainConfig) -> None:
         if not math.isfinite(value := float(loss.detach())):
             raise TandemError(
                 f"the loss is {value} at step {step}, micro-batch {place['batch']} of worker "
-                f"{trainer.args.process_index}; the last checkpoint is kept: lower optimisation.learning_rate="
-                f"{trainer.args.learning_rate:g}, lengthen optimisation.warmup={config.optimisation.warmup:g}, or look "
-                "for rows without words"
+                f"{trainer.args.process_index}; {saving.kept()}: {_tamer(trainer.args)}"
             )
         return found
 
@@ -145,6 +204,13 @@ def memory_remedy(config: TrainConfig) -> str:
     if zero.offload_optimizer == "none":
         knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")
     return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])
+
+
+def _tamer(args: TrainingArguments) -> str:
+    return (
+        f"lower optimisation.learning_rate={args.learning_rate:g}, lengthen optimisation.warmup="
+        f"{args.warmup_steps:g}, or look for rows without words"
+    )
 
 
 def _place(state: TrainerState) -> dict[str, float]:

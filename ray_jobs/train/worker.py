@@ -79,7 +79,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
     a loss that is no number and for a lack of memory.
     """
-    from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, memory_explained, watch
+    from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, Tokens, memory_explained, watch
 
     config = plan.config
     device = take_place(session, config)
@@ -93,8 +93,9 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             checkpoints.sweep()
         point = _resume_point(session, plan, checkpoints, place, attempt)
         saving = SaveCheckpoints(
-            checkpoints, _draft(plan, session), attempt, metric_of(config), config.checkpoints.keep, barrier
+            checkpoints, _draft(plan, session, point), attempt, metric_of(config), config.checkpoints.keep, barrier
         )
+        tokens = Tokens(session.world_size)
         task = Task(
             config=config,
             base=_base(storage, plan),
@@ -104,11 +105,11 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             batches=batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
             place=place,
             deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
-            callbacks=(saving, ReportProgress(session.show, session.report), *callbacks),
+            callbacks=(saving, ReportProgress(session.show, session.report, tokens), *callbacks),
         )
         trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)
-        watch(trainer, config)
+        watch(trainer, tokens, saving)
         if point is not None and point.universal:
             universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
@@ -196,11 +197,11 @@ def _resume_point(
     return resume.fit(found, checkpoints, session.world_size, converted, place.first_on_machine)
 
 
-def _draft(plan: Plan, session: Session) -> Checkpoint:
+def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Checkpoint:
     zero = plan.config.zero
     return Checkpoint(
         key="",
-        step=0,
+        step=point.step if point else 0,
         workers=session.world_size,
         engine="deepspeed" if zero.uses_deepspeed else "ddp",
         stage=zero.stage,
@@ -225,10 +226,12 @@ def _base(storage: Storage, plan: Plan) -> Path:
 
 def _splits(storage: Storage, plan: Plan) -> Splits:
     cache = cache_folder() / "training" / plan.data_hash[:16]
-    return Splits(_local(storage, plan.train), _local(storage, plan.validation), plan.data_hash, cache)
+    train, validation = (local_file(storage, place) for place in (plan.train, plan.validation))
+    return Splits(train, validation, plan.data_hash, cache)
 
 
-def _local(storage: Storage, place: str) -> Path:
+def local_file(storage: Storage, place: str) -> Path:
+    """The file of a split: of the store, or at an absolute path; raises UsageError where that is not there."""
     path = Path(place)
     if not path.is_absolute():
         return storage.local(place)
@@ -249,6 +252,7 @@ class RaySession:
     """A worker of Ray Train; `board` is the driver's actor for progress, if it looks at any."""
 
     def __init__(self, board: Any = None) -> None:
+        import ray
         import ray.train
 
         context = ray.train.get_context()
@@ -256,6 +260,8 @@ class RaySession:
         self.world_size: int = context.get_world_size()
         self.local_rank: int = context.get_local_rank()
         self._board = board
+        if board is not None and not ray.get(board.join.remote([ray.get_runtime_context().current_actor])):
+            raise TandemError("the run was stopped before this worker began; run the same command to go on")
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Leave the metrics where the driver looks."""

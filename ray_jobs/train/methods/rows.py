@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train import batches
+from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Method, Task, kind_of
 
 if TYPE_CHECKING:
@@ -27,26 +28,32 @@ Rows = dict[str, list[Any]]
 """A batch of rows as columns."""
 
 
+def check_splits(config: TrainConfig, method: Method, train: Path, validation: Path) -> str:
+    """The kind of rows of two splits; raises UsageError where the method cannot learn from them."""
+    size = config.optimisation.global_batch
+    if (count := pq.read_metadata(train).num_rows) < size:
+        raise UsageError(
+            f"data={config.data}: {count} training rows are fewer than optimisation.global_batch={size}; lower it or "
+            "prepare more rows"
+        )
+    if pq.read_metadata(validation).num_rows == 0:
+        raise UsageError(
+            f"data={config.data}: the validation split is empty, and checkpoints are chosen by it; prepare the data "
+            "with a larger split.validation"
+        )
+    kind = kind_of(frozenset(pq.read_schema(train).names), train)
+    if kind not in method.kinds:
+        raise UsageError(
+            f"method={method.name} with data={config.data}: the rows are of kind {kind}, expected "
+            f"{' or '.join(method.kinds)}; choose other data or another method"
+        )
+    return kind
+
+
 def read_splits(task: Task, method: Method) -> tuple[Dataset, Dataset, str]:
     """Training and validation rows, and their kind; raises UsageError where the method cannot learn from them."""
     splits = task.splits
-    rows = {path: pq.read_metadata(path).num_rows for path in (splits.train, splits.validation)}
-    if rows[splits.train] < task.batches.global_batch:
-        raise UsageError(
-            f"data={task.config.data}: {rows[splits.train]} training rows are fewer than optimisation.global_batch="
-            f"{task.batches.global_batch}; lower it or prepare more rows"
-        )
-    if rows[splits.validation] == 0:
-        raise UsageError(
-            f"data={task.config.data}: the validation split is empty, and checkpoints are chosen by it; prepare the "
-            "data with a larger split.validation"
-        )
-    kind = kind_of(frozenset(pq.read_schema(splits.train).names), splits.train)
-    if kind not in method.kinds:
-        raise UsageError(
-            f"method={method.name} with data={task.config.data}: the rows are of kind {kind}, expected "
-            f"{' or '.join(method.kinds)}; choose other data or another method"
-        )
+    kind = check_splits(task.config, method, splits.train, splits.validation)
     return _read(splits.train, splits.cache, task), _read(splits.validation, splits.cache, task), kind
 
 

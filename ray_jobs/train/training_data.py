@@ -1,0 +1,84 @@
+"""The data that a run learns from: prepared, in a folder or in the store, or a file that is prepared first.
+
+Guaranteed: what is found is complete, and is known by a hash of its content. Not guaranteed: that a folder or a file of
+this machine is there on another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray_jobs.corpus.formats import format_of
+from ray_jobs.errors import NotFoundError, TandemError, UsageError
+from ray_jobs.progress import Progress
+from ray_jobs.storage import Storage, sha256_of
+from ray_jobs.train.data.planning import FORMATS
+
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Prepared data: where its splits are (a key of the store, or an absolute path), and what identifies it."""
+
+    train: str
+    validation: str
+    hash: str
+
+
+def is_file(name: str) -> bool:
+    """Whether `data=name` is a file of rows that must be prepared first."""
+    return not Path(name).expanduser().is_dir() and format_of(name) in FORMATS
+
+
+def prepare_file(name: str, storage: Storage, progress: Progress) -> str:
+    """Prepare a file of rows as `tandem prepare` does by default, unless it is; returns NAME@HASH of the data.
+
+    Raises what preparation raises, with what to do about splits that a small file does not fill.
+    """
+    from ray_jobs.train import prepare
+    from ray_jobs.train.data.config import PrepareConfig
+
+    source = name if "://" in name else str(Path(name).expanduser().absolute())
+    config = PrepareConfig(inputs=(source,), name=name_of(source), store=storage.uri)
+    try:
+        return prepare.run(config, progress).prepared.reference
+    except TandemError as error:
+        raise type(error)(f"data={name}: {error}; or prepare it by itself: tandem prepare {name} --name NAME") from None
+
+
+def name_of(file: str) -> str:
+    """A name for the data prepared from a file: its own, as far as it can be one."""
+    stem = file.rsplit("/", 1)[-1].partition("?")[0].split(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:128] or "data"
+
+
+def find_data(name: str, storage: Storage) -> Data:
+    """Prepared data by its folder, by its name in the store (the newest that is complete), or by NAME@HASH.
+
+    Raises NotFoundError where there is none, UsageError for a folder that lacks a split.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = [folder.absolute() / f"{split}.parquet" for split in _SPLITS]
+        for file in files[:2]:
+            if not file.is_file():
+                raise UsageError(f"data={name}: the folder has no {file.name}; expected data that was prepared")
+        sums = "".join(sha256_of(file) for file in files if file.is_file())
+        return Data(str(files[0]), str(files[1]), hashlib.sha256(sums.encode()).hexdigest())
+    known, _, beginning = name.partition("@")
+    cards = [
+        item
+        for item in storage.list(f"datasets/{known}")
+        if item.key.endswith("/card.json") and item.key.split("/")[-2].startswith(beginning)
+    ]
+    if not cards:
+        raise NotFoundError(
+            f"data={name}: neither a folder nor a data set of {storage.uri}; prepare the data first, or name "
+            "the folder of its splits, or a file of rows (.jsonl or .parquet)"
+        )
+    found = max(cards, key=lambda item: item.modified).key.removesuffix("/card.json")
+    return Data(f"{found}/train.parquet", f"{found}/validation.parquet", found.rsplit("/", 1)[-1])
