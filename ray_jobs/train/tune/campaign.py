@@ -3,7 +3,7 @@
 Knows no Ray. Guaranteed: what was begun and did not end comes first; what has ended is written down before anything
 else follows from it; of all runs that the search made, only that of the best finished trial keeps its files, and runs
 that were finished before the search are left alone. Not guaranteed: that a run whose workers are still being stopped is
-gone at once; `sweep` removes what they leave.
+gone at once; `released` removes what they leave.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Campaign:
         self._seen: dict[int, list[Evaluation]] = {}
         self._metrics: dict[int, dict[str, float]] = {}  # of each running trial's best evaluation
         self._shown: dict[int, float] = {}
+        self._removed: set[str] = set()
         self._reopened = [trial.number for trial in trials.open]
         self.fault: TandemError | None = None
         """Why the search cannot go on."""
@@ -79,11 +80,6 @@ class Campaign:
     def left(self) -> int:
         """How many trials have not ended, at most."""
         return max(0, self._limit - len(self._trials.ended))
-
-    @property
-    def has_stopped(self) -> bool:
-        """Whether there may be workers that have not yet noticed that their trial was stopped."""
-        return any(trial.ended is not None and trial.ended.state != "finished" for trial in self._trials)
 
     def show(self, stage: Stage) -> None:
         """Report what happens to `stage`, whose total is the number of trials left."""
@@ -117,6 +113,8 @@ class Campaign:
 
     def evaluated(self, number: int, step: int, steps: int, metrics: Mapping[str, float]) -> bool:
         """Take note of an evaluation of a running trial; False: it is to be stopped, and has ended."""
+        if self._trials[number].ended is not None:
+            return False
         value = self._objective.running(metrics)
         share = step / max(steps, 1)
         seen = self._seen[number]
@@ -172,8 +170,9 @@ class Campaign:
             )
 
     def released(self, number: int) -> None:
-        """A trial no longer runs, whether it has ended or not."""
+        """A trial no longer runs, whether it has ended or not; its workers are gone."""
         self._started.pop(number, None)
+        self.sweep()
         self._tell()
 
     @property
@@ -186,17 +185,20 @@ class Campaign:
         ]
         return min(scored, key=lambda item: item[:2])[2] if scored else None
 
-    def sweep(self) -> bool:
-        """Remove the runs of trials that have ended and are not the best; whether anything was there."""
+    def sweep(self) -> None:
+        """Remove the runs of trials that have ended and are not the best."""
         best = self.best
-        stay = {trial.begun.run for trial in self._trials if trial.begun.adopted or trial.ended is None}
+        stay = {
+            trial.begun.run
+            for trial in self._trials
+            if trial.begun.adopted or trial.ended is None or trial.number in self._started
+        }
         if best is not None:
             stay.add(best.begun.run)
-        found = False
         for trial in self._trials:
-            if trial.begun.run not in stay:
-                found = remove(self._storage, trial.begun.run) or found
-        return found
+            if trial.begun.run not in stay | self._removed:
+                remove(self._storage, trial.begun.run)
+                self._removed.add(trial.begun.run)
 
     def _end(
         self,
@@ -227,10 +229,7 @@ class Campaign:
         trial = self._trials[number]
         if (told := trial.told) is not None:
             self._proposals.tell(told)
-        self._advance(number, 1.0, trials=1)
-        if state == "finished":
-            # Its workers are gone: whatever is not the best any more can go at once.
-            self.sweep()
+        self._advance(number, 1.0)
 
     def _learn(self, trial: Trial) -> None:
         """Take over what an earlier run of this search has found out."""
@@ -248,27 +247,27 @@ class Campaign:
     def _seconds(self, number: int) -> float:
         return round(time.monotonic() - self._started[number], 3)
 
-    def _advance(self, number: int, share: float, **counted: int) -> None:
+    def _advance(self, number: int, share: float) -> None:
         gone = max(0.0, share - self._shown.get(number, 0.0))
         self._shown[number] = self._shown.get(number, 0.0) + gone
         if self._stage is not None:
             self._tell()
-            self._stage.advance(gone, **counted)
+            self._stage.advance(gone)
 
     def _tell(self) -> None:
         if self._stage is None:
             return
         states = [trial.ended.state for trial in self._trials.ended if trial.ended is not None]
-        parts = [f"{self.running} running", f"{len(states)} of {self._limit} done"]
-        parts += [f"{states.count(state)} {state}" for state in ("stopped", "failed") if state in states]
+        values: dict[str, float] = {"done": len(states), "of": self._limit, "running": self.running}
+        values |= {state: states.count(state) for state in ("stopped", "failed") if state in states}
         best = self.best
         if best is not None and best.ended is not None and best.ended.score is not None:
-            parts.append(f"best {best.ended.score.value:.4g} (trial {best.number})")
-        self._stage.tell(", ".join(parts))
+            values["best"] = best.ended.score.value
+        self._stage.show(**values)
 
 
-def remove(storage: Storage, folder: str) -> bool:
-    """Remove all below `folder`, first what says that something is complete; whether anything was there."""
+def remove(storage: Storage, folder: str) -> None:
+    """Remove all below `folder`, first what says that something is complete."""
     keys = [item.key for item in storage.list(folder)]
     for key in sorted(keys, key=lambda key: (not key.endswith(".json"), key)):
         storage.delete(key)
@@ -276,4 +275,3 @@ def remove(storage: Storage, folder: str) -> bool:
         import shutil
 
         shutil.rmtree(storage.root / folder, ignore_errors=True)
-    return bool(keys)

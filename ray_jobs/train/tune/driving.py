@@ -1,9 +1,9 @@
-"""Trials on the cluster: Ray Tune starts, stops and restarts them, and asks the campaign what to do.
+"""Trials on the cluster: Ray Tune starts them, starts lost ones again, and asks the campaign what to do.
 
 Each trial is a small process that runs the training job itself; its workers are those of Ray Train and take the
 resources. Guaranteed: a trial whose process is lost starts again and goes on from its run's last checkpoint; a trial
-that fails by itself does not end the others. Not guaranteed: that the workers of a stopped trial are gone when the next
-one starts.
+that fails by itself does not end the others. Stopping is said to the trial, which ends by itself: to kill its process,
+as Tune would, leaves behind what Ray Train keeps for a controller that was lost.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ray_jobs.errors import TandemError
 from ray_jobs.runtime import find_cause, raise_if_interrupted
-from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.tune.trial import FAILED, OUTCOME, Verdicts, run_trial
 
 if TYPE_CHECKING:
     from ray_jobs.train.tune.campaign import Campaign
@@ -32,23 +31,26 @@ _LOOK_SECONDS = 0.2
 _RAY_TUNE = {
     # Nobody reads the files that Tune writes about each trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # A trial that is told to stop is a process that waits for workers: it is not waited for.
+    # Trials are killed only when all are to stop: the process of one then waits for workers, and is not waited for.
     "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
     # Trials stand where the driver's paths are understood: all of theirs are absolute.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
-_FAILED, _OUTCOME = "failed", "outcome"
 
 
-def drive(campaign: Campaign, parallel: int, seconds: float | None) -> bool:
+def drive(campaign: Campaign, parallel: int, seconds: float | None, evaluated: bool) -> bool:
     """Run the campaign's trials, `parallel` at once; whether it came to its end within `seconds`.
 
+    `evaluated` says whether the evaluation before and after training decides.
     Raises TandemError where the campaign cannot go on, KeyboardInterrupt when this job was asked to stop.
     """
+    import ray
     from ray import tune
 
     os.environ.update(_RAY_TUNE)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    verdicts = ray.remote(num_cpus=0)(Verdicts).remote()
+    common = {"verdicts": verdicts, "evaluated": evaluated}
     ending = _Ending(campaign, None if seconds is None else time.monotonic() + seconds)
     ended: list[BaseException | None] = []
 
@@ -57,10 +59,11 @@ def drive(campaign: Campaign, parallel: int, seconds: float | None) -> bool:
             with tempfile.TemporaryDirectory(prefix="tandem-tune-") as folder:
                 tune.Tuner(
                     # Resources are the workers'; Tune wants some for the trial, which needs none.
-                    tune.with_resources(run_trial, {"memory": 1}),
+                    tune.with_resources(tune.with_parameters(run_trial, common=common), {"memory": 1}),
                     tune_config=tune.TuneConfig(
                         search_alg=_Proposing(campaign, parallel, ending),
-                        scheduler=_Stopping(campaign),
+                        scheduler=_Listening(campaign, verdicts),
+                        reuse_actors=True,
                         num_samples=-1,
                         trial_dirname_creator=_name_of,
                         trial_name_creator=_name_of,
@@ -93,38 +96,6 @@ def drive(campaign: Campaign, parallel: int, seconds: float | None) -> bool:
     if campaign.fault is not None:
         raise campaign.fault
     return not ending.is_late
-
-
-def run_trial(given: dict[str, Any]) -> None:
-    """One trial: the training job, its evaluations told to Tune, its outcome last."""
-    from ray import tune
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    from ray_jobs.storage import open_storage
-    from ray_jobs.train import job
-
-    config = TrainConfig.model_validate_json(given["train"])
-    try:
-        summary = job.run(config, hooks=job.Hooks(callbacks=(TuneReportCallback(),), publish=False))
-        storage = open_storage(config.store)
-        finished = json.loads(storage.read(f"{summary.run}/finished.json"))
-        rows = []
-        if storage.exists(f"{summary.run}/evaluation.json"):
-            rows = _rows(json.loads(storage.read(f"{summary.run}/evaluation.json")))
-    except TandemError as error:
-        tune.report({_FAILED: (str(error).splitlines() or [type(error).__name__])[0]})
-        return
-    outcome = {
-        "steps": summary.steps,
-        "metrics": summary.metrics,
-        "rows": rows,
-        "history": [entry for entry in finished["history"] if "step" in entry],
-    }
-    tune.report({_OUTCOME: json.dumps(outcome)})
-
-
-def _rows(evaluation: Any) -> list[dict[str, Any]]:
-    return list(evaluation["rows"] if isinstance(evaluation, dict) else evaluation)
 
 
 def _name_of(trial: Any) -> str:
@@ -168,24 +139,25 @@ class _Proposing(_OfThisDriver, Searcher):  # type: ignore[misc]
         """Nothing to restore."""
 
 
-class _Stopping(_OfThisDriver, FIFOScheduler):  # type: ignore[misc]
-    """Tells the campaign what trials report, and stops those that it gives up."""
+class _Listening(_OfThisDriver, FIFOScheduler):  # type: ignore[misc]
+    """Tells the campaign what trials report, and the trials what it says to that."""
 
-    def __init__(self, campaign: Campaign) -> None:
+    def __init__(self, campaign: Campaign, verdicts: Any) -> None:
         super().__init__()
         self._campaign = campaign
+        self._verdicts = verdicts
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """One report of a trial: an evaluation, an outcome or a failure."""
         number = trial.config["number"]
-        if _FAILED in result:
-            self._campaign.failed(number, result[_FAILED])
-        elif _OUTCOME in result:
-            self._campaign.finished(number, **json.loads(result[_OUTCOME]))
-        elif "step" in result and not self._campaign.evaluated(
-            number, int(result["step"]), int(result["steps"]), _numbers(result)
-        ):
-            return str(TrialScheduler.STOP)
+        if FAILED in result:
+            self._campaign.failed(number, result[FAILED])
+        elif OUTCOME in result:
+            self._campaign.finished(number, **json.loads(result[OUTCOME]))
+        elif "step" in result:
+            step = int(result["step"])
+            goes_on = self._campaign.evaluated(number, step, int(result["steps"]), _numbers(result))
+            self._verdicts.give.remote(number, step, goes_on)
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

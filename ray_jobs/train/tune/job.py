@@ -25,6 +25,7 @@ from ray_jobs.storage import open_storage
 from ray_jobs.train import job, publish
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import metric_of
+from ray_jobs.train.training_data import is_file, prepare_file
 from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
 from ray_jobs.train.tune.config import DEFAULT_TRIALS, TuneConfig
@@ -36,13 +37,12 @@ from ray_jobs.train.tune.summary import TuneSummary
 from ray_jobs.train.tune.trials import Trials
 from ray_jobs.train.worker import Plan
 
-_SETTLED_SECONDS = 2.0  # without a trace of a stopped trial's workers
-_SETTLING_SECONDS = 20.0
 # What of the training configuration does not change what the search finds.
 _FREE: dict[str, Any] = {
     "name": True,
     "store": True,
     "publish": True,
+    "data": True,  # its hash counts
     "workers": True,
     "checkpoints": {"keep", "max_failures", "log_every_steps"},
 }
@@ -55,8 +55,13 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     where every trial fails; KeyboardInterrupt with a message of what is there when asked to stop.
     """
     started = time.monotonic()
-    space = Space(training(config), config.space)
+    progress = progress or SilentProgress()
+    fixed = training(config)
+    space = Space(fixed, config.space)
     storage = open_storage(space.example.store)
+    if is_file(space.example.data):
+        # Once, for all trials; what is written out names the prepared data.
+        space = Space({**fixed, "data": prepare_file(space.example.data, storage, progress)}, config.space)
     plan = job.make_plan(space.example, storage)
     goal = objective.resolve(config.objective, space.example, metric_of(space.example))
     source = proposals(config.search, space, goal.mode, config.seed)
@@ -78,8 +83,8 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     try:
         if campaign.left:
             publish.check_free(storage, name, run="")
-            complete = _drive(config, campaign, space.example, progress or SilentProgress())
-            _settle(campaign)
+            job.check_data(plan, storage)
+            complete = _drive(config, campaign, space.example, progress)
     except KeyboardInterrupt:
         outcome.write(storage, folder, space, goal, trials, complete=False)
         raise KeyboardInterrupt(
@@ -97,17 +102,12 @@ def _drive(config: TuneConfig, campaign: Campaign, example: TrainConfig, progres
         room = parallel(example, cluster)
         with progress.stage("tune", campaign.left) as stage:
             campaign.show(stage)
-            return drive(campaign, min(config.parallel or room, campaign.left), config.time_budget_s)
-
-
-def _settle(campaign: Campaign) -> None:
-    """Wait until workers of stopped trials leave nothing behind any more."""
-    end = time.monotonic() + _SETTLING_SECONDS
-    quiet_since = time.monotonic()
-    while campaign.has_stopped and time.monotonic() < min(end, quiet_since + _SETTLED_SECONDS):
-        if campaign.sweep():
-            quiet_since = time.monotonic()
-        time.sleep(_SETTLED_SECONDS / 10)
+            return drive(
+                campaign,
+                min(config.parallel or room, campaign.left),
+                config.time_budget_s,
+                config.objective.from_evaluation,
+            )
 
 
 def parallel(config: TrainConfig, cluster: ClusterSize) -> int:

@@ -1,7 +1,7 @@
 """What a search leaves in the store: the table, the best configuration, the report.
 
 Guaranteed: the best configuration reads back as the very one that was tried. Not guaranteed: the importance of keys
-where few trials ran to their end; it is left out then.
+where there were few trials; it is left out then.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from ray_jobs.storage import Storage
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune import report
 from ray_jobs.train.tune.objective import Objective
-from ray_jobs.train.tune.proposals import importance
+from ray_jobs.train.tune.proposals import Told, importance
 from ray_jobs.train.tune.space import Space
 from ray_jobs.train.tune.summary import PLACES, Row, TuneSummary
 from ray_jobs.train.tune.trials import Trial, Trials
 
-_ENOUGH = 8  # finished trials, for the importance of keys
+_ENOUGH = 8  # trials, for the importance of keys
 
 
 def write(
@@ -98,11 +98,27 @@ def _place(trial: Trial, objective: Objective) -> tuple[int, float, float, float
 
 
 def _importance(space: Space, objective: Objective, trials: Trials) -> dict[str, float]:
-    told = [found for trial in trials.ended if (found := trial.told) is not None]
-    finished = [entry.value for entry in told if not entry.stopped and entry.value is not None]
-    if len(finished) < _ENOUGH or len(set(finished)) < 2:
+    """By the values of finished trials; where validation decides, by those of all at a share that all have reached."""
+    told = [found for trial in trials.ended if (found := trial.told) is not None and found.value is not None]
+    if objective.config.from_evaluation:
+        told = [entry for entry in told if not entry.stopped]
+    else:
+        told = _at_one_share(trials)
+    if len(told) < _ENOUGH or len({entry.value for entry in told}) < 2:
         return {}
     return importance(space, objective.mode, told)
+
+
+def _at_one_share(trials: Trials) -> list[Told]:
+    """The trials by their evaluations where the first one was stopped: early and late values cannot be compared."""
+    measured = [
+        (trial.begun.point, trial.ended.evaluations)
+        for trial in trials
+        if trial.ended is not None and trial.ended.state != "failed" and trial.ended.evaluations
+    ]
+    common = min((entries[-1].share for _, entries in measured), default=0.0)
+    reached = [(point, [entry for entry in entries if entry.share <= common]) for point, entries in measured]
+    return [Told(point, entries[-1].value) for point, entries in reached if entries]
 
 
 def _replace(storage: Storage, key: str, data: bytes) -> None:

@@ -77,7 +77,7 @@ def _importance(summary: TuneSummary) -> str:
     rows = [(key, f"{share:.0%}") for key, share in summary.importance.items()]
     return html_page.section(
         "What made the difference",
-        html_page.table("Share of the differences between finished trials", ["key", "share"], rows),
+        html_page.table("Share of the differences between trials", ["key", "share"], rows),
     )
 
 
