@@ -169,7 +169,7 @@ def test_a_search_that_goes_on_repeats_nothing_and_begins_with_what_was_cut(tmp_
 
 @hypothesis_settings(max_examples=10)
 @given(
-    losses=st.lists(st.lists(st.floats(0, 10), min_size=4, max_size=4), min_size=2, max_size=7),
+    losses=st.lists(st.lists(st.integers(0, 100).map(float), min_size=4, max_size=4), min_size=2, max_size=7),
     cuts=st.sets(st.integers(0, 6)),
 )
 def test_cut_anywhere_the_outcome_is_that_of_an_uninterrupted_search(
@@ -311,7 +311,7 @@ def test_of_many_trials_the_page_says_what_made_the_difference(tmp_path: Path) -
     assert next(iter(summary.importance)) == "optimisation.learning_rate"
     page = report.page(summary)
     assert "What made the difference" in page
-    assert page.count('class="trial ') == sum(row.value is not None for row in summary.trials)
+    assert page.count("<title>trial ") == sum(row.value is not None for row in summary.trials)
     assert "the loss is nan at step 4" in page
 
 

@@ -188,7 +188,7 @@ def test_what_cannot_be_trained_or_judged_is_refused_before_any_trial(
         ({"count": 1}, ClusterSize(8, 0), 8),
         ({"count": 2, "cpus_per_worker": 3}, ClusterSize(16, 0), 2),
         ({"count": 1}, ClusterSize(64, 4), 4),
-        ({"min": 1, "max": 4}, ClusterSize(2, 0), 1),
+        ({"min": 1, "max": 2}, ClusterSize(3, 0), 1),
     ],
 )
 def test_as_many_trials_run_at_once_as_there_is_room_for(
@@ -199,13 +199,13 @@ def test_as_many_trials_run_at_once_as_there_is_room_for(
 
 
 def test_a_trial_that_never_fits_is_refused() -> None:
-    given = {"method": "sft", "base": "x", "data": "y", "name": "z", "workers": {"count": 3}}
-    with pytest.raises(UsageError, match=r"train\.workers=3 with 1 CPUs each: the cluster has 2"):
+    given = {"method": "sft", "base": "x", "data": "y", "name": "z", "workers": {"count": 4}}
+    with pytest.raises(UsageError, match=r"train\.workers=4 with 1 CPUs each: the cluster has 2"):
         job.parallel(TrainConfig.model_validate(given), ClusterSize(2, 0))
 
 
 NEEDS_NOTHING: list[tuple[str, list[str]]] = [
-    ("space: {}", ["space is empty"]),
+    ("space: {seed: {type: int, low: 1, high: 3}}", ["expected one of train", "train_config", "set one"]),
     ("train: {name: x}", ["space is empty"]),
     ("train: {name: x}\nspace: {seed: {type: int, low: 3, high: 1}}", ["low=3 is not below high=1"]),
     ("train: {name: x}\nspace: {sed: {type: int, low: 1, high: 3}}", ["space.sed", "did you mean seed?"]),
