@@ -21,8 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("AskCommand", "a cited answer"),
     "serve": ("ServeCommand", "answer over HTTP: search, cited answers, a page"),
     "index": ("IndexCommand", "list, info, verify: look after snapshots"),
-    "tune": ("TuneCommand", "search for the hyper-parameters of a fine-tuning run"),
     "train": ("TrainCommand", "fine-tune a model on prepared data, or go on with it"),
+    "tune": ("TuneCommand", "search for the hyper-parameters of a fine-tuning run"),
 }
 _STILL_LIVE = "what was live is live, 'tandem index list' shows it"
 

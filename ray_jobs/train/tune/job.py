@@ -91,7 +91,8 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
             f"{len(trials.ended)} of {limit} trials have ended and are kept; run the same command to go on"
         ) from None
     written = outcome.write(storage, folder, space, goal, trials, complete)
-    return written.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+    seconds = round(time.monotonic() - started, 3)
+    return written.model_copy(update={"seconds": seconds, "hint": _hint(config, trials)})
 
 
 def _drive(config: TuneConfig, campaign: Campaign, example: TrainConfig, progress: Progress) -> bool:
@@ -124,6 +125,16 @@ def parallel(config: TrainConfig, cluster: ClusterSize) -> int:
         if each:
             found.append(there / (workers.most * each))
     return max(1, int(min(found) + 1e-9))
+
+
+def _hint(config: TuneConfig, trials: Trials) -> str:
+    finished = [trial.ended for trial in trials if trial.ended is not None and trial.ended.state == "finished"]
+    if config.scheduler == "none" or len(finished) < 2 or any(len(ended.evaluations) > 1 for ended in finished):
+        return ""
+    return (
+        "no trial was evaluated before its end, so none could be stopped early: lower "
+        "train.checkpoints.evaluate_every_steps, or set scheduler=none"
+    )
 
 
 def _limit(config: TuneConfig, source: Proposals) -> int:

@@ -45,12 +45,16 @@ def _facts(summary: TuneSummary) -> str:
 
 def _best_so_far(summary: TuneSummary) -> str:
     finished = sorted((row for row in summary.trials if row.state == "finished"), key=lambda row: row.trial)
+    better = max if summary.mode == "max" else min
     xs: list[float] = []
     ys: list[float] = []
     for row in finished:
         if row.value is None or not row.within_limit:
             continue
-        better = max if summary.mode == "max" else min
+        if ys:
+            # A step: between two trials the best is what it was.
+            xs.append(float(row.trial))
+            ys.append(ys[-1])
         xs.append(float(row.trial))
         ys.append(better(ys[-1], row.value) if ys else row.value)
     return charts.line_chart("Best value by trial", [Series("best so far", xs, ys)], x="trial", y=summary.objective)

@@ -57,6 +57,7 @@ class TuneSummary(BaseModel):
     importance: dict[str, float]
     logarithmic: tuple[str, ...]  # keys that were searched by order of magnitude
     seconds: float
+    hint: str = ""  # what would make the next search better
     trials: tuple[Row, ...]  # the best first
 
     def head(self) -> list[str]:
@@ -107,7 +108,7 @@ class TuneSummary(BaseModel):
             lines.append(f"best is trial {self.best}: tandem train --config {self.best_config}")
         elif states:
             lines.append("no trial ran to its end: there is no best configuration")
-        return [*lines, f"report: {self.report}"]
+        return [*lines, *([self.hint] if self.hint else []), f"report: {self.report}"]
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
