@@ -20,6 +20,7 @@ from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ray_jobs.errors import TandemError
 from ray_jobs.runtime import find_cause, raise_if_interrupted
 from ray_jobs.train.tune.trial import FAILED, OUTCOME, Verdicts, run_trial
 
@@ -149,7 +150,14 @@ class _Listening(_OfThisDriver, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """One report of a trial: an evaluation, an outcome or a failure."""
-        number = trial.config["number"]
+        try:
+            self._listen(trial.config["number"], result)
+        except TandemError as error:
+            # A store that refuses, a metric that is none: no trial would fare better.
+            self._campaign.fault = error
+        return str(TrialScheduler.CONTINUE)
+
+    def _listen(self, number: int, result: dict[str, Any]) -> None:
         if FAILED in result:
             self._campaign.failed(number, result[FAILED])
         elif OUTCOME in result:
@@ -158,7 +166,6 @@ class _Listening(_OfThisDriver, FIFOScheduler):  # type: ignore[misc]
             step = int(result["step"])
             goes_on = self._campaign.evaluated(number, step, int(result["steps"]), _numbers(result))
             self._verdicts.give.remote(number, step, goes_on)
-        return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Its place is free."""
