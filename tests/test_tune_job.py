@@ -29,7 +29,7 @@ from ray_jobs.train.tune.summary import TuneSummary
 
 Capsys = pytest.CaptureFixture[str]
 DEADLINE_SECONDS = 240.0
-BEST = 0.01
+BEST = 0.003
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
@@ -39,6 +39,18 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.02)
+
+
+def own_workers(token: str) -> list[psutil.Process]:
+    """Workers of training in this test run's own cluster."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        try:
+            if "RayTrainWorker" in " ".join(process.info["cmdline"] or ()) and token in process.environ().values():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -60,7 +72,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "sequence": {"max_length": 32},
         "checkpoints": {"every_steps": 15},
     }
-    space = {"optimisation.learning_rate": {"type": "choice", "values": [BEST, 1e-3, 1e-5, 1e-6]}}
+    space = {"optimisation.learning_rate": {"type": "choice", "values": [BEST, 1e-5, 1e-6]}}
     return {"train": train, "space": space, "search": "grid", "parallel": 1, **changes}
 
 
@@ -94,7 +106,7 @@ def stopped_and_gone_on(
     before = ended(toys)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    return before, job.run(TuneConfig.model_validate(settings(toys)))
+    return before, job.run(TuneConfig.model_validate(settings(toys, parallel=2)))
 
 
 @pytest.mark.slow
@@ -105,7 +117,7 @@ def test_the_best_rate_is_found_and_those_far_behind_are_stopped_early(
     best = summary.trials[0]
     assert best.point == {"optimisation.learning_rate": BEST}
     assert (best.state, best.step) == ("finished", 60)
-    assert [row.state for row in summary.trials[1:]] == ["stopped"] * 3
+    assert [row.state for row in summary.trials[1:]] == ["stopped"] * 2
     assert all(row.step < 60 for row in summary.trials[1:])
     assert summary.complete
 
@@ -117,7 +129,7 @@ def test_after_a_killed_driver_what_had_ended_is_not_run_again(
     before, summary = stopped_and_gone_on
     assert len(before) == 1
     assert [entry for entry in ended(toys) if entry["number"] == before[0]["number"]] == before
-    assert sorted(row.trial for row in summary.trials) == [0, 1, 2, 3]
+    assert sorted(row.trial for row in summary.trials) == [0, 1, 2]
 
 
 @pytest.mark.slow
@@ -128,8 +140,7 @@ def test_only_the_best_run_is_left_and_nothing_is_published(
     left = {str(path.relative_to(toys / "store")) for path in toys.glob("store/runs/tuned/*")}
     assert left == {summary.trials[0].run}
     assert not (toys / "store" / "models").exists()
-    workers = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
-    assert not [line for line in workers if line and "RayTrainWorker" in line[0]]
+    assert not own_workers(os.environ["RAY_AUTH_TOKEN"])
 
 
 @pytest.mark.slow
@@ -241,7 +252,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_keeps_what_it_has(
     stopped = end(process)
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == (
-        "interrupted; 1 of 4 trials have ended and are kept; run the same command to go on"
+        "interrupted; 1 of 3 trials have ended and are kept; run the same command to go on"
     )
     assert "Traceback" not in stopped.err
     assert list(tmp_path.glob("store/tune/tuned/*/best.yaml"))
@@ -263,10 +274,9 @@ def test_lost_workers_and_a_spent_budget_cost_no_trial(toys: Path, ray_session: 
         text=True,
     )
     wait_for(lambda: len(list(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json"))), process)
-    for found in psutil.process_iter(["cmdline"]):
-        if found.info["cmdline"] and "RayTrainWorker" in found.info["cmdline"][0]:
-            found.kill()
+    for worker in own_workers(os.environ["RAY_AUTH_TOKEN"]):
+        worker.kill()
     out, _ = process.communicate(timeout=DEADLINE_SECONDS)
     summary = TuneSummary.model_validate_json(out.splitlines()[-1])
-    assert [row.state for row in summary.trials] == ["finished"] * 4
+    assert [row.state for row in summary.trials] == ["finished"] * 3
     assert summary.trials[0].point == {"optimisation.learning_rate": BEST}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _RESTARTS = 2  # of a trial whose process was lost
 _LOOK_SECONDS = 0.2
 _RAY_TUNE = {
+    # Its newer reporter greets on standard output, however quiet it is told to be.
+    "RAY_AIR_NEW_OUTPUT": "0",
     # Nobody reads the files that Tune writes about each trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Trials are killed only when all are to stop: the process of one then waits for workers, and is not waited for.
