@@ -264,6 +264,12 @@ def test_lost_workers_and_a_spent_budget_cost_no_trial(toys: Path, ray_session: 
     chosen["train"]["store"] = str(tmp_path / "store")
     first = job.run(TuneConfig.model_validate(chosen))
     assert not first.complete
+    token = os.environ["RAY_AUTH_TOKEN"]
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while own_workers(token):
+        assert time.monotonic() < deadline, "workers of trials that were cut stay"
+        time.sleep(0.1)
+    before = set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json"))
     code = "import json, sys; from ray_jobs.train.tune import job; from ray_jobs.train.tune.config import TuneConfig; "
     code += "print(job.run(TuneConfig.model_validate_json(sys.argv[1])).model_dump_json())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -273,8 +279,10 @@ def test_lost_workers_and_a_spent_budget_cost_no_trial(toys: Path, ray_session: 
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: len(list(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json"))), process)
-    for worker in own_workers(os.environ["RAY_AUTH_TOKEN"]):
+    wait_for(
+        lambda: own_workers(token) and set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json")) - before, process
+    )
+    for worker in own_workers(token):
         worker.kill()
     out, _ = process.communicate(timeout=DEADLINE_SECONDS)
     summary = TuneSummary.model_validate_json(out.splitlines()[-1])
