@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mine": ("MineCommand", "hard negatives for prepared rows, from an index"),
     "train": ("TrainCommand", "fine-tune a model on prepared data, or go on with it"),
     "models": ("ModelsCommand", "list, info, merge, export: look after models"),
+    "tune": ("TuneCommand", "search for the hyper-parameters of a fine-tuning run"),
 }
 _STILL_LIVE = "what was live is live, 'tandem index list' shows it"
 

@@ -1,0 +1,50 @@
+"""The training configuration of a search as the user gave it: inline, or in a file.
+
+Guaranteed: paths in it are absolute, so that they mean the same in every trial and in what is written out; a key is not
+both fixed and searched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ray_jobs.errors import UsageError
+from ray_jobs.storage import DEFAULT_STORE, open_storage
+from ray_jobs.train.tune.config import TuneConfig
+from ray_jobs.train.tune.space import value_at
+
+_ABSENT = object()
+
+
+def training(config: TuneConfig) -> dict[str, Any]:
+    """The keys of 'tandem train' that all trials share; raises UsageError for conflicts and a file that is none."""
+    if config.train is not None:
+        found = dict(config.train)
+        for key in config.space:
+            if (value := value_at(found, key, _ABSENT)) is not _ABSENT:
+                raise UsageError(f"space.{key} and train.{key}={value}: searched and fixed at once; remove one of them")
+    else:
+        assert config.train_config is not None, "the configuration requires one of both"
+        found = _read(config.train_config)
+    if isinstance(found.get("name"), str):
+        found["store"] = open_storage(str(found.get("store", DEFAULT_STORE))).uri
+    for key in ("base", "data"):
+        if isinstance(found.get(key), str) and (path := Path(found[key]).expanduser()).exists():
+            found[key] = str(path.absolute())
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"train_config={path}: {error.strerror}; expected a readable YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"train_config={path}: not YAML ({reason}); expected the keys of 'tandem train'") from None
+    if not isinstance(loaded, dict):
+        raise UsageError(f"train_config={path}: holds a {type(loaded).__name__}; expected the keys of 'tandem train'")
+    return loaded

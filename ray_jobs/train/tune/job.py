@@ -1,0 +1,169 @@
+"""The search job: check the space, run trials of the training job, write out the best.
+
+    tune/NAME/IDENTITY/trials/...     what was begun and what came of it
+    tune/NAME/IDENTITY/trials.json    the same in one file, the best first
+    tune/NAME/IDENTITY/best.yaml      the best trial's whole configuration, for `tandem train --config`
+    tune/NAME/IDENTITY/report.html
+
+Guaranteed: a trial is a run of the training job under the name that the user chose, so that training the best
+configuration finds its run finished and only publishes it; the same command goes on where it stopped, and with more
+trials it adds to those that were run; nothing is published. Not guaranteed: that two drivers with the same search at
+once do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+from ray_jobs.errors import UsageError
+from ray_jobs.progress import Progress, SilentProgress
+from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
+from ray_jobs.storage import open_storage
+from ray_jobs.train import job, publish
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import metric_of
+from ray_jobs.train.training_data import is_file, prepare_file
+from ray_jobs.train.tune import objective, outcome
+from ray_jobs.train.tune.campaign import Campaign, Rungs
+from ray_jobs.train.tune.config import DEFAULT_TRIALS, TuneConfig
+from ray_jobs.train.tune.given import training
+from ray_jobs.train.tune.halving import Halving
+from ray_jobs.train.tune.proposals import GridProposals, Proposals, proposals
+from ray_jobs.train.tune.space import Space
+from ray_jobs.train.tune.summary import TuneSummary
+from ray_jobs.train.tune.trials import Trials
+from ray_jobs.train.worker import Plan
+
+# What of the training configuration does not change what the search finds.
+_FREE: dict[str, Any] = {
+    "name": True,
+    "store": True,
+    "publish": True,
+    "data": True,  # its hash counts
+    "workers": True,
+    "checkpoints": {"keep", "max_failures", "log_every_steps"},
+}
+
+
+def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
+    """Run the trials that `config` asks for, or those that are left of them, and write out the best.
+
+    Raises UsageError, NotFoundError or ModelError for what cannot be searched or trained, before any trial; TandemError
+    where every trial fails; KeyboardInterrupt with a message of what is there when asked to stop.
+    """
+    started = time.monotonic()
+    progress = progress or SilentProgress()
+    fixed = training(config)
+    space = Space(fixed, config.space)
+    storage = open_storage(space.example.store)
+    if is_file(space.example.data):
+        # Once, for all trials; what is written out names the prepared data.
+        space = Space({**fixed, "data": prepare_file(space.example.data, storage, progress)}, config.space)
+    plan = job.make_plan(space.example, storage)
+    goal = objective.resolve(config.objective, space.example, metric_of(space.example))
+    source = proposals(config.search, space, goal.mode, config.seed)
+    limit = _limit(config, source)
+    name = space.example.name
+    folder = f"tune/{name}/{_identity(config, space, plan)}"
+    trials = Trials(storage, folder)
+    campaign = Campaign(
+        space,
+        goal,
+        source,
+        trials,
+        _rungs(config, goal.metric_mode),
+        storage,
+        limit,
+        lambda chosen: job.make_plan(chosen, storage).run,
+    )
+    complete = True
+    try:
+        if campaign.left:
+            publish.check_free(storage, name, run="")
+            job.check_data(plan, storage)
+            complete = _drive(config, campaign, space.example, progress)
+    except KeyboardInterrupt:
+        outcome.write(storage, folder, space, goal, trials, complete=False)
+        raise KeyboardInterrupt(
+            f"{len(trials.ended)} of {limit} trials have ended and are kept; run the same command to go on"
+        ) from None
+    written = outcome.write(storage, folder, space, goal, trials, complete)
+    seconds = round(time.monotonic() - started, 3)
+    return written.model_copy(update={"seconds": seconds, "hint": _hint(config, trials)})
+
+
+def _drive(config: TuneConfig, campaign: Campaign, example: TrainConfig, progress: Progress) -> bool:
+    from ray_jobs.train.tune.driving import drive
+
+    # Ray handles signals its own way; what comes after its start counts.
+    with session() as cluster, terminated_as_interrupt():
+        room = parallel(example, cluster)
+        with progress.stage("tune", campaign.left) as stage:
+            campaign.show(stage)
+            return drive(
+                campaign,
+                min(config.parallel or room, campaign.left),
+                config.time_budget_s,
+                config.objective.from_evaluation,
+            )
+
+
+def parallel(config: TrainConfig, cluster: ClusterSize) -> int:
+    """How many trials the cluster has room for; raises UsageError where it has none for a single one."""
+    workers = config.workers
+    gpus = (1.0 if cluster.gpus else 0.0) if workers.gpus_per_worker == "auto" else workers.gpus_per_worker
+    found = []
+    for what, each, there in (("CPU", workers.cpus_per_worker, cluster.cpus), ("GPU", gpus, cluster.gpus)):
+        if workers.least * each > there:
+            raise UsageError(
+                f"train.workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower "
+                f"train.workers.count or train.workers.{what.lower()}s_per_worker"
+            )
+        if each:
+            found.append(there / (workers.most * each))
+    return max(1, int(min(found) + 1e-9))
+
+
+def _hint(config: TuneConfig, trials: Trials) -> str:
+    finished = [trial.ended for trial in trials if trial.ended is not None and trial.ended.state == "finished"]
+    if config.scheduler == "none" or len(finished) < 2 or any(len(ended.evaluations) > 1 for ended in finished):
+        return ""
+    return (
+        "no trial was evaluated before its end, so none could be stopped early: lower "
+        "train.checkpoints.evaluate_every_steps, or set scheduler=none"
+    )
+
+
+def _limit(config: TuneConfig, source: Proposals) -> int:
+    if isinstance(source, GridProposals):
+        return min(len(source), config.trials or len(source))
+    return config.trials or DEFAULT_TRIALS
+
+
+def _rungs(config: TuneConfig, mode: objective.Mode) -> Rungs:
+    chosen = config.scheduler
+    if chosen == "none":
+        return Rungs(None)
+    first = chosen.grace if chosen.grace_steps is None else chosen.grace_steps
+    return Rungs(
+        Halving(first, chosen.reduction_factor, mode),
+        in_steps=chosen.grace_steps is not None,
+        max_steps=chosen.max_steps,
+    )
+
+
+def _identity(config: TuneConfig, space: Space, plan: Plan) -> str:
+    """Identifies what is searched and how, not how many trials there are nor who runs them."""
+    fixed = space.example.model_dump(mode="json", exclude=_FREE)
+    for key in space.dimensions:
+        *blocks, last = key.split(".")
+        inner = fixed
+        for block in blocks:
+            inner = inner[block]
+        del inner[last]
+    searched = config.model_dump(mode="json", include={"space", "search", "scheduler", "objective", "seed"})
+    text = json.dumps([fixed, searched, plan.base_revision, plan.data_hash], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

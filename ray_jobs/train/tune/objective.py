@@ -1,0 +1,137 @@
+"""What makes one trial better than another.
+
+By default the metric that tells the best checkpoint; or, from the evaluation before and after training, what was gained
+on the target less what was forgotten. Guaranteed: a gain is above 0 where the model became better and forgetting is
+above 0 where it became worse, whichever way the metric points. A retained set on which the model became better counts
+as nothing forgotten.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ray_jobs.errors import UsageError
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.tune.config import ObjectiveConfig
+
+Mode = Literal["min", "max"]
+Row = Mapping[str, Any]
+"""One row of evaluation.json: set, role, metric, before, after, delta, ..."""
+_BEST_LOW = ("perplexity", "kl", "loss")
+
+
+class Score(BaseModel):
+    """How good a trial is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    excess: float = 0.0  # by how much more was forgotten than is allowed
+    gain: float | None = None
+    forgotten: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """An objective whose every part is known."""
+
+    config: ObjectiveConfig
+    metric: str
+    """Of the validation rows: what trials are compared by while they run."""
+    metric_mode: Mode
+
+    @property
+    def mode(self) -> Mode:
+        """Whether the value of a trial is best low or high."""
+        return "max" if self.config.from_evaluation else self.metric_mode
+
+    @property
+    def name(self) -> str:
+        """What the value of a trial is, in a few words."""
+        chosen = self.config
+        if not chosen.from_evaluation:
+            return self.metric
+        gain = f"gain in {chosen.target or 'the target metric'}"
+        if chosen.weight is not None:
+            return f"{gain} - {chosen.weight:g} x forgotten on {chosen.retained}"
+        limit = "" if chosen.max_loss is None else f", at most {chosen.max_loss:g} forgotten on {chosen.retained}"
+        return f"{gain}{limit}"
+
+    def running(self, metrics: Mapping[str, float]) -> float:
+        """The value of one evaluation during training; raises UsageError where it has no such metric."""
+        if self.metric not in metrics:
+            found = ", ".join(sorted(key for key in metrics if key.startswith("eval_")))
+            raise UsageError(f"objective.metric={self.metric}: the evaluation gave {found}; choose one of them")
+        return metrics[self.metric]
+
+    def score(self, metrics: Mapping[str, float], rows: Sequence[Row]) -> Score:
+        """The score of a trial by its best checkpoint's metrics and its evaluation.
+
+        Raises UsageError where the evaluation lacks what the objective names.
+        """
+        if not self.config.from_evaluation:
+            return Score(value=self.running(metrics))
+        target = _row(rows, "target", self.config.target, None)
+        gain = -_worse_by(target)
+        if self.config.retained is None:
+            return Score(value=gain, gain=gain)
+        retained = _row(rows, "retained", str(target["metric"]), self.config.retained)
+        forgotten = max(0.0, _worse_by(retained))
+        if self.config.weight is not None:
+            return Score(value=gain - self.config.weight * forgotten, gain=gain, forgotten=forgotten)
+        excess = max(0.0, forgotten - (self.config.max_loss or 0.0))
+        return Score(value=gain, excess=excess, gain=gain, forgotten=forgotten)
+
+    def order(self, score: Score) -> tuple[float, float]:
+        """Sorts the best first: those within the limit, then those beyond it by how far."""
+        return score.excess, -score.value if self.mode == "max" else score.value
+
+
+def resolve(config: ObjectiveConfig, train: TrainConfig, by_default: tuple[str, Mode]) -> Objective:
+    """The objective of a search; `by_default` is the metric of the method.
+
+    Raises UsageError where it needs an evaluation that `train` does not ask for.
+    """
+    if config.from_evaluation:
+        _check_evaluation(config, getattr(train, "evaluation", None))
+    metric, mode = by_default
+    if config.metric is not None and config.mode is not None:
+        metric, mode = config.metric, config.mode
+    return Objective(config, metric, mode)
+
+
+def _check_evaluation(config: ObjectiveConfig, evaluation: Any) -> None:
+    asked = f"objective.target={config.target}" if config.retained is None else f"objective.retained={config.retained}"
+    if evaluation is None:
+        remedy = f"evaluation: {{retained: {{{config.retained or 'NAME'}: PATH}}}}"
+        raise UsageError(f"{asked}: train measures nothing before and after training; add '{remedy}' to train")
+    if not evaluation.test:
+        raise UsageError(f"{asked} with train.evaluation.test=false: the target is not measured; leave test out")
+    names = list(evaluation.retained)
+    if config.retained is not None and config.retained not in names:
+        close = difflib.get_close_matches(config.retained, names, n=1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(
+            f"{asked}: {meant}train.evaluation.retained names {', '.join(names) or 'no set'}; name one of those, or "
+            f"add evaluation.retained.{config.retained} to train"
+        )
+
+
+def _row(rows: Sequence[Row], role: str, metric: str | None, name: str | None) -> Row:
+    candidates = [row for row in rows if row["role"] == role and name in (None, row["set"])]
+    found = [row for row in candidates if metric in (None, row["metric"])]
+    if not found:
+        what = f"objective.target={metric}" if role == "target" else f"objective.retained={name} by {metric}"
+        have = ", ".join(f"{row['metric']} of {row['set']}" for row in rows if row["role"] == role) or "nothing"
+        raise UsageError(f"{what}: the evaluation of a trial has no such row; it has {have}; choose one of them")
+    return found[0]
+
+
+def _worse_by(row: Row) -> float:
+    sign = 1 if any(word in str(row["metric"]).lower() for word in _BEST_LOW) else -1
+    return sign * (float(row["after"]) - float(row["before"]))

@@ -1,0 +1,325 @@
+"""A search under way, without training: order, stopping, what is kept, going on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from cluster import settings
+from cluster.commands.train import TrainCommand
+from ray_jobs.errors import CorruptError, TandemError
+from ray_jobs.storage import LocalStorage
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.tune import outcome, report
+from ray_jobs.train.tune.campaign import Campaign, Rungs
+from ray_jobs.train.tune.config import ObjectiveConfig
+from ray_jobs.train.tune.dimensions import Dimension
+from ray_jobs.train.tune.halving import Halving
+from ray_jobs.train.tune.objective import Objective
+from ray_jobs.train.tune.proposals import proposals
+from ray_jobs.train.tune.space import Space
+from ray_jobs.train.tune.summary import TuneSummary
+from ray_jobs.train.tune.trials import Trials
+
+FOLDER = "tune/tuned/abc"
+OBJECTIVE = Objective(ObjectiveConfig(), "eval_loss", "min")
+RATES: dict[str, Any] = {"optimisation.learning_rate": {"type": "loguniform", "low": 1e-5, "high": 1e-1}}
+
+
+def space_of(dimensions: dict[str, dict[str, Any]] | None = None) -> Space:
+    made: dict[str, Dimension] = {
+        key: TypeAdapter(Dimension).validate_python(item) for key, item in (dimensions or RATES).items()
+    }
+    return Space({"method": "sft", "base": "toy", "data": "talk", "name": "tuned", "store": "store"}, made)
+
+
+def run_of(config: TrainConfig) -> str:
+    return f"runs/tuned/{hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()}"
+
+
+class Search:
+    """A campaign over a store, and a stand-in for training: a loss for each step."""
+
+    def __init__(
+        self,
+        folder: Path,
+        limit: int = 8,
+        objective: Objective = OBJECTIVE,
+        halving: Halving | None = None,
+        max_steps: int | None = None,
+        search: Any = "random",
+        space: Space | None = None,
+    ) -> None:
+        self.storage = LocalStorage(folder)
+        self.space = space or space_of()
+        self.objective = objective
+        self.trials = Trials(self.storage, FOLDER)
+        source = proposals(search, self.space, objective.mode, 0)
+        rungs = Rungs(halving, max_steps=max_steps)
+        self.campaign = Campaign(self.space, objective, source, self.trials, rungs, self.storage, limit, run_of)
+
+    def begin(self) -> tuple[int, TrainConfig]:
+        found = self.campaign.next()
+        assert found is not None
+        self.storage.create(f"{run_of(found[1])}/checkpoints/{found[0]}.json", b"{}")
+        return found
+
+    def train(self, number: int, losses: list[float], rows: tuple[dict[str, Any], ...] = ()) -> bool:
+        """Evaluate after each tenth step; whether it came to its end."""
+        steps = 10 * len(losses)
+        for place, loss in enumerate(losses, 1):
+            if not self.campaign.evaluated(number, 10 * place, steps, {"eval_loss": loss}):
+                self.campaign.released(number)
+                return False
+        history = [{"step": 10 * place, "eval_loss": loss} for place, loss in enumerate(losses, 1)]
+        self.campaign.finished(number, steps, {"eval_loss": min(losses)}, rows, history)
+        self.campaign.released(number)
+        return True
+
+    def write(self, complete: bool = True) -> TuneSummary:
+        return outcome.write(self.storage, FOLDER, self.space, self.objective, self.trials, complete)
+
+    def runs(self) -> set[str]:
+        return {item.key.rsplit("/checkpoints/", 1)[0] for item in self.storage.list("runs")}
+
+
+def test_only_the_best_run_keeps_its_files(tmp_path: Path) -> None:
+    search = Search(tmp_path)
+    configs = {}
+    for loss in (3.0, 1.0, 2.0):
+        number, config = search.begin()
+        configs[number] = config
+        search.train(number, [loss + 1, loss])
+    assert search.runs() == {run_of(configs[1])}
+    best = search.campaign.best
+    assert best is not None
+    assert best.number == 1
+
+
+def test_a_run_that_was_finished_before_the_search_is_left_alone(tmp_path: Path) -> None:
+    first = Search(tmp_path / "other").begin()[1]
+    storage = LocalStorage(tmp_path / "store")
+    storage.create(f"{run_of(first)}/finished.json", b"{}")
+    search = Search(tmp_path / "store")
+    search.train(search.begin()[0], [3.0])
+    search.train(search.begin()[0], [1.0])
+    assert storage.exists(f"{run_of(first)}/finished.json")
+
+
+def test_a_trial_that_falls_behind_is_stopped_and_leaves_nothing(tmp_path: Path) -> None:
+    search = Search(tmp_path, halving=Halving(0.25, 3, "min"))
+    good, config = search.begin()
+    assert search.train(good, [2.0, 1.0, 0.5, 0.4])
+    bad, _ = search.begin()
+    assert not search.train(bad, [3.0, 3.0, 3.0, 3.0])
+    ended = search.trials[bad].ended
+    assert ended is not None
+    assert (ended.state, ended.step, ended.steps) == ("stopped", 10, 40)
+    assert search.runs() == {run_of(config)}
+    row = search.write().trials[1]
+    assert (row.trial, row.state, row.value) == (bad, "stopped", 3.0)
+
+
+def test_a_stopped_trial_that_speaks_once_more_is_told_again(tmp_path: Path) -> None:
+    search = Search(tmp_path, halving=Halving(0.25, 3, "min"))
+    search.train(search.begin()[0], [1.0, 1.0])
+    number, _ = search.begin()
+    assert not search.campaign.evaluated(number, 10, 20, {"eval_loss": 5.0})
+    assert not search.campaign.evaluated(number, 20, 20, {"eval_loss": 0.1})
+
+
+def test_every_trial_ends_at_the_limit_of_steps_and_may_be_the_best(tmp_path: Path) -> None:
+    search = Search(tmp_path, max_steps=20)
+    number, _ = search.begin()
+    assert not search.train(number, [2.0, 1.0, 0.5])
+    ended = search.trials[number].ended
+    assert ended is not None
+    assert (ended.state, ended.step) == ("finished", 20)
+    assert search.write().best == number
+
+
+def test_a_search_that_goes_on_repeats_nothing_and_begins_with_what_was_cut(tmp_path: Path) -> None:
+    search = Search(tmp_path, limit=4)
+    done, _ = search.begin()
+    search.train(done, [1.0])
+    cut, config = search.begin()
+    again = Search(tmp_path, limit=4)
+    found = again.campaign.next()
+    assert found == (cut, config)
+    again.train(cut, [2.0])
+    numbers = []
+    while (entry := again.campaign.next()) is not None:
+        numbers.append(entry[0])
+        again.train(entry[0], [3.0])
+    assert numbers == [2, 3]
+    assert Search(tmp_path, limit=4).campaign.next() is None
+    assert Search(tmp_path, limit=5).campaign.left == 1
+
+
+@hypothesis_settings(max_examples=10)
+@given(
+    losses=st.lists(st.lists(st.integers(0, 100).map(float), min_size=4, max_size=4), min_size=2, max_size=7),
+    cuts=st.sets(st.integers(0, 6)),
+)
+def test_cut_anywhere_the_outcome_is_that_of_an_uninterrupted_search(
+    losses: list[list[float]], cuts: set[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def search(folder: Path) -> Search:
+        return Search(folder, limit=len(losses), halving=Halving(0.25, 2, "min"))
+
+    whole = search(tmp_path_factory.mktemp("whole"))
+    for series in losses:
+        whole.train(whole.begin()[0], series)
+    folder = tmp_path_factory.mktemp("cut")
+    broken = search(folder)
+    for place, series in enumerate(losses):
+        number, _ = broken.begin()
+        if place in cuts:
+            broken = search(folder)
+            found = broken.campaign.next()
+            assert found is not None
+            number = found[0]
+        broken.train(number, series)
+    left = {"seconds", "evaluations"}
+    assert [row.model_dump(exclude=left) for row in broken.write().trials] == [
+        row.model_dump(exclude=left) for row in whole.write().trials
+    ]
+    assert broken.runs() == whole.runs()
+
+
+def test_a_trial_that_fails_does_not_end_the_search_unless_all_fail(tmp_path: Path) -> None:
+    search = Search(tmp_path)
+    search.train(search.begin()[0], [1.0])
+    for _ in range(4):
+        number, _ = search.begin()
+        search.campaign.failed(number, "the loss is nan at step 3")
+        search.campaign.released(number)
+    assert search.campaign.fault is None
+    assert search.write().lines()[-3].endswith("failed: the loss is nan at step 3")
+    none = Search(tmp_path / "none")
+    for _ in range(3):
+        number, _ = none.begin()
+        none.campaign.failed(number, "rows: too short")
+        none.campaign.released(number)
+    assert isinstance(none.campaign.fault, TandemError)
+    assert "all of the first 3 trials failed, the last one with: rows: too short" in str(none.campaign.fault)
+    assert none.campaign.next() is None
+
+
+def test_an_evaluation_without_the_row_of_the_objective_fails_the_trial(tmp_path: Path) -> None:
+    objective = Objective(ObjectiveConfig(retained="wiki", weight=1), "eval_loss", "min")
+    search = Search(tmp_path, objective=objective)
+    number, _ = search.begin()
+    search.train(number, [1.0], rows=({"set": "test", "role": "target", "metric": "f1", "before": 0, "after": 1},))
+    ended = search.trials[number].ended
+    assert ended is not None
+    assert ended.state == "failed"
+    assert "objective.retained=wiki" in ended.reason
+
+
+def test_the_best_forgets_no_more_than_allowed(tmp_path: Path) -> None:
+    objective = Objective(ObjectiveConfig(retained="old", max_loss=0.02), "eval_loss", "min")
+    search = Search(tmp_path, objective=objective)
+    for gain, lost in ((0.3, 0.2), (0.1, 0.01), (0.05, 0.0)):
+        rows = (
+            {"set": "test", "role": "target", "metric": "f1", "before": 0.5, "after": 0.5 + gain},
+            {"set": "old", "role": "retained", "metric": "f1", "before": 0.9, "after": 0.9 - lost},
+        )
+        search.train(search.begin()[0], [1.0], rows)
+    summary = search.write()
+    assert [row.trial for row in summary.trials] == [1, 2, 0]
+    assert summary.best == 1
+    assert summary.cells()[2][1] == "finished, forgot too much"
+    assert summary.head()[:5] == ["trial", "state", "value", "gain", "forgotten"]
+
+
+def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
+    search = Search(tmp_path)
+    search.train(search.begin()[0], [1.0])
+    file = tmp_path / FOLDER / "trials" / "0000" / "ended.json"
+    file.unlink()
+    file.write_text("{")
+    with pytest.raises(CorruptError, match=r"trials/0000/ended\.json: not the record of a trial"):
+        Search(tmp_path)
+
+
+def many(folder: Path, trials: int = 14) -> Search:
+    """A search whose best is at a rate of 1e-3 with a rank of 16, as a bowl."""
+    space = space_of(
+        {
+            **RATES,
+            "lora.rank": {"type": "logint", "low": 4, "high": 64},
+            "optimisation.global_batch": {"type": "choice", "values": [16, 32, 64]},
+            "optimisation.schedule": {"type": "choice", "values": ["linear", "cosine"]},
+        }
+    )
+    search = Search(folder, limit=trials, halving=Halving(0.25, 3, "min"), search="optuna", space=space)
+    chance = random.Random(0)
+    for _ in range(trials):
+        number, config = search.begin()
+        rate = config.optimisation.learning_rate
+        assert rate is not None
+        assert config.lora is not None
+        loss = 1 + abs(math.log10(rate) + 3) + 0.1 * abs(math.log2(config.lora.rank) - 4)
+        if number == 5:
+            search.campaign.failed(number, "the loss is nan at step 4, micro-batch 1 of worker 0")
+            search.campaign.released(number)
+            continue
+        search.train(number, [loss + 3 / place + 0.01 * chance.random() for place in range(1, 9)])
+    return search
+
+
+def test_the_best_configuration_reads_back_through_the_command_that_trains_it(tmp_path: Path) -> None:
+    search = many(tmp_path)
+    summary = search.write()
+    assert summary.best_config is not None
+    assert summary.best is not None
+    command = settings.read(TrainCommand, ["--config", summary.best_config], "train")
+    read = TrainConfig.model_validate(command.model_dump(include=set(TrainConfig.model_fields)))
+    assert read == search.space.config_at(search.trials[summary.best].begun.point)
+    assert read == TrainConfig.model_validate(yaml.safe_load(Path(summary.best_config).read_text()))
+
+
+def test_what_was_found_is_written_the_best_first_and_again_when_more_was_found(tmp_path: Path) -> None:
+    search = Search(tmp_path)
+    search.train(search.begin()[0], [2.0])
+    search.begin()
+    cut = search.write(complete=False)
+    assert (cut.complete, cut.left_open) == (False, 1)
+    assert "cut short, 1 trials under way; run the same command to go on" in cut.lines()
+    search.train(1, [1.0])
+    search.write()
+    found = json.loads((tmp_path / FOLDER / "trials.json").read_text())
+    assert [row["trial"] for row in found["trials"]] == [1, 0]
+    assert found["best"] == 1
+    assert found["complete"]
+
+
+def test_of_many_trials_the_page_says_what_made_the_difference(tmp_path: Path) -> None:
+    summary = many(tmp_path, 20).write()
+    assert next(iter(summary.importance)) == "optimisation.learning_rate"
+    page = report.page(summary)
+    assert "What made the difference" in page
+    assert page.count("<title>trial ") == sum(row.value is not None for row in summary.trials)
+    assert "the loss is nan at step 4" in page
+
+
+def test_a_page_of_nothing_and_of_hostile_values_is_whole(tmp_path: Path) -> None:
+    assert "No trial came to an end" in report.page(Search(tmp_path).write())
+    space = space_of({"lora.targets": {"type": "choice", "values": [["<script>alert(1)</script>"], "all-linear"]}})
+    search = Search(tmp_path / "x", search="grid", space=space)
+    search.train(search.begin()[0], [1.0])
+    page = report.page(search.write())
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page

@@ -1,0 +1,126 @@
+"""What makes a trial the best, and which trials are stopped."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.errors import UsageError
+from ray_jobs.train.tune.config import ObjectiveConfig
+from ray_jobs.train.tune.halving import Halving
+from ray_jobs.train.tune.objective import Objective, Score, resolve
+
+
+def row(name: str, role: str, metric: str, before: float, after: float) -> dict[str, Any]:
+    return {"set": name, "role": role, "metric": metric, "before": before, "after": after, "delta": after - before}
+
+
+def objective(**given: Any) -> Objective:
+    return Objective(ObjectiveConfig.model_validate(given), "eval_loss", "min")
+
+
+ROWS = [
+    row("test", "target", "ndcg@10", 0.6, 0.7),
+    row("squad", "retained", "ndcg@10", 0.9, 0.85),
+    row("wiki", "retained", "perplexity", 20.0, 23.0),
+]
+
+
+def test_by_default_the_metric_of_the_method_decides() -> None:
+    found = resolve(ObjectiveConfig(), train(), ("eval_loss", "min"))
+    assert (found.name, found.mode) == ("eval_loss", "min")
+    assert found.score({"eval_loss": 2.0}, []) == Score(value=2.0)
+
+
+def test_a_metric_that_the_evaluation_lacks_is_named_with_those_it_has() -> None:
+    with pytest.raises(UsageError, match=r"objective\.metric=eval_loss: the evaluation gave eval_f1, eval_x"):
+        objective().running({"eval_f1": 1, "eval_x": 2, "step": 3})
+
+
+def test_the_value_is_the_gain_less_the_weighted_loss() -> None:
+    found = objective(retained="squad", weight=2).score({}, ROWS)
+    assert found.value == pytest.approx(0.1 - 2 * 0.05)
+    assert (found.gain, found.forgotten) == (pytest.approx(0.1), pytest.approx(0.05))
+
+
+def test_a_gain_is_above_zero_for_metrics_that_are_best_low_too() -> None:
+    rows = [row("test", "target", "perplexity", 9.0, 5.0), row("wiki", "retained", "perplexity", 20.0, 23.0)]
+    found = objective(retained="wiki", weight=1).score({}, rows)
+    assert (found.gain, found.forgotten, found.value) == (4.0, 3.0, 1.0)
+
+
+def test_a_retained_set_that_became_better_counts_as_nothing_forgotten() -> None:
+    rows = [row("test", "target", "f1", 0.5, 0.6), row("old", "retained", "f1", 0.5, 0.9)]
+    found = objective(retained="old", weight=1).score({}, rows)
+    assert (found.forgotten, found.value) == (0.0, pytest.approx(0.1))
+
+
+def test_within_the_limit_comes_before_beyond_it_whatever_the_gain() -> None:
+    chosen = objective(retained="squad", max_loss=0.01)
+    mild = chosen.score({}, [row("t", "target", "f1", 0.5, 0.51), row("squad", "retained", "f1", 0.9, 0.895)])
+    wild = chosen.score({}, [row("t", "target", "f1", 0.5, 0.9), row("squad", "retained", "f1", 0.9, 0.7)])
+    worse = chosen.score({}, [row("t", "target", "f1", 0.5, 0.95), row("squad", "retained", "f1", 0.9, 0.6)])
+    assert mild.excess == 0
+    assert sorted([worse, wild, mild], key=chosen.order) == [mild, wild, worse]
+
+
+@pytest.mark.parametrize(
+    ("given_objective", "message"),
+    [
+        ({"target": "f1"}, r"objective\.target=f1: .* it has ndcg@10 of test"),
+        ({"retained": "news", "weight": 1}, r"objective\.retained=news by ndcg@10: .* it has ndcg@10 of squad"),
+    ],
+)
+def test_an_evaluation_without_the_row_is_named(given_objective: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        objective(**given_objective).score({}, ROWS)
+
+
+def train(evaluation: Any = None) -> Any:
+    return SimpleNamespace(evaluation=evaluation)
+
+
+def test_an_objective_from_an_evaluation_that_nobody_asked_for_is_refused_up_front() -> None:
+    config = ObjectiveConfig(retained="wiki", weight=1)
+    with pytest.raises(UsageError, match=r"objective\.retained=wiki: train measures nothing .* add 'evaluation:"):
+        resolve(config, train(), ("eval_loss", "min"))
+    evaluation = SimpleNamespace(retained={"wikitext": "x"}, test=True)
+    with pytest.raises(UsageError, match=r"did you mean wikitext\? train\.evaluation\.retained names wikitext"):
+        resolve(config, train(evaluation), ("eval_loss", "min"))
+    evaluation = SimpleNamespace(retained={"wiki": "x"}, test=False)
+    with pytest.raises(UsageError, match=r"train\.evaluation\.test=false: the target is not measured"):
+        resolve(config, train(evaluation), ("eval_loss", "min"))
+    evaluation = SimpleNamespace(retained={"wiki": "x"}, test=True)
+    assert resolve(config, train(evaluation), ("eval_loss", "min")).mode == "max"
+
+
+@given(
+    values=st.lists(st.floats(-100, 100), min_size=1, max_size=30),
+    factor=st.sampled_from([1.5, 2.0, 3.0, 4.0]),
+)
+def test_a_trial_passes_a_rung_only_among_the_best_that_reached_it(values: list[float], factor: float) -> None:
+    halving = Halving(0.25, factor, "min")
+    for number, value in enumerate(values):
+        rank = sum(other < value for other in values[:number])
+        assert halving.passed(number, 0.25, value) == (rank < max(1, int((number + 1) / factor)))
+
+
+@given(values=st.lists(st.floats(-100, 100), min_size=1, max_size=30, unique=True))
+def test_the_best_of_all_is_never_stopped(values: list[float]) -> None:
+    halving = Halving(10, 3, "max")
+    for number, value in enumerate(values):
+        went_on = all(halving.passed(number, step, value) for step in (5, 10, 30, 60, 90))
+        assert went_on or value < max(values)
+
+
+def test_between_rungs_and_before_the_first_nobody_is_stopped() -> None:
+    halving = Halving(0.25, 2, "min")
+    assert halving.passed(0, 0.25, 1.0)
+    assert halving.passed(1, 0.2, 9.0)
+    assert not halving.passed(1, 0.3, 9.0)
+    assert halving.passed(2, 0.25, 0.5)
+    assert halving.passed(2, 0.4, 99.0)
