@@ -97,15 +97,16 @@ def test_workers_that_are_lost_and_come_back_change_no_loss(
     ray_session: None, places: Places, undisturbed: dict[str, dict[int, float]], stage: int
 ) -> None:
     import ray
+    from ray.util import placement_group, remove_placement_group
 
     config = places.toy(f"elastic-{stage}", workers={"min": 1, "max": 2}, zero={"stage": stage})
-    taken = ray.remote(num_cpus=1)(_Placeholder).remote()
-    ray.get(taken.ready.remote())
+    taken = placement_group([{"CPU": 1}])
+    ray.get(taken.ready())
     found: list[job.TrainSummary] = []
     thread = threading.Thread(target=lambda: found.append(job.run(config)))
     thread.start()
     wait_until(lambda: checkpoints(config) or not thread.is_alive())
-    ray.kill(taken)
+    remove_placement_group(taken)
     ray_workers()[-1].send_signal(signal.SIGKILL)
     thread.join(240)
     assert found[0].restarts == 1
@@ -118,11 +119,6 @@ def ended(process: subprocess.Popen[str]) -> Ended:
     """Wait for a command that trains."""
     wait_until(lambda: process.poll() is not None)
     return end(process)
-
-
-class _Placeholder:
-    def ready(self) -> bool:
-        return True
 
 
 def test_a_lost_machine_costs_no_more_than_its_worker(

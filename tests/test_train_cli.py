@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     base = train_bases.language_model(folder / "chat")
     rows = train_bases.conversations(folder / "made", train=300)
     file = train_bases.as_json_lines(rows, folder / "talk.jsonl")
-    config = toy(base, file, folder / "store", "talker", workers={"count": 2}, lora={"rank": 16, "alpha": 16})
+    config = toy(base, file, folder / "store", "talker", lora={"rank": 16, "alpha": 16})
     return Run(folder, config, written(folder / "run.yaml", config))
 
 
@@ -88,8 +88,7 @@ def test_interrupted_it_says_what_is_kept_and_how_to_go_on(made: Run, interrupte
 @pytest.mark.slow
 def test_the_same_command_goes_on_with_the_losses_of_an_undisturbed_run(made: Run, completed: str) -> None:
     config = prepared(made.config)
-    alone = {"name": "undisturbed", "workers": made.config.workers.model_copy(update={"count": 1})}
-    expected = losses(train_alone(config.model_copy(update=alone)))
+    expected = losses(train_alone(config.model_copy(update={"name": "undisturbed"})))
     found = losses(config)
     assert outcome(config)["steps"] == 100
     assert found == pytest.approx(expected, rel=1e-2, abs=1e-4)

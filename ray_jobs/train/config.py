@@ -216,7 +216,9 @@ class TrainConfig(_Part):
 
     method: MethodName = Field(description="what is learned, and how")
     base: str = Field(min_length=1, description="name or path of the model to start from")
-    data: str = Field(min_length=1, description="name of a prepared data set, or its folder")
+    data: str = Field(
+        min_length=1, description="prepared data: NAME, NAME@HASH or their folder; or a file of rows, prepared first"
+    )
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="name of the model that comes out: its folder's too"
     )
