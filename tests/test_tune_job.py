@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import train_bases
 import yaml
 from command_line import ROOT, end, run, start
+from train_runs import ray_workers
 
 from ray_jobs.errors import ConflictError, NotFoundError, UsageError
 from ray_jobs.runtime import ClusterSize
@@ -39,18 +39,6 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.02)
-
-
-def own_workers(token: str) -> list[psutil.Process]:
-    """Workers of training in this test run's own cluster."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        try:
-            if "RayTrainWorker" in " ".join(process.info["cmdline"] or ()) and token in process.environ().values():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -264,9 +252,8 @@ def test_lost_workers_and_a_spent_budget_cost_no_trial(toys: Path, ray_session: 
     chosen["train"]["store"] = str(tmp_path / "store")
     first = job.run(TuneConfig.model_validate(chosen))
     assert not first.complete
-    token = os.environ["RAY_AUTH_TOKEN"]
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while own_workers(token):
+    while ray_workers():
         assert time.monotonic() < deadline, "workers of trials that were cut stay"
         time.sleep(0.1)
     before = set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json"))
@@ -279,10 +266,8 @@ def test_lost_workers_and_a_spent_budget_cost_no_trial(toys: Path, ray_session: 
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(
-        lambda: own_workers(token) and set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json")) - before, process
-    )
-    for worker in own_workers(token):
+    wait_for(lambda: ray_workers() and set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json")) - before, process)
+    for worker in ray_workers():
         worker.kill()
     out, _ = process.communicate(timeout=DEADLINE_SECONDS)
     summary = TuneSummary.model_validate_json(out.splitlines()[-1])
