@@ -24,8 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("PrepareCommand", "training rows checked, deduplicated and split, with a card"),
     "mine": ("MineCommand", "hard negatives for prepared rows, from an index"),
     "train": ("TrainCommand", "fine-tune a model on prepared data, or go on with it"),
-    "models": ("ModelsCommand", "list, info, merge, export: look after models"),
     "tune": ("TuneCommand", "search for the hyper-parameters of a fine-tuning run"),
+    "models": ("ModelsCommand", "list, info, merge, export: look after models"),
 }
 _STILL_LIVE = "what was live is live, 'tandem index list' shows it"
 

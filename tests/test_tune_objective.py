@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.errors import UsageError
+from ray_jobs.train.evaluation_config import EvaluationConfig
 from ray_jobs.train.tune.config import ObjectiveConfig
 from ray_jobs.train.tune.halving import Halving
 from ray_jobs.train.tune.objective import Objective, Score, resolve
@@ -80,22 +81,24 @@ def test_an_evaluation_without_the_row_is_named(given_objective: dict[str, Any],
         objective(**given_objective).score({}, ROWS)
 
 
-def train(evaluation: Any = None) -> Any:
-    return SimpleNamespace(evaluation=evaluation)
+def train(**evaluation: Any) -> Any:
+    return SimpleNamespace(evaluation=EvaluationConfig.model_validate(evaluation))
 
 
 def test_an_objective_from_an_evaluation_that_nobody_asked_for_is_refused_up_front() -> None:
     config = ObjectiveConfig(retained="wiki", weight=1)
-    with pytest.raises(UsageError, match=r"objective\.retained=wiki: train measures nothing .* add 'evaluation:"):
+    with pytest.raises(
+        UsageError, match=r"train\.evaluation\.retained names no set; .* or add evaluation\.retained\.wiki to train"
+    ):
         resolve(config, train(), ("eval_loss", "min"))
-    evaluation = SimpleNamespace(retained={"wikitext": "x"}, test=True)
+    evaluation = {"retained": {"wikitext": "x"}, "test": True}
     with pytest.raises(UsageError, match=r"did you mean wikitext\? train\.evaluation\.retained names wikitext"):
-        resolve(config, train(evaluation), ("eval_loss", "min"))
-    evaluation = SimpleNamespace(retained={"wiki": "x"}, test=False)
+        resolve(config, train(**evaluation), ("eval_loss", "min"))
+    evaluation = {"retained": {"wiki": "x"}, "test": False}
     with pytest.raises(UsageError, match=r"train\.evaluation\.test=false: the target is not measured"):
-        resolve(config, train(evaluation), ("eval_loss", "min"))
-    evaluation = SimpleNamespace(retained={"wiki": "x"}, test=True)
-    assert resolve(config, train(evaluation), ("eval_loss", "min")).mode == "max"
+        resolve(config, train(**evaluation), ("eval_loss", "min"))
+    evaluation = {"retained": {"wiki": "x"}, "test": True}
+    assert resolve(config, train(**evaluation), ("eval_loss", "min")).mode == "max"
 
 
 @given(

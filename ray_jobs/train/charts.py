@@ -10,6 +10,7 @@ long series is drawn; of each stretch its lowest and highest are.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -183,6 +184,8 @@ class _Scale:
 
 
 def _round_step(rough: float) -> float:
+    # Below the smallest normal number logarithms and powers give up.
+    rough = max(rough, sys.float_info.min)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(power * part for part in (1, 2, 2.5, 5, 10) if power * part >= rough * (1 - 1e-9))
 

@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.scores import METRICS
+from ray_jobs.train.evaluation_config import EvaluationConfig
 from ray_jobs.train.tune.config import ObjectiveConfig
 
 Mode = Literal["min", "max"]
 Row = Mapping[str, Any]
 """One row of evaluation.json: set, role, metric, before, after, delta, ..."""
-_BEST_LOW = ("perplexity", "kl", "loss")
 
 
 class Score(BaseModel):
@@ -98,18 +99,15 @@ def resolve(config: ObjectiveConfig, train: TrainConfig, by_default: tuple[str, 
     Raises UsageError where it needs an evaluation that `train` does not ask for.
     """
     if config.from_evaluation:
-        _check_evaluation(config, getattr(train, "evaluation", None))
+        _check_evaluation(config, train.evaluation)
     metric, mode = by_default
     if config.metric is not None and config.mode is not None:
         metric, mode = config.metric, config.mode
     return Objective(config, metric, mode)
 
 
-def _check_evaluation(config: ObjectiveConfig, evaluation: Any) -> None:
+def _check_evaluation(config: ObjectiveConfig, evaluation: EvaluationConfig) -> None:
     asked = f"objective.target={config.target}" if config.retained is None else f"objective.retained={config.retained}"
-    if evaluation is None:
-        remedy = f"evaluation: {{retained: {{{config.retained or 'NAME'}: PATH}}}}"
-        raise UsageError(f"{asked}: train measures nothing before and after training; add '{remedy}' to train")
     if not evaluation.test:
         raise UsageError(f"{asked} with train.evaluation.test=false: the target is not measured; leave test out")
     names = list(evaluation.retained)
@@ -133,5 +131,5 @@ def _row(rows: Sequence[Row], role: str, metric: str | None, name: str | None) -
 
 
 def _worse_by(row: Row) -> float:
-    sign = 1 if any(word in str(row["metric"]).lower() for word in _BEST_LOW) else -1
+    sign = 1 if METRICS[row["metric"]] == "min" else -1
     return sign * (float(row["after"]) - float(row["before"]))
