@@ -165,7 +165,7 @@ def test_a_run_whose_store_is_a_bucket_goes_on_after_its_driver_is_killed(
     process = start(bucket, tmp_path, *command)
     wait_until(lambda: checkpoints(config) or process.poll() is not None)
     process.kill()
-    process.wait()
+    end(process)
     assert not open_storage(config.store).exists(plan_of(config).finished)
     # Another machine: nothing that the first has kept is there.
     again = start(bucket | {"TANDEM_CACHE": str(tmp_path / "cache")}, tmp_path, *command)
