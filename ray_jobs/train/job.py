@@ -226,10 +226,13 @@ class _Run:
         import ray
         from ray.train import FailureConfig, RunConfig
         from ray.train.torch import TorchTrainer
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         for key, value in _RAY_TRAIN.items():
             os.environ.setdefault(key, value)
-        board = ray.remote(num_cpus=0)(Board).remote()
+        # Beside the driver: on a machine that is lost it would take the run with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
         trainer = TorchTrainer(
             worker.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
