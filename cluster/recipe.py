@@ -69,7 +69,8 @@ def main(arguments: list[str]) -> int:
         if len(arguments) != 1:
             raise UsageError(f"usage: python -m cluster.recipe NAME; NAME is one of {', '.join(names())}")
         recipe = read(arguments[0])
-        data = Path(os.environ.get("TANDEM_DATA") or DEFAULT_DATA)
+        # Not left there: the commands would take it for their key `data`.
+        data = Path(os.environ.pop("TANDEM_DATA", "") or DEFAULT_DATA)
         inputs = Path(os.environ.get("TANDEM_STORE", DEFAULT_STORE)).absolute() / "inputs"
         write_inputs(data, recipe.inputs, inputs)
         steps = steps_of(recipe, inputs)

@@ -7,18 +7,19 @@ Intervals are 95 % bootstrap intervals over questions; where a figure is compare
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from corpora import CACHE, Collection, Question, read, scifact, squad
+from corpora import CACHE, Collection, Question, data_folder, read, scifact, squad
 from metrics import hit, ndcg
 from quality import ingested, rankings, smaller
 from table import Cell, Table
 
-from cluster import recipe
 from ray_jobs.answer.defaults import READER, RERANKER
 from ray_jobs.index.reranking import Reranking
 from ray_jobs.index.search import SearchConfig
@@ -142,10 +143,10 @@ def _reranker_table(rows: Sequence[Sequence[Cell]]) -> Table:
 
 def _embedder(folder: Path) -> Table:
     """The wheel's embedder before and after fine-tuning on SciFact's train split."""
-    os.environ["TANDEM_STORE"] = store = str(CACHE / "store")
-    if recipe.main([RECIPE]):
-        raise RuntimeError(f"the recipe {RECIPE} failed; what it said stands above")
-    tuned = EmbedderConfig(model=str(Path(store) / "models" / EMBEDDER))
+    store = CACHE / "store"
+    given = {**os.environ, "TANDEM_STORE": str(store), "TANDEM_DATA": str(data_folder())}
+    subprocess.run([sys.executable, "-m", "cluster.recipe", RECIPE], env=given, check=True)
+    tuned = EmbedderConfig(model=str(store / "models" / EMBEDDER))
     test, retained = scifact("test"), every(squad("squad_v1_dev", "SQuAD v1 dev"), FORGETTING)
     trained_on = {document for question in scifact("train").questions for document in question.relevant}
     apart = replace(test, questions=[q for q in test.questions if not trained_on.intersection(q.relevant)])
