@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -134,6 +135,7 @@ def test_the_steps_run_as_commands_until_one_fails(
     )
 
     def fails_at_index(arguments: list[str]) -> int:
+        assert "TANDEM_DATA" not in os.environ  # it would be their key `data`
         ran.append((arguments[0], Path(arguments[2]).read_text()))
         return 3 if arguments[0] == "index" else 0
 
