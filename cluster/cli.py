@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt as stopped:
         # A job that can go on says how.
-        print(f"interrupted; {stopped or _STILL_LIVE}", file=sys.stderr)
+        print(f"interrupted; {str(stopped) or _STILL_LIVE}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more while it closes standard output.

@@ -22,7 +22,7 @@ from typing import Any
 from ray_jobs.errors import TandemError
 
 MAX_BLOCKS = 2_000  # input blocks of a stage: below it each group is a block of its own, and its receipt comes at once
-_INTERRUPTION: ContextVar[threading.Event | None] = ContextVar("interruption", default=None)
+_INTERRUPTION: ContextVar[list[int] | None] = ContextVar("interruption", default=None)
 LAPTOP_CPUS = 4  # up to which one embedding actor takes every CPU
 
 
@@ -194,10 +194,11 @@ def terminated_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = threading.Event()
+    # No event: a second signal may come while a handler runs, and would wait for the lock that the first one holds.
+    asked: list[int] = []
 
     def interrupt(signum: int, frame: object) -> None:
-        asked.set()
+        asked.append(signum)
         raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -213,7 +214,7 @@ def terminated_as_interrupt() -> Iterator[None]:
 def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt when this job was asked to stop, even if the first one was lost on its way."""
     asked = _INTERRUPTION.get()
-    if asked is not None and asked.is_set():
+    if asked:
         raise KeyboardInterrupt
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 import pytest
+from signals import at_every_line
 
 from ray_jobs.errors import StorageError, UsageError
 from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted, session, stream, terminated_as_interrupt
@@ -94,6 +97,15 @@ def test_an_interrupt_that_native_code_swallowed_is_raised_again() -> None:
         with pytest.raises(KeyboardInterrupt):
             raise_if_interrupted()
     raise_if_interrupted()
+
+
+def test_signals_that_come_while_one_is_handled_are_one_interrupt() -> None:
+    def work() -> None:
+        with at_every_line(), terminated_as_interrupt():
+            time.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_context().run(work)
 
 
 @pytest.mark.parametrize(("cpus", "laptop"), [(2, True), (4, True), (8, False)])

@@ -15,10 +15,11 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 from served import FACTS, free_port, publish, status_of
+from signals import at_every_line
 from waiting import wait_for
 
 from cluster.cli import run
-from cluster.commands.serve import ServeCommand, serve_yaml, with_key
+from cluster.commands.serve import ServeCommand, serve_yaml, wait_to_be_stopped, with_key
 from serve.config import ServeConfig
 
 
@@ -129,3 +130,8 @@ def test_the_command_serves_until_it_is_interrupted(store: Path) -> None:
             _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+def test_signals_that_come_while_one_is_handled_stop_the_server_all_the_same() -> None:
+    with at_every_line():
+        wait_to_be_stopped()

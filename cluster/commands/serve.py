@@ -8,10 +8,16 @@ import os
 import signal
 import sys
 import tempfile
+<<<<<<< HEAD
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+=======
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Self
+>>>>>>> main
 
 import yaml
 from pydantic import Field, model_validator
@@ -170,7 +176,7 @@ def _deploy(command: ServeCommand, config: ServeConfig, key: str | None) -> None
         if command.detach:
             return
         try:
-            _wait()
+            wait_to_be_stopped()
         finally:
             # Drains; other applications on the same cluster go on.
             serve.delete(config.application)
@@ -193,12 +199,15 @@ def _reason(error: RuntimeError) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _wait() -> None:
+def wait_to_be_stopped() -> None:
     """Return at SIGINT or SIGTERM."""
-    stop = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    # No event: a second signal while its lock is held would wait for ever. This queue may be used in a handler.
+    asked: SimpleQueue[int] = SimpleQueue()
+    previous = {
+        number: signal.signal(number, lambda number, _: asked.put(number)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        stop.wait()
+        asked.get()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
