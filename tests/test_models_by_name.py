@@ -97,7 +97,7 @@ def test_an_embedder_that_the_store_lacks_is_refused_before_work(capsys: Capsys,
 
 
 def test_another_embedder_than_the_indexs_is_refused(capsys: Capsys, store: Path, index: str, tmp_path: Path) -> None:
-    shutil.copytree(tiny_model(tmp_path / "other", pooling="cls"), store / "models" / "other")
+    shutil.copytree(tiny_model(tmp_path / "made", pooling="cls"), store / "models" / "other")
     asked = ("search", "owl", "--index", index, "--store", store, "--embedder", "other")
     run(capsys, *asked).refused("other", "mini", code=2)
 

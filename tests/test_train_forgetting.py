@@ -121,7 +121,7 @@ def test_samples_show_what_was_said_before_and_after(forgetful: TrainConfig) -> 
     found = content(forgetful, "samples.json")
     assert len(found) == 3
     assert all(set(sample) == {"prompt", "expected", "before", "after"} for sample in found)
-    assert sum(sample["after"] == sample["expected"].strip() for sample in found) >= 2
+    assert sum(sample["after"] == sample["expected"].strip() for sample in found) >= 2, found
     assert all(sample["before"] != sample["expected"].strip() for sample in found)
 
 

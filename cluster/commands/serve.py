@@ -8,16 +8,10 @@ import os
 import signal
 import sys
 import tempfile
-<<<<<<< HEAD
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-=======
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Self
->>>>>>> main
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 from pydantic import Field, model_validator
