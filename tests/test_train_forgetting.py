@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("forgetting")
     old = task_of(made / "old", OLD, 5)
     task_of(made / "new", NEW, 3)
-    raw = train_bases.language_model(made / "raw")
+    raw = train_bases.language_model(made / "raw", initializer_range=0.2)
     tokenizer = AutoTokenizer.from_pretrained(raw)
     model = AutoModelForCausalLM.from_pretrained(raw)
     learned = pq.read_table(old / "train.parquet").to_pylist()

@@ -19,14 +19,15 @@ SUCCESSORS = dict(zip(WORDS, (*WORDS[7:], *WORDS[:7]), strict=True))
 """The toy task of language models: each word is answered by another."""
 
 
-def language_model(folder: Path, chat: bool = True) -> Path:
+def language_model(folder: Path, chat: bool = True, **shape: Any) -> Path:
     """A Llama of two layers that knows WORDS and nothing else; returns its folder.
 
-    It is as wide as an adapter needs it to learn the toy task while embeddings and head stay as they are.
+    Without a `shape` of its own it is as wide as an adapter needs it to learn the toy task while embeddings and head
+    stay as they are.
     """
     tokenizer = tiny_language_models.word_tokenizer([*WORDS, *(f" {word}" for word in WORDS)], chat)
-    shape = {"hidden_size": 128, "intermediate_size": 192, "initializer_range": 0.06, "max_position_embeddings": 128}
-    model = tiny_language_models.tiny_llama(tokenizer, **shape)
+    wide = {"hidden_size": 128, "intermediate_size": 192, "initializer_range": 0.06}
+    model = tiny_language_models.tiny_llama(tokenizer, max_position_embeddings=128, **(shape or wide))
     return tiny_language_models.save(folder, model, tokenizer)
 
 
