@@ -50,6 +50,8 @@ _RAY_TRAIN = {
     # Between two looks of the controller at its workers: so late it sees that one is lost.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+# With fewer workers the run goes on anyway: after a machine is lost Ray first takes it for there, and waits in vain.
+_ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
 _LOOK_SECONDS = 0.5
 # What does not change what is learned: a run goes on with other values of these.
 _FREE: dict[str, Any] = {
@@ -228,7 +230,7 @@ class _Run:
         from ray.train.torch import TorchTrainer
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        for key, value in _RAY_TRAIN.items():
+        for key, value in {**_RAY_TRAIN, **(_ELASTIC if self._is_elastic else {})}.items():
             os.environ.setdefault(key, value)
         # Beside the driver: on a machine that is lost it would take the run with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -268,6 +270,11 @@ class _Run:
             stop(board, partial(ray.kill, no_restart=True))
             raise
         return ended[0]
+
+    @property
+    def _is_elastic(self) -> bool:
+        workers = self._plan.config.workers
+        return workers.least < workers.most
 
     def _scaling(self) -> Any:
         from ray.train import ScalingConfig
