@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_jobs.answer.evidence import ANY_MODEL, MINILM, Evidence, calibration_for, coverage
-from ray_jobs.answer.extractive import ABSTENTION, ExtractiveReader, ReaderConfig
+from ray_jobs.answer.extractive import ExtractiveReader, ReaderConfig
 from ray_jobs.answer.grounding import cited_numbers, problems, unquoted
 from ray_jobs.answer.protocol import Answer, Citation, Cited, Final, Generator, Passage, TextDelta, complete
 from ray_jobs.answer.quotable import quotable_sentences
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.errors import ModelError
 from ray_jobs.index.analysis import Analyzer
 from ray_jobs.index.lexical import LexicalStatistics

@@ -11,10 +11,10 @@ from tiny_language_models import fit, save, tiny_llama, word_tokenizer, words_of
 from ray_jobs.answer.chat_layout import ChatLayout
 from ray_jobs.answer.engine import Engine, Message, Request
 from ray_jobs.answer.engine_config import EngineConfig, load_engine
-from ray_jobs.answer.extractive import ABSTENTION
 from ray_jobs.answer.grounding import problems
 from ray_jobs.answer.prompt import FROM_SOURCES, assemble
 from ray_jobs.answer.protocol import Answer, Passage, complete
+from ray_jobs.answer.quoting import ABSTENTION
 
 THINGS = ["door", "roof", "tower", "garden", "bridge", "river", "castle", "market", "harbour", "station"]
 COLOURS = ["red", "green", "blue", "white", "black", "yellow", "brown", "grey", "golden", "silver", "orange", "purple"]

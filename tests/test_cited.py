@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.answer.cited import CitedText, Outcome
-from ray_jobs.answer.extractive import ABSTENTION
 from ray_jobs.answer.grounding import problems
 from ray_jobs.answer.protocol import AnswerEvent, Cited, Passage, TextDelta
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.answer.support import Sources, abstains, statements
 from ray_jobs.index.analysis import Analyzer
 

@@ -7,10 +7,11 @@ import pytest
 from ray_jobs.answer.engine import Message, Request
 from ray_jobs.answer.engine_config import EngineConfig, load_engine
 from ray_jobs.answer.evidence import ANY_MODEL, MINILM
-from ray_jobs.answer.extractive import ABSTENTION, ReaderConfig
+from ray_jobs.answer.extractive import ReaderConfig
 from ray_jobs.answer.extractive_engine import ExtractiveEngine
 from ray_jobs.answer.grounding import problems, unquoted
 from ray_jobs.answer.protocol import Answer, Passage, complete
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.errors import NotFoundError, UsageError
 from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.models.embedder import Embedder, EmbedderConfig

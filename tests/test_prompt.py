@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_jobs.answer.engine import Message
-from ray_jobs.answer.extractive import ABSTENTION
 from ray_jobs.answer.fencing import fence_for, neutralise
 from ray_jobs.answer.grounding import cited_numbers
 from ray_jobs.answer.prompt import CLOSED_BOOK, FROM_SOURCES, Prompt, Reading, assemble
 from ray_jobs.answer.protocol import Passage
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.errors import UsageError
 
 RESERVED = ("<|im_start|>", "<|im_end|>", "</s>", "[INST]", "a b")

@@ -14,10 +14,11 @@ from tiny_readers import fitted_to_find, reader
 
 from ray_jobs.answer.engine import Message, Request
 from ray_jobs.answer.engine_config import EngineConfig, load_engine
-from ray_jobs.answer.extractive import ABSTENTION, ReaderConfig
+from ray_jobs.answer.extractive import ReaderConfig
 from ray_jobs.answer.grounding import problems, unquoted
 from ray_jobs.answer.protocol import Answer, Cited, Final, Generator, Passage, TextDelta, complete
 from ray_jobs.answer.quotable import MAX_LENGTH, sentence_around
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.answer.reading import AnswerReader
 from ray_jobs.errors import ModelError, NotFoundError, UsageError
 from ray_jobs.models.embedder import EmbedderConfig

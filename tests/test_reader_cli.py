@@ -14,7 +14,7 @@ from small_index import SmallDocument, build_index
 from tiny_readers import fitted_to_find
 from tiny_rerankers import plain
 
-from ray_jobs.answer.extractive import ABSTENTION
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.index.manifest import commit
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.storage import LocalStorage

@@ -11,7 +11,7 @@ from command_line import run
 from small_index import SmallDocument, build_index
 from train_runs import settings
 
-from ray_jobs.answer.extractive import ABSTENTION
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.index.manifest import commit
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.models.reader import Reader, ReaderConfig

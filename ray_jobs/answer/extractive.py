@@ -10,7 +10,6 @@ Answers that need several passages combined, counting or reasoning are beyond a 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,13 +20,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from ray_jobs.answer.evidence import Calibration, Evidence, coverage
-from ray_jobs.answer.protocol import Answer, AnswerEvent, Citation, Cited, Final, Passage, TextDelta
+from ray_jobs.answer.protocol import AnswerEvent, Citation, Passage
 from ray_jobs.answer.quotable import quotable_sentences
+from ray_jobs.answer.quoting import QuotingGenerator, quoted
 from ray_jobs.errors import ModelError
 from ray_jobs.index.analysis import Analyzer
 from ray_jobs.index.lexical import LexicalStatistics
-
-ABSTENTION = "The corpus does not answer this question."
 
 _CONTEXT_LENGTH = 80
 _SAME_MEANING = 0.92
@@ -70,7 +68,7 @@ class _Candidate:
         return self.passage.text[self.start : self.end]
 
 
-class ExtractiveReader:
+class ExtractiveReader(QuotingGenerator):
     """A Generator that quotes. ``statistics`` tells, for analysed terms, how rare they are in the whole index."""
 
     def __init__(
@@ -81,47 +79,24 @@ class ExtractiveReader:
         calibration: Calibration,
         config: ReaderConfig | None = None,
     ) -> None:
+        super().__init__()
         self._embedder = embedder
         self._analyzer = analyzer
         self._statistics = statistics
         self._calibration = calibration
         self._config = config or ReaderConfig()
-        self._cancelled = threading.Event()
 
-    def cancel(self) -> None:
-        """End the running stream before its next event."""
-        self._cancelled.set()
-
-    def stream(self, question: str, passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
-        """Quote from ``passages``; a TextDelta and a Cited for each quote, then Final.
+    def _answer(self, question: str, passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
+        """The best-supported sentences.
 
         Raises ModelError when the embedder returns another number of vectors than it was given texts.
         """
-        self._cancelled.clear()
-        for event in self._answer(question, passages):
-            if self._cancelled.is_set():
-                return
-            yield event
-
-    def _answer(self, question: str, passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
         started = time.perf_counter()
         candidates = self._candidates(question, passages)
         selected = time.perf_counter()
-        quoted = self._quote(question, candidates) if candidates else []
+        chosen = self._quote(question, candidates) if candidates else []
         timings = {"select": selected - started, "judge": time.perf_counter() - selected}
-
-        said = ""
-        for candidate in quoted:
-            separator = "\n" if said else ""
-            delta = f"{separator}{' '.join(candidate.quote.split())} [{candidate.passage.number}]"
-            said += delta
-            yield TextDelta(delta)
-            yield Cited(Citation.of(candidate.passage, candidate.start, candidate.end))
-        if not quoted:
-            said = ABSTENTION
-            yield TextDelta(said)
-        citations = tuple(Citation.of(quote.passage, quote.start, quote.end) for quote in quoted)
-        yield Final(Answer(said, citations, grounded=bool(quoted), timings=timings))
+        yield from quoted([Citation.of(quote.passage, quote.start, quote.end) for quote in chosen], timings)
 
     def _candidates(self, question: str, passages: Sequence[Passage]) -> list[_Candidate]:
         """What could be quoted; above the limit, the sentences that share most with the question."""

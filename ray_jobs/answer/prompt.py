@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ray_jobs.answer.engine import Message
-from ray_jobs.answer.extractive import ABSTENTION
 from ray_jobs.answer.fencing import fence_for, neutralise, one_line
 from ray_jobs.answer.markers import without_markers
 from ray_jobs.answer.protocol import Passage
 from ray_jobs.answer.quotable import sentence_spans
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.errors import UsageError
 
 FROM_SOURCES = (

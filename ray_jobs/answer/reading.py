@@ -11,15 +11,14 @@ reader of spans.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ray_jobs.answer.extractive import ABSTENTION
 from ray_jobs.answer.grounding import hides_markers
-from ray_jobs.answer.protocol import Answer, AnswerEvent, Citation, Cited, Final, Passage, TextDelta
+from ray_jobs.answer.protocol import AnswerEvent, Citation, Passage
 from ray_jobs.answer.quotable import sentence_around
+from ray_jobs.answer.quoting import QuotingGenerator, quoted
 from ray_jobs.errors import ModelError
 
 if TYPE_CHECKING:
@@ -39,44 +38,22 @@ class SpanReader(Protocol):
         ...
 
 
-class AnswerReader:
+class AnswerReader(QuotingGenerator):
     """A Generator that gives the span which `reader` prefers most to no answer."""
 
     def __init__(self, reader: SpanReader) -> None:
+        super().__init__()
         self._reader = reader
-        self._cancelled = threading.Event()
 
-    def cancel(self) -> None:
-        """End the running stream before its next event."""
-        self._cancelled.set()
-
-    def stream(self, question: str, passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
-        """The span and its sentence, a TextDelta and a Cited each, then Final.
+    def _answer(self, question: str, passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
+        """The span and its sentence.
 
         Raises UsageError for a question that is empty or too long for the reader, ModelError when the reader returns
         another number of spans than it was given passages.
         """
-        self._cancelled.clear()
-        for event in self._answer(question, passages):
-            if self._cancelled.is_set():
-                return
-            yield event
-
-    def _answer(self, question: str, passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
         started = time.perf_counter()
         citations = self._citations(question, passages)
-        timings = {"read": time.perf_counter() - started}
-        said = ""
-        for citation in citations:
-            separator = "\n" if said else ""
-            delta = f"{separator}{' '.join(citation.quote.split())} [{citation.number}]"
-            said += delta
-            yield TextDelta(delta)
-            yield Cited(citation)
-        if not citations:
-            said = ABSTENTION
-            yield TextDelta(said)
-        yield Final(Answer(said, citations, grounded=bool(citations), timings=timings))
+        yield from quoted(citations, {"read": time.perf_counter() - started})
 
     def _citations(self, question: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
         """What the best span that can be quoted is quoted as; () when none is good enough."""

@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ray_jobs.answer.extractive import ABSTENTION
 from ray_jobs.answer.grounding import cited_numbers
 from ray_jobs.answer.markers import without_markers
 from ray_jobs.answer.protocol import Citation, Passage
 from ray_jobs.answer.quotable import quotable_sentences, sentence_spans
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.index.analysis import Analyzer
 
 _LEADING_MARKERS = re.compile(r"(?:\s*\[\d{1,4}\])+")

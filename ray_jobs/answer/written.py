@@ -15,11 +15,11 @@ from ray_jobs.answer.analyzers import Analyzers
 from ray_jobs.answer.cited import CitedText
 from ray_jobs.answer.condense import condense_by_model
 from ray_jobs.answer.engine import Message, Request, Sampling
-from ray_jobs.answer.extractive import ABSTENTION
 from ray_jobs.answer.fencing import neutralise
 from ray_jobs.answer.language_model import FinishReason, LanguageModel, Writing
 from ray_jobs.answer.prompt import assemble
 from ray_jobs.answer.protocol import Answer, AnswerEvent, Final, Passage, TextDelta
+from ray_jobs.answer.quoting import ABSTENTION
 from ray_jobs.answer.stops import StopFilter
 from ray_jobs.answer.support import Sources
 from ray_jobs.errors import NotFoundError

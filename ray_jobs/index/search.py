@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ray_jobs.corpus.document import chunk_id
 from ray_jobs.index.factory import IndexType
 from ray_jobs.index.fusion import Fusing, Fusion, fuse
 from ray_jobs.index.hits import Hit
@@ -222,24 +221,5 @@ def to_hits(ranking: Ranking, queries: int, rows: Sequence[Mapping[str, Any]]) -
         stages = {
             name: float(values[position]) for name, values in ranking.scores.items() if not np.isnan(values[position])
         }
-        hits.append(_hit(row, float(listed.score[position]), len(hits) + 1, stages))
+        hits.append(Hit.of(row, float(listed.score[position]), len(hits) + 1, stages))
     return results
-
-
-def _hit(row: Mapping[str, Any], score: float, rank: int, stages: Mapping[str, float]) -> Hit:
-    return Hit(
-        doc_id=row["doc_id"],
-        chunk_id=chunk_id(row["doc_id"], row["version"], row["ordinal"]),
-        score=score,
-        rank=rank,
-        text=row["text"],
-        source=row["source"],
-        start=row["start"],
-        end=row["end"],
-        title=row["title"],
-        heading=row["heading"],
-        page=row["page"],
-        page_breaks=row["page_breaks"],
-        metadata={name: value for name, value in row["metadata"].items() if value is not None},
-        scores=stages,
-    )

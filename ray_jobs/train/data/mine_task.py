@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
@@ -21,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from ray_jobs.corpus.document import chunk_id
 from ray_jobs.index import layout
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import read
@@ -171,7 +169,7 @@ class Miner:
 
     def _fetch(self, place: Place) -> list[Hit]:
         rows = self._snapshot.partition.shards[place.shard].rows
-        return [_chunk(row) for row in rows.take(np.arange(place.first, place.first + place.count))]
+        return [Hit.of(row) for row in rows.take(np.arange(place.first, place.first + place.count))]
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
         """The rows with the lengths of their texts beside them."""
@@ -184,23 +182,3 @@ class Miner:
                 pa.field(LENGTH + name, pa.int32(), nullable=False), pa.array(longest, pa.int32())
             )
         return table
-
-
-def _chunk(row: Mapping[str, Any]) -> Hit:
-    """A chunk that no search found."""
-    return Hit(
-        doc_id=row["doc_id"],
-        chunk_id=chunk_id(row["doc_id"], row["version"], row["ordinal"]),
-        score=0.0,
-        rank=0,
-        text=row["text"],
-        source=row["source"],
-        start=row["start"],
-        end=row["end"],
-        title=row["title"],
-        heading=row["heading"],
-        page=row["page"],
-        page_breaks=row["page_breaks"],
-        metadata={},
-        scores={},
-    )
