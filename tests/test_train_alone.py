@@ -122,6 +122,18 @@ def test_bfloat16_has_almost_the_losses_of_float32(places: Places, plain: TrainC
     assert found == pytest.approx(losses(plain), rel=0.02)
 
 
+def test_without_dropout_a_base_that_has_it_learns_as_one_that_has_none(places: Places) -> None:
+    def run(name: str, dropout: float, disabled: bool) -> dict[int, float]:
+        base = train_bases.encoder(places.folder / name, dropout)
+        chosen = {"max_steps": 4, "disable_dropout": disabled}
+        config = settings("reranker", base, places.retrieval, places.store, name, optimisation=chosen)
+        return losses(train_alone(config))
+
+    plain = run("none-to-drop", 0.0, False)
+    assert run("dropout-disabled", 0.2, True) == plain
+    assert run("dropout", 0.2, False) != plain
+
+
 def test_a_rank_stabilised_scale_is_that_of_alpha_over_the_root_of_the_rank(
     places: Places, adapted: TrainConfig
 ) -> None:

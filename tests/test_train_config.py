@@ -69,6 +69,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"checkpoints": {"every_steps": 10, "evaluate_every_steps": 4}},
         ("checkpoints.every_steps=10", "checkpoints.evaluate_every_steps=4", "divisor"),
     ),
+    (
+        {"optimisation": {"disable_dropout": True}, "lora": {"dropout": 0.1}},
+        ("optimisation.disable_dropout=true", "lora.dropout=0.1", "leave one of them out"),
+    ),
     ({"publish": "adapter"}, ("publish=adapter", "lora", "publish=auto")),
     ({"method": "embedder", "lora": {}, "publish": "adapter"}, ("publish=adapter", "method=embedder", "merged")),
     ({"lora": {"quantise": "4bit"}, "publish": "merged"}, ("publish=merged", "lora.quantise=4bit", "publish=adapter")),

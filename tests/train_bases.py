@@ -31,9 +31,9 @@ def language_model(folder: Path, chat: bool = True, **shape: Any) -> Path:
     return tiny_language_models.save(folder, model, tokenizer)
 
 
-def encoder(folder: Path) -> Path:
-    """A plain encoder without a head and without dropout; returns its folder."""
-    network = tiny_rerankers.network(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+def encoder(folder: Path, dropout: float = 0.0) -> Path:
+    """A plain encoder without a head, and without dropout unless it is to have one; returns its folder."""
+    network = tiny_rerankers.network(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     tiny_rerankers.tokenizer().save_pretrained(folder)
     network.bert.save_pretrained(folder)
     return folder

@@ -30,6 +30,7 @@ from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
 from ray_jobs.train.zero import deepspeed_config
 
 if TYPE_CHECKING:
+    import torch
     from transformers import Trainer, TrainerCallback
 
 _SHARED_MEMORY_OP = "deepspeed_shm_comm"
@@ -123,6 +124,8 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         check_world(trainer, session)
         trainer.remove_callback(PrinterCallback)  # it would print what is shown and kept otherwise
         watch(trainer, tokens, saving)
+        if sizes.disable_dropout:
+            disable_dropout(trainer.model)
         if point is not None and point.universal:
             universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
@@ -158,6 +161,15 @@ def check_world(trainer: Trainer, session: Session) -> None:
             f"the trainer is worker {found[1]} of {found[0]}, not {session.rank} of {session.world_size}; it would "
             "train a model of its own; report this defect with the versions of ray, transformers and accelerate"
         )
+
+
+def disable_dropout(network: torch.nn.Module) -> None:
+    """Let nothing be dropped at random, as TRL's option of that name does."""
+    import torch
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def barrier() -> None:
