@@ -43,15 +43,15 @@ def test_rows_and_store_may_lie_in_a_bucket(tmp_path: Path) -> None:
     ]
     corpus = [{"id": f"p{n}", "text": row["positive"]} for n, row in enumerate(rows)]
     pq.write_table(pa.Table.from_pylist(rows[40:]), tmp_path / "b.parquet")
-    with s3_server() as (environment, objects):
-        objects["bucket/rows/a.jsonl.gz"] = gzip.compress("\n".join(map(json.dumps, rows[:40])).encode())
-        objects["bucket/rows/b.parquet"] = (tmp_path / "b.parquet").read_bytes()
-        objects["bucket/corpus.jsonl"] = "\n".join(map(json.dumps, corpus)).encode()
+    with s3_server() as bucket:
+        bucket.put("rows/a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, rows[:40])).encode()))
+        bucket.put("rows/b.parquet", (tmp_path / "b.parquet").read_bytes())
+        bucket.put("corpus.jsonl", "\n".join(map(json.dumps, corpus)).encode())
         ended = subprocess.run(
             [sys.executable, "-c", RUNS],
             env={
                 **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-                **environment,
+                **bucket.environment,
                 "PYTHONPATH": str(ROOT),
                 "TANDEM_CACHE": str(tmp_path / "cache"),
             },
@@ -63,6 +63,6 @@ def test_rows_and_store_may_lie_in_a_bucket(tmp_path: Path) -> None:
         assert ended.returncode == 0, ended.stderr[-3000:]
         assert ended.stdout.strip() == "['prepared', 'unchanged'] ['mined', 'unchanged'] 60"
         for name in ("toy", "mined"):
-            found = {key.rsplit("/", 1)[-1] for key in objects if key.startswith(f"bucket/store/datasets/{name}/")}
+            found = {key.rsplit("/", 1)[-1] for key in bucket.found(f"store/datasets/{name}/")}
             assert found >= {"train.parquet", "validation.parquet", "test.parquet", "card.json", "card.md"}
-        assert not [key for key in objects if "/prepare/" in key or "/mine/" in key]
+        assert not any("/prepare/" in key or "/mine/" in key for key in bucket.found())

@@ -97,8 +97,8 @@ def test_a_run_whose_store_is_a_bucket_resumes_from_it(
     places: Places, plain: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = places.sft("in-a-bucket").model_copy(update={"store": "s3://bucket/store"})
-    with s3_server() as (environment, _):
-        for name, value in environment.items():
+    with s3_server() as bucket:
+        for name, value in bucket.environment.items():
             monkeypatch.setenv(name, value)
         train_alone(config, StopAfter(4))
         reopen(config)

@@ -126,8 +126,8 @@ def test_a_lost_machine_costs_no_more_than_its_worker(
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The environment that reaches an S3 server."""
-    with s3_server() as (found, _):
-        for name, value in found.items():
+    with s3_server() as found:
+        for name, value in found.environment.items():
             monkeypatch.setenv(name, value)
         yield {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
