@@ -107,10 +107,7 @@ def test_a_lost_machine_costs_no_more_than_its_worker(
         second = machines.add_node(**size)
         machines.wait_for_nodes()
         config = places.toy("machines", workers={"min": 1, "max": 2}, zero={"stage": 2})
-        environment = {
-            **os.environ,
-            "RAY_ADDRESS": machines.address,
-        }
+        environment = {**os.environ, "RAY_ADDRESS": machines.address}
         process = start(environment, tmp_path, "train", "--config", written(tmp_path / "run.yaml", config))
         wait_until(lambda: checkpoints(config) or process.poll() is not None)
         assert checkpoints(config), end(process)
@@ -121,6 +118,34 @@ def test_a_lost_machine_costs_no_more_than_its_worker(
         machines.shutdown()
     assert checkpoints(config)[-1].workers == 1
     same(losses(config), undisturbed["full"])
+
+
+def test_a_machine_that_comes_is_taken_into_the_run(places: Places, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    # So slow that a run of thousands of steps does not let rounding grow; Ray looks for machines once a minute.
+    gentle: dict[str, Any] = {
+        "optimisation": {"global_batch": 16, "micro_batch": 8, "max_steps": 8000, "learning_rate": 1e-6},
+        "checkpoints": {"every_steps": 500, "log_every_steps": 500},
+        "zero": {"stage": 2},
+    }
+    expected = losses(train_alone(places.toy("one-machine", **gentle)))
+    size = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    machines = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
+    try:
+        config = places.toy("two-machines", workers={"min": 1, "max": 2}, **gentle)
+        environment = {**os.environ, "RAY_ADDRESS": machines.address}
+        process = start(environment, tmp_path, "train", "--config", written(tmp_path / "run.yaml", config))
+        wait_until(lambda: checkpoints(config) or process.poll() is not None)
+        assert checkpoints(config), end(process)
+        assert checkpoints(config)[-1].workers == 1
+        machines.add_node(**size)
+        machines.wait_for_nodes()
+        ended(process).succeeded()
+    finally:
+        machines.shutdown()
+    assert checkpoints(config)[-1].workers == 2
+    assert losses(config) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.fixture
