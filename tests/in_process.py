@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from ray_jobs.runtime import ClusterSize
-from ray_jobs.train import negatives, prepare
+from ray_jobs.train import making, negatives, prepare
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Preparation and mining run in this process."""
+    monkeypatch.setattr(making, "session", session)
     for job in (prepare, negatives):
         monkeypatch.setattr(job, "stream", stream)
-        monkeypatch.setattr(job, "session", session)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.mine_config import MineConfig
 from ray_jobs.train.data.prepared import Prepared, open_prepared
 from ray_jobs.train.job import find_data
+from ray_jobs.train.making import DataSummary
 
 pytest_plugins = ["in_process"]
 on_ray = pytest.mark.usefixtures("ray_session")
@@ -116,7 +117,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> str:
     return store
 
 
-def mine(store: str, **settings: object) -> negatives.MineSummary:
+def mine(store: str, **settings: object) -> DataSummary:
     defaults = {
         "data": "retrieval",
         "index": "topics",
@@ -195,7 +196,7 @@ def test_the_same_again_mines_nothing_and_leaves_nothing_in_flight(store: str) -
     assert mine(store, name="again").outcome == "mined"
     assert mine(store, name="again", block_queries=7).outcome == "unchanged"
     assert mine(store, name="again", num_negatives=1).outcome == "mined"
-    assert not list(Path(store).glob("runs/*/mine/*"))
+    assert not list(Path(store).glob("runs/*/making/*"))
 
 
 @here
@@ -319,7 +320,7 @@ def test_what_cannot_be_mined_is_one_line_and_publishes_nothing(
         mine(store, **{"name": "refused", **settings})
     assert "\n" not in str(found.value)
     assert not (Path(store) / "datasets" / "refused").exists()
-    assert not list(Path(store).glob("runs/*/mine/*"))
+    assert not list(Path(store).glob("runs/*/making/*"))
 
 
 @here

@@ -237,7 +237,7 @@ def test_the_same_again_prepares_nothing_and_a_touched_file_neither(tmp_path: Pa
     assert prepare.run(config).outcome == "prepared"
     source.touch()
     assert prepare.run(config).outcome == "unchanged"
-    assert not list((tmp_path / "store").glob("runs/*/prepare/*"))
+    assert not list((tmp_path / "store").glob("runs/*/making/*"))
 
 
 @here

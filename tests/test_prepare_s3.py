@@ -65,4 +65,4 @@ def test_rows_and_store_may_lie_in_a_bucket(tmp_path: Path) -> None:
         for name in ("toy", "mined"):
             found = {key.rsplit("/", 1)[-1] for key in bucket.found(f"store/datasets/{name}/")}
             assert found >= {"train.parquet", "validation.parquet", "test.parquet", "card.json", "card.md"}
-        assert not any("/prepare/" in key or "/mine/" in key for key in bucket.found())
+        assert not any("/making/" in key for key in bucket.found())

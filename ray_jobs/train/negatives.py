@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
 
-from ray_jobs.errors import CorruptError
-from ray_jobs.index import layout
 from ray_jobs.progress import Progress, SilentProgress
-from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, stream, terminated_as_interrupt
-from ray_jobs.storage import Storage, new_id, open_storage
+from ray_jobs.runtime import ClusterSize, stream
+from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train.data import prepared
-from ray_jobs.train.data.card_markdown import markdown
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.mine_config import MineConfig
 from ray_jobs.train.data.mine_task import Block, MinedBlock, Miner, MineTask
@@ -31,31 +27,14 @@ from ray_jobs.train.data.mining_card import make_card, write
 from ray_jobs.train.data.mining_plan import MiningPlan, Queries, plan
 from ray_jobs.train.data.positives import Place
 from ray_jobs.train.data.prepared import Prepared
+from ray_jobs.train.making import DataSummary, MakingJob, make_once
 
 Batch = dict[str, Any]
 FOUND: TypeAdapter[list[tuple[str, Place]]] = TypeAdapter(list[tuple[str, Place]])
 _ACTOR_CPUS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class MineSummary:
-    """The outcome of one run of mining."""
-
-    outcome: Literal["mined", "unchanged"]
-    prepared: Prepared
-
-    def lines(self) -> list[str]:
-        """The summary as people read it."""
-        place = self.prepared.uri
-        title = f"mined {place}" if self.outcome == "mined" else f"nothing changed: {place} is there already"
-        return [title, *self.prepared.card.lines()]
-
-    def to_dict(self) -> dict[str, object]:
-        """The summary for programs: the outcome, where the data set is, and its card."""
-        return {"outcome": self.outcome, **self.prepared.to_dict()}
-
-
-def run(config: MineConfig, progress: Progress | None = None) -> MineSummary:
+def run(config: MineConfig, progress: Progress | None = None) -> DataSummary:
     """Mine negatives for the rows that `config` names, or find that this was done before.
 
     Raises NotFoundError for a data set, index or model that does not exist, UsageError for an impossible request,
@@ -65,15 +44,12 @@ def run(config: MineConfig, progress: Progress | None = None) -> MineSummary:
     # Workers may stand in another folder.
     config = config.model_copy(update={"store": storage.uri})
     planned = plan(config, storage)
-    done = prepared.find(storage, config.name, planned.digest)
-    if done is not None:
-        return MineSummary("unchanged", done)
-    with session() as cluster, terminated_as_interrupt():
-        job = _Job(storage, config, planned, cluster, progress or SilentProgress())
-        try:
-            return MineSummary("mined", job.run())
-        finally:
-            job.clean_up()
+    return make_once(
+        storage,
+        config.name,
+        planned.digest,
+        lambda cluster: _Job(storage, config, planned, cluster, progress or SilentProgress()),
+    )
 
 
 class Find:
@@ -109,19 +85,19 @@ class Mine:
             yield {"receipt": [self._miner.mine(block).model_dump_json()]}
 
 
-class _Job:
+class _Job(MakingJob):
     """One run of mining under way."""
+
+    verb = "mined"
 
     def __init__(
         self, storage: Storage, config: MineConfig, planned: MiningPlan, cluster: ClusterSize, progress: Progress
     ) -> None:
-        self.storage = storage
+        super().__init__(storage, cluster)
         self.config = config
         self.plan = planned
-        self.cluster = cluster
         self.progress = progress
         self.queries = Queries.read(planned.data)
-        self.folder = f"{layout.run_folder(new_id())}/mine"
 
     def run(self) -> Prepared:
         """All steps."""
@@ -134,11 +110,6 @@ class _Job:
             published = self._write(blocks, folder)
             stage.advance(1)
         return published
-
-    def clean_up(self) -> None:
-        """Remove what was only in flight."""
-        for item in list(self.storage.list(self.folder)):
-            self.storage.delete(item.key)
 
     def _task(self) -> MineTask:
         data = self.plan.data
@@ -194,12 +165,6 @@ class _Job:
         written = write(self.storage, blocks, KINDS[self.config.output_kind], folder)
         indexed = len(self.queries.places)
         card = make_card(self.config, self.plan, written, self.queries.positives, indexed)
-        problems = card.check()
-        if problems:
-            raise CorruptError(f"name={self.config.name}: {problems[0]}; nothing was mined, run the command again")
         files = {split.path.name: split.path for split in written.values()}
-        files[prepared.CARD_MARKDOWN] = folder / prepared.CARD_MARKDOWN
-        files[prepared.CARD_MARKDOWN].write_text(markdown(card), encoding="utf-8")
         files[prepared.REJECTED] = self.storage.local(f"{self.plan.data.folder}/{prepared.REJECTED}")
-        raise_if_interrupted()
-        return prepared.publish(self.storage, card, files)
+        return self.publish(card, files, folder)

@@ -9,21 +9,17 @@ a time; the driver holds what keys.py says, some 50 bytes a row and 1 kB for a r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
 
-from ray_jobs.errors import CorruptError
-from ray_jobs.index import layout
 from ray_jobs.models.resolve import resolve
 from ray_jobs.progress import Progress, SilentProgress
-from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, stream, terminated_as_interrupt
-from ray_jobs.storage import Storage, models_folder, new_id, open_storage
+from ray_jobs.runtime import ClusterSize, stream
+from ray_jobs.storage import Storage, models_folder, open_storage
 from ray_jobs.train.data import prepared, reporting
-from ray_jobs.train.data.card_markdown import markdown
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.decide import decide
 from ray_jobs.train.data.findings import Findings
@@ -36,30 +32,13 @@ from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.stage_task import StageTask
 from ray_jobs.train.data.staging import StagedPart, Stager
 from ray_jobs.train.data.writing import write_rejected, write_splits
+from ray_jobs.train.making import DataSummary, MakingJob, make_once
 
 Batch = dict[str, Any]
 PART: TypeAdapter[Part] = TypeAdapter(Part)
 
 
-@dataclass(frozen=True, slots=True)
-class PrepareSummary:
-    """The outcome of one preparation."""
-
-    outcome: Literal["prepared", "unchanged"]
-    prepared: Prepared
-
-    def lines(self) -> list[str]:
-        """The summary as people read it."""
-        place = self.prepared.uri
-        title = f"prepared {place}" if self.outcome == "prepared" else f"nothing changed: {place} is there already"
-        return [title, *self.prepared.card.lines()]
-
-    def to_dict(self) -> dict[str, object]:
-        """The summary for programs: the outcome, where the data set is, and its card."""
-        return {"outcome": self.outcome, **self.prepared.to_dict()}
-
-
-def run(config: PrepareConfig, progress: Progress | None = None) -> PrepareSummary:
+def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
     """Prepare the inputs of `config`, or find that this was done before.
 
     Raises UsageError for an impossible request or a split without rows, NotFoundError for a missing file or tokenizer,
@@ -72,15 +51,12 @@ def run(config: PrepareConfig, progress: Progress | None = None) -> PrepareSumma
     models = models_folder(storage)
     revision = None if config.tokenizer is None else resolve(config.tokenizer, models).revision
     planned = plan(config, revision)
-    done = prepared.find(storage, config.name, planned.digest)
-    if done is not None:
-        return PrepareSummary("unchanged", done)
-    with session() as cluster, terminated_as_interrupt():
-        job = _Job(storage, config, planned, revision, cluster, progress or SilentProgress())
-        try:
-            return PrepareSummary("prepared", job.run())
-        finally:
-            job.clean_up()
+    return make_once(
+        storage,
+        config.name,
+        planned.digest,
+        lambda cluster: _Job(storage, config, planned, revision, cluster, progress or SilentProgress()),
+    )
 
 
 class Stage:
@@ -100,8 +76,10 @@ class Stage:
             yield {"receipt": [self._stagers[part.set].stage(part).model_dump_json()]}
 
 
-class _Job:
+class _Job(MakingJob):
     """One preparation under way."""
+
+    verb = "prepared"
 
     def __init__(
         self,
@@ -112,14 +90,12 @@ class _Job:
         cluster: ClusterSize,
         progress: Progress,
     ) -> None:
-        self.storage = storage
+        super().__init__(storage, cluster)
         self.config = config
         self.plan = planned
         self.revision = revision
-        self.cluster = cluster
         self.progress = progress
         self.banding = Banding.of(config.near_threshold)
-        self.folder = f"{layout.run_folder(new_id())}/prepare"
 
     def run(self) -> Prepared:
         """All steps."""
@@ -133,11 +109,6 @@ class _Job:
             published = self._write(found, folder)
             stage.advance(1)
         return published
-
-    def clean_up(self) -> None:
-        """Remove what was only in flight."""
-        for item in list(self.storage.list(self.folder)):
-            self.storage.delete(item.key)
 
     def _stage(self) -> list[StagedPart]:
         """Every part, in order."""
@@ -176,13 +147,7 @@ class _Job:
         labels = {name: reporting.label_counts(path) for name, path in splits.items()}
         reporting.check_labels(self.config, labels)
         card = reporting.make_card(found, splits, labels)
-        problems = card.check()
-        if problems:
-            raise CorruptError(f"name={self.config.name}: {problems[0]}; nothing was prepared, run the command again")
         files = {path.name: path for path in splits.values()}
-        for name, text in ((prepared.CARD_MARKDOWN, markdown(card)), (prepared.REJECTED, "")):
-            files[name] = folder / name
-            files[name].write_text(text, encoding="utf-8")
+        files[prepared.REJECTED] = folder / prepared.REJECTED
         write_rejected(self.storage, found.data, files[prepared.REJECTED])
-        raise_if_interrupted()
-        return prepared.publish(self.storage, card, files)
+        return self.publish(card, files, folder)
