@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import FAKE, copy_store, end, rows, run, start, write_articles, write_notes
+from waiting import wait_beside
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -47,15 +47,6 @@ def undisturbed(before: Path, articles: Path) -> list[dict[str, object]]:
     return rows(store, "x")
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Poll until `condition` holds while `process` runs."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the moment to disturb the run never came"
-        time.sleep(0.005)
-
-
 def embedded_groups(store: Path) -> int:
     return len(list(store.glob("runs/*/groups/*.arrow")))
 
@@ -81,7 +72,7 @@ def test_a_stopped_ingest_leaves_the_old_snapshot_live_and_the_next_run_publishe
     old = rows(store, "x")
     command = ("ingest", articles, "--index", "x", "--store", store, *SETTINGS)
     process = start(cluster, tmp_path, *command)
-    wait_for(lambda: embedded_groups(store) > 0, process)
+    wait_beside(process, lambda: embedded_groups(store) > 0, DEADLINE)
     process.send_signal(sent)
     stopped = end(process)
     assert stopped.code == code
@@ -119,7 +110,7 @@ def test_a_killed_worker_costs_no_row_and_adds_none(
 ) -> None:
     store = copy_store(before, tmp_path / "store")
     process = start(cluster, tmp_path, "ingest", articles, "--index", "x", "--store", store, *SETTINGS)
-    wait_for(lambda: embedded_groups(store) > 0, process)
+    wait_beside(process, lambda: embedded_groups(store) > 0, DEADLINE)
     killed = workers_of(cluster["RAY_AUTH_TOKEN"], "ray::MapWorker(MapBatches(Embed))")
     for worker in killed:
         os.kill(worker, signal.SIGKILL)

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import train_bases
 import yaml
 from command_line import ROOT, end, run, start
 from train_runs import ray_workers
+from waiting import wait_beside, wait_for
 
 from ray_jobs.errors import ConflictError, NotFoundError, UsageError
 from ray_jobs.runtime import ClusterSize
@@ -30,15 +29,6 @@ from ray_jobs.train.tune.summary import TuneSummary
 Capsys = pytest.CaptureFixture[str]
 DEADLINE_SECONDS = 240.0
 BEST = 0.003
-
-
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    """Poll until `condition` holds while `process` runs."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.02)
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -90,7 +80,9 @@ def stopped_and_gone_on(
     """A search whose driver is killed in its second trial, with what had ended by then, and the same command again."""
     file = write(toys, settings(toys))
     process = start(cluster | {"TANDEM_CACHE": os.environ["TANDEM_CACHE"]}, toys, "tune", "--config", file)
-    wait_for(lambda: len(list(toys.glob("store/runs/tuned/*/checkpoints/*.json"))) and len(ended(toys)) == 1, process)
+    wait_beside(
+        process, lambda: len(list(toys.glob("store/runs/tuned/*/checkpoints/*.json"))) and len(ended(toys)) == 1
+    )
     before = ended(toys)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -235,7 +227,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_keeps_what_it_has(
     process = start(
         cluster | {"TANDEM_CACHE": os.environ["TANDEM_CACHE"]}, tmp_path, "tune", "--config", write(tmp_path, chosen)
     )
-    wait_for(lambda: len(ended(tmp_path)) == 1, process)
+    wait_beside(process, lambda: len(ended(tmp_path)) == 1)
     process.send_signal(signal.SIGINT)
     stopped = end(process)
     assert stopped.code == 130
@@ -252,10 +244,7 @@ def test_lost_workers_and_a_spent_budget_cost_no_trial(toys: Path, ray_session: 
     chosen["train"]["store"] = str(tmp_path / "store")
     first = job.run(TuneConfig.model_validate(chosen))
     assert not first.complete
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while ray_workers():
-        assert time.monotonic() < deadline, "workers of trials that were cut stay"
-        time.sleep(0.1)
+    wait_for(lambda: not ray_workers(), DEADLINE_SECONDS)
     before = set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json"))
     code = "import json, sys; from ray_jobs.train.tune import job; from ray_jobs.train.tune.config import TuneConfig; "
     code += "print(job.run(TuneConfig.model_validate_json(sys.argv[1])).model_dump_json())"
@@ -266,7 +255,7 @@ def test_lost_workers_and_a_spent_budget_cost_no_trial(toys: Path, ray_session: 
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: ray_workers() and set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json")) - before, process)
+    wait_beside(process, lambda: ray_workers() and set(tmp_path.glob("store/runs/tuned/*/checkpoints/*.json")) - before)
     for worker in ray_workers():
         worker.kill()
     out, _ = process.communicate(timeout=DEADLINE_SECONDS)

@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 import psutil
 from transformers import TrainerCallback
+from waiting import wait_for
 
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job
@@ -172,11 +172,8 @@ def train_alone(config: TrainConfig, *callbacks: TrainerCallback, **changed: Any
 
 
 def wait_until(found: Callable[[], object]) -> None:
-    """Poll until `found` returns something true."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not found():
-        assert time.monotonic() < end, "nothing came in time"
-        time.sleep(0.02)
+    """Poll until `found` returns something true, for as long as a run may take."""
+    wait_for(found, DEADLINE_SECONDS)
 
 
 def ray_workers() -> list[psutil.Process]:

@@ -26,8 +26,8 @@ from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.judges import check_kind, judge_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
 from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
-from ray_jobs.train.methods import Place, Task
-from ray_jobs.train.worker import Plan, base_folder, splits_of
+from ray_jobs.train.methods import Place
+from ray_jobs.train.worker import Plan, task_of
 
 _HELD_OUT = ("test", "validation")
 _LOOK_SECONDS = 0.5
@@ -121,16 +121,9 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
 
     config, storage = plan.config, open_storage(plan.store)
     with storage.scratch() as scratch:
-        task = Task(
-            config=config,
-            base=base_folder(storage, plan),
-            base_revision=plan.base_revision,
-            splits=splits_of(storage, plan),
-            output=scratch,
-            batches=batches.Batches(config.optimisation.micro_batch, 1, 1),
-            place=Place("cuda" if torch.cuda.is_available() else "cpu", plan.precision, 0, 1, _at_once),
-            deepspeed=None,
-        )
+        place = Place("cuda" if torch.cuda.is_available() else "cpu", plan.precision, 0, 1, _at_once)
+        sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
+        task = task_of(plan, storage, scratch, sizes, place)
         judge = judge_of(task, Checkpoints(storage, plan.run).fetch(checkpoint))
         chosen = config.evaluation
         for role, file in sets:

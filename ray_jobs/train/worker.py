@@ -27,7 +27,7 @@ from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
-from ray_jobs.train.zero import deepspeed_config
+from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
 
 if TYPE_CHECKING:
     import torch
@@ -104,14 +104,12 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             checkpoints, _draft(plan, session, point), attempt, metric_of(config), config.checkpoints.keep, barrier
         )
         tokens = Tokens(session.world_size)
-        task = Task(
-            config=config,
-            base=base_folder(storage, plan),
-            base_revision=plan.base_revision,
-            splits=splits_of(storage, plan),
-            output=scratch,
-            batches=batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
-            place=place,
+        task = task_of(
+            plan,
+            storage,
+            scratch,
+            batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
+            place,
             deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
             callbacks=(
                 Record(storage, plan.run, attempt, point.step if point else 0, scratch),
@@ -134,6 +132,32 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         if point is not None and point.universal and session.local_rank == 0:
             shutil.rmtree(point.folder, ignore_errors=True)
         barrier()
+
+
+def task_of(
+    plan: Plan,
+    storage: Storage,
+    output: Path,
+    sizes: batches.Batches,
+    place: Place,
+    deepspeed: DeepSpeedConfig | None = None,
+    callbacks: tuple[TrainerCallback, ...] = (),
+) -> Task:
+    """What the method of this run is given on this machine.
+
+    Raises ModelError or UsageError where base or data are not those of the plan.
+    """
+    return Task(
+        config=plan.config,
+        base=base_folder(storage, plan),
+        base_revision=plan.base_revision,
+        splits=splits_of(storage, plan),
+        output=output,
+        batches=sizes,
+        place=place,
+        deepspeed=deepspeed,
+        callbacks=callbacks,
+    )
 
 
 def take_place(session: Session, config: TrainConfig) -> Literal["cuda", "cpu"]:
