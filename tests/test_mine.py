@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import train_bases
 
 from ray_jobs.errors import NotFoundError, RejectedError, TandemError, UsageError
 from ray_jobs.index.search import SearchConfig
@@ -155,6 +156,20 @@ def test_the_negatives_are_the_passages_that_share_most_words_and_are_no_copies(
     assert record.total.ranks.keys() <= {"1", "2-3"}
     assert record.total.skipped == {"near-positive": TOPICS}
     assert record.total.negatives == 2 * TOPICS
+
+
+@on_ray
+def test_an_index_made_by_a_model_of_the_store_is_searched_by_it(store: str, tmp_path: Path) -> None:
+    train_bases.embedder(tmp_path / "made").rename(Path(store) / "models" / "small")
+    source, torch = str(tmp_path / "corpus.jsonl"), {"model": "small", "engine": "torch"}
+    write(Path(source), corpus())
+    ingest_job.run(
+        IngestConfig.model_validate({"sources": [source], "index": "by-small", "store": store, "embedder": torch})
+    )
+    mined = mine(store, name="by-small", index="by-small", search={"mode": "dense"}, embedder={"engine": "torch"})
+    record = mined.prepared.card.mining
+    assert record is not None
+    assert record.total.negatives
 
 
 @here

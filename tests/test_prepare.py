@@ -19,6 +19,7 @@ from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.prepared import Prepared, open_prepared
 from ray_jobs.train.data.splitting import SPLITS, split_of
+from ray_jobs.train.training_data import find_data
 
 pytest_plugins = ["in_process"]
 on_ray = pytest.mark.usefixtures("ray_session")
@@ -238,6 +239,23 @@ def test_the_same_again_prepares_nothing_and_a_touched_file_neither(tmp_path: Pa
     source.touch()
     assert prepare.run(config).outcome == "unchanged"
     assert not list((tmp_path / "store").glob("runs/*/making/*"))
+
+
+@here
+def test_the_set_that_was_last_asked_for_is_what_its_name_means(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(number) for number in range(100)])
+    storage = LocalStorage(tmp_path / "store")
+    first, second = (
+        PrepareConfig(inputs=(str(source),), name="toy", store=storage.uri, near_duplicates=near)
+        for near in (True, False)
+    )
+    made = [prepare.run(config).prepared.card.hash for config in (first, second)]
+    assert made[0] != made[1]
+    for config, expected in ((None, made[1]), (first, made[0]), (first, made[0]), (second, made[1])):
+        if config is not None:
+            assert prepare.run(config).outcome == "unchanged"
+        assert open_prepared(storage, "toy").card.hash == find_data("toy", storage).hash == expected
+    assert len(list((tmp_path / "store").glob("datasets/toy/*/asked/*"))) == 2
 
 
 @here

@@ -71,6 +71,13 @@ def test_a_local_copy_has_the_bytes_of_the_key(storage: Storage, tmp_path: Path)
     assert not folder.exists()
 
 
+def test_what_is_written_in_place_of_what_was_deleted_has_its_own_local_copy(storage: Storage) -> None:
+    for content in (b"one", b"two"):
+        storage.create("a/b", content)
+        assert storage.local("a/b").read_bytes() == content
+        storage.delete("a/b")
+
+
 def test_a_missing_key_is_named(storage: Storage) -> None:
     assert not storage.exists("none")
     with pytest.raises(NotFoundError, match="none does not exist"):

@@ -88,10 +88,15 @@ class ObjectStorage:
 
         with suppress(NotFoundError), self._explained("delete", key):
             obstore.delete(self._store, key)
+        with suppress(OSError):
+            self._cached(key).unlink()
 
     def local(self, key: str, sha256: str | None = None) -> Path:
-        """A cached copy under the same key (keys are never reused), complete or absent."""
-        path = self._cache / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / key
+        """A cached copy under the same key, complete or absent.
+
+        A key is not used again but by who has deleted it, and its copy with it; other machines would keep theirs.
+        """
+        path = self._cached(key)
         try:
             if not path.is_file():
                 self._download(key, path)
@@ -103,6 +108,9 @@ class ObjectStorage:
         except OSError as error:
             raise StorageError(f"cannot cache {self.uri}/{key} in {self._cache}: {explain_os_error(error)}") from error
         return path
+
+    def _cached(self, key: str) -> Path:
+        return self._cache / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / key
 
     def _download(self, key: str, path: Path) -> None:
         import obstore

@@ -1,7 +1,8 @@
 """How a job makes a prepared data set: it finds the one that is there, or makes it, and leaves nothing else behind.
 
-Guaranteed: a set is made once for each hash; it is published whole, after its card was checked against its rows, or
-not at all; what was in flight is removed when the job ends, and when it fails.
+Guaranteed: a set is made once for each hash, and the one last asked for is what its name alone means; it is published
+whole, after its card was checked against its rows, or not at all; what was in flight is removed when the job ends, and
+when it fails.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def make_once(storage: Storage, name: str, digest: str, start: Callable[[Cluster
     """The data set `name` of this hash: the one that is there, or what the job that `start` gives makes of it."""
     done = prepared.find(storage, name, digest)
     if done is not None:
+        prepared.ask_again(storage, name, digest)
         return DataSummary("unchanged", done)
     with session() as cluster, terminated_as_interrupt():
         job = start(cluster)

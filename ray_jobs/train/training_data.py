@@ -16,6 +16,7 @@ from ray_jobs.errors import NotFoundError, TandemError, UsageError
 from ray_jobs.progress import Progress
 from ray_jobs.storage import Storage, sha256_of
 from ray_jobs.train.data.planning import FORMATS
+from ray_jobs.train.data.prepared import dataset_folder, locate
 
 _SPLITS = ("train", "validation", "test")
 
@@ -57,7 +58,7 @@ def name_of(file: str) -> str:
 
 
 def find_data(name: str, storage: Storage) -> Data:
-    """Prepared data by its folder, by its name in the store (the newest that is complete), or by NAME@HASH.
+    """Prepared data by its folder, by its name in the store, or by NAME@HASH; see `locate`.
 
     Raises NotFoundError where there is none, UsageError for a folder that lacks a split.
     """
@@ -69,16 +70,13 @@ def find_data(name: str, storage: Storage) -> Data:
                 raise UsageError(f"data={name}: the folder has no {file.name}; expected data that was prepared")
         sums = "".join(sha256_of(file) for file in files if file.is_file())
         return Data(str(files[0]), str(files[1]), hashlib.sha256(sums.encode()).hexdigest())
-    known, _, beginning = name.partition("@")
-    cards = [
-        item
-        for item in storage.list(f"datasets/{known}")
-        if item.key.endswith("/card.json") and item.key.split("/")[-2].startswith(beginning)
-    ]
-    if not cards:
+    try:
+        found = dataset_folder(*locate(storage, name))
+    except NotFoundError as error:
+        if "@" in name:
+            raise
         raise NotFoundError(
             f"data={name}: neither a folder nor a data set of {storage.uri}; prepare the data first, or name "
             "the folder of its splits, or a file of rows (.jsonl or .parquet)"
-        )
-    found = max(cards, key=lambda item: item.modified).key.removesuffix("/card.json")
+        ) from error
     return Data(f"{found}/train.parquet", f"{found}/validation.parquet", found.rsplit("/", 1)[-1])

@@ -145,7 +145,8 @@ class Miner:
 
     @cached_property
     def _embedder(self) -> Embedder | None:
-        return None if self._task.embedder is None else Embedder.load(self._task.embedder)
+        found = self._task.embedder
+        return None if found is None else Embedder.load(found, models_folder(self._storage))
 
     @cached_property
     def _reranker(self) -> Reranker | None:

@@ -62,7 +62,7 @@ def plan(config: MineConfig, storage: Storage) -> MiningPlan:
         check(parse(config.search.where), manifest.metadata)
     embedder = None
     if config.search.mode != "lexical":
-        embedder = choose_engine(config_for_queries(config.embedder, manifest.embedder))
+        embedder = choose_engine(config_for_queries(config.embedder, manifest.embedder), models_folder(storage))
     reranker, revision = _reranker(config, storage)
     snapshot = (manifest.index, manifest.number, manifest.made_by.job_id)
     return MiningPlan(

@@ -4,6 +4,7 @@
     STORE/datasets/NAME/HASH/rejected.jsonl                    what was left out, and why
     STORE/datasets/NAME/HASH/card.md                           what is known of it, for people
     STORE/datasets/NAME/HASH/card.json                         for programs; written last: it makes the set complete
+    STORE/datasets/NAME/HASH/asked/ID                          empty; says when a set that was there was asked for again
 
 Guaranteed: a set that can be opened is whole, and its files have the hashes that its card tells. Two runs that prepare
 the same at the same time write the same bytes.
@@ -18,13 +19,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError
-from ray_jobs.storage import Storage, sha256_of
+from ray_jobs.storage import Storage, new_id, sha256_of
 from ray_jobs.train.data.card import DataCard
 from ray_jobs.train.data.splitting import SPLITS
 
 CARD = "card.json"
 CARD_MARKDOWN = "card.md"
 REJECTED = "rejected.jsonl"
+_ASKED = "asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +89,44 @@ def find(storage: Storage, name: str, digest: str) -> Prepared | None:
 
 
 def open_prepared(storage: Storage, reference: str) -> Prepared:
-    """Open `NAME`, the newest of that name, or `NAME@HASH` (a beginning of the hash will do).
+    """Open the set that `locate` finds; raises NotFoundError where there is none."""
+    name, digest = locate(storage, reference)
+    prepared = find(storage, name, digest)
+    if prepared is None:
+        raise NotFoundError(f"data={reference}: it was removed while it was opened; prepare it again")
+    return prepared
+
+
+def locate(storage: Storage, reference: str) -> tuple[str, str]:
+    """Name and hash of the complete set `NAME`, the one last asked for, or `NAME@HASH` (a beginning will do).
 
     Raises NotFoundError where none is complete, or where the beginning fits several.
     """
     name, _, beginning = reference.partition("@")
-    cards = [item for item in storage.list(f"datasets/{name}") if item.key.endswith(f"/{CARD}")]
-    fitting = [item for item in cards if item.key.split("/")[-2].startswith(beginning)]
-    hashes = {item.key.split("/")[-2] for item in fitting}
-    if not fitting or (beginning and len(hashes) > 1):
-        found = ", ".join(sorted(item.key.split("/")[-2] for item in cards)) or "none"
+    asked = _last_asked(storage, name)
+    fitting = [digest for digest in asked if digest.startswith(beginning)]
+    if not fitting or (beginning and len(fitting) > 1):
+        found = ", ".join(sorted(asked)) or "none"
         raise NotFoundError(f"data={reference}: expected one prepared data set in {storage.uri}; of this name: {found}")
-    newest = max(fitting, key=lambda item: (item.modified, item.key))
-    prepared = find(storage, name, newest.key.split("/")[-2])
-    if prepared is None:
-        raise NotFoundError(f"data={reference}: it was removed while it was opened; prepare it again")
-    return prepared
+    return name, max(fitting, key=lambda digest: (asked[digest], digest))
+
+
+def ask_again(storage: Storage, name: str, digest: str) -> None:
+    """Make a complete set the one that its name alone means."""
+    if locate(storage, name) != (name, digest):
+        storage.create(f"{dataset_folder(name, digest)}/{_ASKED}/{new_id()}", b"")
+
+
+def _last_asked(storage: Storage, name: str) -> dict[str, float]:
+    """When each complete set of this name was prepared, or asked for again, by its hash."""
+    complete, times = set[str](), dict[str, float]()
+    for item in storage.list(f"datasets/{name}"):
+        digest, file = item.key.removeprefix(f"datasets/{name}/").split("/", 1)
+        if file == CARD:
+            complete.add(digest)
+        if file == CARD or file.startswith(f"{_ASKED}/"):
+            times[digest] = max(item.modified, times.get(digest, 0.0))
+    return {digest: times[digest] for digest in complete}
 
 
 def publish(storage: Storage, card: DataCard, files: dict[str, Path]) -> Prepared:
