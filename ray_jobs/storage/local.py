@@ -74,7 +74,8 @@ class LocalStorage:
                 with suppress(FileNotFoundError):  # another process may collect it meanwhile
                     status = path.stat()
                     if path.is_file():
-                        yield ObjectInfo(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+                        key, version = path.relative_to(self.root).as_posix(), str(status.st_mtime_ns)
+                        yield ObjectInfo(key, status.st_size, status.st_mtime, version)
 
     def delete(self, key: str) -> None:
         """Remove `key` and the folders that it leaves empty; absent is fine."""
@@ -103,6 +104,13 @@ class LocalStorage:
                     f"{self.uri}/{key}: content differs from its sha256 {sha256[:12]}…; restore it from a backup"
                 )
         return path
+
+    def local_folder(self, prefix: str) -> Path:
+        """The folder itself; raises NotFoundError."""
+        folder = self._path(prefix)
+        if not folder.is_dir():
+            raise NotFoundError(f"{self.uri}/{prefix} does not exist; expected a folder of the store")
+        return folder
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

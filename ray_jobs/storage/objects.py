@@ -20,6 +20,7 @@ class ObjectInfo:
     key: str
     size: int  # bytes
     modified: float  # seconds since the epoch
+    version: str  # another one where the key was written anew with other bytes
 
 
 def sha256_of(path: Path) -> str:
@@ -50,6 +51,11 @@ def explain_os_error(error: OSError) -> str:
         errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
     }
     return remedies.get(error.errno or 0, f"{error.strerror or error}; check the path and the disk")
+
+
+def now() -> str:
+    """The time as records have it: UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def new_id() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
-from ray_jobs.storage import verified
+from ray_jobs.storage import folder_copy, verified
 from ray_jobs.storage.objects import BLOCK, ObjectInfo, cache_folder, explain_os_error
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class ObjectStorage:
         import obstore.store
 
         self.uri = uri.rstrip("/")
+        self._id = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
         self._cache = cache or cache_folder() / "objects"
         with self._explained("open", ""):
             self._store: ObjectStore = obstore.store.from_url(self.uri)
@@ -80,7 +81,8 @@ class ObjectStorage:
         with self._explained("list", prefix):
             for batch in obstore.list(self._store, prefix):
                 for item in batch:
-                    yield ObjectInfo(item["path"], item["size"], item["last_modified"].timestamp())
+                    modified = item["last_modified"].timestamp()
+                    yield ObjectInfo(item["path"], item["size"], modified, item["e_tag"] or str(modified))
 
     def delete(self, key: str) -> None:
         """Remove `key`; absent is fine."""
@@ -99,7 +101,7 @@ class ObjectStorage:
         path = self._cached(key)
         try:
             if not path.is_file():
-                self._download(key, path)
+                self.download(key, path)
             if sha256 is not None and not verified.holds(path, sha256):
                 path.unlink()
                 raise CorruptError(
@@ -109,10 +111,20 @@ class ObjectStorage:
             raise StorageError(f"cannot cache {self.uri}/{key} in {self._cache}: {explain_os_error(error)}") from error
         return path
 
-    def _cached(self, key: str) -> Path:
-        return self._cache / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / key
+    def local_folder(self, prefix: str) -> Path:
+        """A cached copy of what is there now, complete or absent; raises NotFoundError where nothing is.
 
-    def _download(self, key: str, path: Path) -> None:
+        What others write under the same keys later is another copy.
+        """
+        try:
+            return folder_copy.newest(self, prefix, self._cache / f"{self._id}-folders")
+        except OSError as error:
+            raise StorageError(
+                f"cannot cache {self.uri}/{prefix} in {self._cache}: {explain_os_error(error)}"
+            ) from error
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the bytes of `key` to the file `path`, which appears whole; raises NotFoundError."""
         import obstore
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +136,9 @@ class ObjectStorage:
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _cached(self, key: str) -> Path:
+        return self._cache / self._id / key
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

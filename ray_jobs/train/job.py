@@ -29,7 +29,7 @@ from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.progress import Progress, SilentProgress, Stage
 from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, terminated_as_interrupt
-from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_storage
+from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
 from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
@@ -312,7 +312,7 @@ class _Run:
 
 
 def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
-    found = resolve(config.base, models_folder(storage))
+    found = resolve(config.base, storage)
     if (found.path / ADAPTER_CONFIG).is_file():
         raise ModelError(f"base={config.base} is an adapter; merge it into its base first, or name that base")
     return found

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ray_jobs.errors import ModelError, TandemError, UsageError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import resolve
-from ray_jobs.storage import Storage, models_folder, new_id, open_storage
+from ray_jobs.storage import Storage, new_id, open_storage
 from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
@@ -265,7 +265,7 @@ def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Ch
 
 def base_folder(storage: Storage, plan: Plan) -> Path:
     """The base on this machine; raises ModelError for another revision than the driver has."""
-    found = resolve(plan.config.base, models_folder(storage))
+    found = resolve(plan.config.base, storage)
     if found.revision != plan.base_revision:
         raise ModelError(
             f"base={plan.config.base}: this machine has revision {found.revision} in {str(found.path)!r}, the driver "

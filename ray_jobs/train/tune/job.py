@@ -19,10 +19,11 @@ import time
 from typing import Any
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models import in_store
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
-from ray_jobs.train import job, publish
+from ray_jobs.train import job
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import metric_of
 from ray_jobs.train.training_data import is_file, prepare_file
@@ -82,7 +83,7 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     complete = True
     try:
         if campaign.left:
-            publish.check_free(storage, name, run="")
+            in_store.check_free(storage, "name", name)
             job.check_data(plan, storage)
             complete = _drive(config, campaign, space.example, progress)
     except KeyboardInterrupt:
