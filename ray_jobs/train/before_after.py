@@ -21,7 +21,7 @@ from ray_jobs.progress import Progress
 from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
-from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.judges import check_kind, judge_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
@@ -124,7 +124,7 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
         place = Place("cuda" if torch.cuda.is_available() else "cpu", plan.precision, 0, 1, _at_once)
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
-        judge = judge_of(task, Checkpoints(storage, plan.run).fetch(checkpoint))
+        judge = judge_of(task, Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model))
         chosen = config.evaluation
         for role, file in sets:
             columns = read_columns(local_file(storage, file.place), file.kind, chosen.limit, config.seed)

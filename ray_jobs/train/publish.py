@@ -22,12 +22,10 @@ from ray_jobs.models.adapter import ADAPTER_CONFIG, AdaptedModel
 from ray_jobs.models.kind import OF_METHOD, Form
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, now
-from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
 from ray_jobs.train.methods import metric_of
 from ray_jobs.train.worker import Plan
 
-# What a checkpoint has besides the model.
-_OF_THE_RUN = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "latest", "training_args.bin")
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "sentence-transformers", "deepspeed")
 
 
@@ -48,7 +46,7 @@ def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Se
         in_store.remove(storage, name)  # what an earlier attempt has left
     else:
         storage.create(_claim(name, plan.run), b"")
-    saved = Checkpoints(storage, plan.run).fetch(checkpoint)
+    saved = Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model)
     form = form_of(plan)
     with storage.scratch() as scratch:
         model = scratch / "model"
@@ -123,7 +121,7 @@ def name_base(model: Path, base: str) -> None:
 def _copy_model(saved: Path, model: Path) -> None:
     for path in sorted(path for path in saved.rglob("*") if path.is_file()):
         name = path.relative_to(saved)
-        if name.parts[0].startswith("global_step") or name.name in _OF_THE_RUN or name.name.startswith("rng_state"):
+        if not of_the_model(name.as_posix()):
             continue
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, model / name)

@@ -243,7 +243,7 @@ def _resume_point(
         return None
     # Two runs on one machine must not meet here, and both workers of one run must.
     converted = cache_folder() / "universal" / attempt
-    return resume.fit(found, checkpoints, session.world_size, converted, place.first_on_machine)
+    return resume.fit(found, checkpoints, session.world_size, session.rank, converted, place.first_on_machine)
 
 
 def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Checkpoint:
