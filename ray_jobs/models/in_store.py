@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -83,12 +83,13 @@ def local_folder(storage: Storage, name: str) -> Path | None:
 def described(storage: Storage, model: ModelFiles) -> Iterator[Path]:
     """A folder with what tells what the model is: its files, or those of them that are no weights."""
     if isinstance(storage, LocalStorage):
-        yield storage.local_folder(_key(model.name))
+        yield storage.root / _key(model.name)
         return
     with storage.scratch() as scratch:
         for item in model.objects:
             if item.key in {f"{_key(model.name)}/{file}" for file in _ABOUT}:
-                (scratch / _file(item)).write_bytes(storage.read(item.key))
+                with suppress(NotFoundError):  # it may be deleted meanwhile
+                    (scratch / _file(item)).write_bytes(storage.read(item.key))
         yield scratch
 
 

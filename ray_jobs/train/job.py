@@ -34,7 +34,7 @@ from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.evaluation.sets import SetFile
+from ray_jobs.train.evaluation.sets import SetFile, local_file
 from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
@@ -183,7 +183,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
 def check_data(plan: worker.Plan, storage: Storage) -> None:
     """Raise UsageError for rows that the method cannot learn from, where it takes no download to know."""
     if isinstance(storage, LocalStorage) or Path(plan.train).is_absolute():
-        train, validation = (worker.local_file(storage, place) for place in (plan.train, plan.validation))
+        train, validation = (local_file(storage, place) for place in (plan.train, plan.validation))
         check_splits(plan.config, method_of(plan.config.method), train, validation)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.errors import ModelError, TandemError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import resolve
 from ray_jobs.storage import Storage, new_id, open_storage
@@ -25,6 +25,7 @@ from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
@@ -287,18 +288,6 @@ def splits_of(storage: Storage, plan: Plan) -> Splits:
         cache_folder() / "training" / learned[:16],
         None if plan.replay is None else local_file(storage, plan.replay),
     )
-
-
-def local_file(storage: Storage, place: str) -> Path:
-    """The file of a split: of the store, or at an absolute path; raises UsageError where that is not there."""
-    path = Path(place)
-    if not path.is_absolute():
-        return storage.local(place)
-    if not path.is_file():
-        raise UsageError(
-            f"data={place}: no such file on this machine; put the data into a store that all workers reach"
-        )
-    return path
 
 
 def _outcome(trainer: Trainer, pauses: list[float]) -> bytes:
