@@ -13,6 +13,7 @@ from pathlib import Path
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_jobs.storage import verified
 from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error
+from ray_jobs.storage.scratch import own_folder
 
 SCRATCH = ".scratch"
 
@@ -115,13 +116,11 @@ class LocalStorage:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder on the same file system as the store, so that an upload is a link and not a copy."""
-        folder = self.root / SCRATCH / uuid.uuid4().hex
+        folders = self.root / SCRATCH
         with self._explained("write", SCRATCH):
-            folder.mkdir(parents=True)
-            try:
+            folders.mkdir(parents=True, exist_ok=True)
+            with own_folder(folders) as folder:
                 yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_jobs.storage import folder_copy, verified
 from ray_jobs.storage.objects import BLOCK, ObjectInfo, cache_folder, explain_os_error
+from ray_jobs.storage.scratch import own_folder
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -144,8 +145,8 @@ class ObjectStorage:
     def scratch(self) -> Iterator[Path]:
         """A folder on the local disk."""
         try:
-            with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
-                yield Path(folder)
+            with own_folder(Path(tempfile.gettempdir())) as folder:
+                yield folder
         except OSError as error:
             raise StorageError(f"cannot write to {tempfile.gettempdir()}: {explain_os_error(error)}") from error
 
