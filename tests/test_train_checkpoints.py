@@ -9,15 +9,23 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from train_runs import Alone, settings
 
 from ray_jobs.errors import CorruptError, UsageError
 from ray_jobs.storage import LocalStorage, ObjectStorage, Storage, open_storage
-from ray_jobs.train import resume
+from ray_jobs.train import resume, universal, worker
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, best, of_the_model, of_worker, survivors
+from ray_jobs.train.methods import Place
 from ray_jobs.train.resume import Expected
+from ray_jobs.train.worker import Plan
 
 RUN = "runs/model/0123"
 SHARED = ("adapter_model.safetensors", "trainer_state.json", "global_step4/mp_rank_00_model_states.pt", "latest")
+
+
+def at_once(make: Callable[[], object]) -> None:
+    """A machine with one worker."""
+    make()
 
 
 def record(key: str = "", step: int = 4, metric: float | None = None, **changes: object) -> Checkpoint:
@@ -145,12 +153,28 @@ def test_what_is_loaded_by_as_many_workers_is_fetched_for_this_one_and_all_of_it
     (found,) = checkpoints.complete()
     converted: list[Path] = []
     monkeypatch.setattr(resume, "convert", lambda folder, target: converted.append(folder))
-    same = resume.fit(found, checkpoints, 2, 1, tmp_path / "converted", lambda make: make())
+    same = resume.fit(found, checkpoints, 2, 1, tmp_path / "converted", at_once)
     assert (same.folder / "rng_state_1.pth").is_file()
     assert not (same.folder / "rng_state_0.pth").exists()
-    other = resume.fit(found, checkpoints, 1, 0, tmp_path / "converted", lambda make: make())
+    other = resume.fit(found, checkpoints, 1, 0, tmp_path / "converted", at_once)
     assert (other.folder, converted) == (tmp_path / "converted", [same.folder])
     assert all((same.folder / name).is_file() for name in found.files)
+
+
+def test_an_attempt_removes_what_those_before_it_have_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
+    storage = LocalStorage(tmp_path / "store")
+    config = settings("sft", tmp_path / "base", tmp_path / "data", tmp_path / "store", "model")
+    plan = Plan(config, storage.uri, RUN, "b1", "d1", "train.parquet", "validation.parquet", "float32")
+    killed, other = universal.folder_of(storage.uri, RUN, "a"), universal.folder_of(storage.uri, "runs/other/1", "a")
+    for folder in (killed, other):
+        (folder / "global_step4_universal").mkdir(parents=True)
+    place = Place("cpu", "float32", 0, 1, at_once)
+    assert worker._resume_point(Alone(), plan, Checkpoints(storage, RUN), place, "b") is None
+    assert not killed.exists()
+    assert other.is_dir()
 
 
 def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:

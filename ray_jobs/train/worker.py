@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +130,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         if session.rank == 0:
             storage.create(plan.finished, _outcome(trainer, saving.seconds))
         if point is not None and point.universal and session.local_rank == 0:
-            shutil.rmtree(point.folder, ignore_errors=True)
+            universal.sweep(point.folder)
         barrier()
 
 
@@ -239,11 +238,11 @@ def _agreed(session: Session, value: str) -> str:
 def _resume_point(
     session: Session, plan: Plan, checkpoints: Checkpoints, place: Place, attempt: str
 ) -> resume.ResumePoint | None:
+    converted = universal.folder_of(plan.store, plan.run, attempt)
+    place.first_on_machine(lambda: universal.sweep(converted))
     found = resume.newest(checkpoints, plan.expected)
     if found is None:
         return None
-    # Two runs on one machine must not meet here, and both workers of one run must.
-    converted = cache_folder() / "universal" / attempt
     return resume.fit(found, checkpoints, session.world_size, session.rank, converted, place.first_on_machine)
 
 
