@@ -75,6 +75,7 @@ def page_of(text: str = "a word", evaluation: bool = True, samples: bool = True)
         data_hash="d" * 64,
         train="datasets/x/train.parquet",
         validation="datasets/x/validation.parquet",
+        device="cpu",
         precision="float32",
         replay="r",
         replay_hash="e" * 64,

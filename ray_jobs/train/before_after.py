@@ -18,7 +18,7 @@ from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted
+from ray_jobs.runtime import find_cause, raise_if_interrupted
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
@@ -87,7 +87,7 @@ def lines(plan: Plan, storage: Storage) -> tuple[str, ...]:
     )
 
 
-def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: ClusterSize, progress: Progress) -> None:
+def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, progress: Progress) -> None:
     """Measure base and `checkpoint`, and write what was found.
 
     Raises what the task raised, if it was an error of Tandem's.
@@ -95,7 +95,7 @@ def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: Clust
     sets = _sets(plan.config, plan.train, storage)
     parts: list[Part] = []
     with progress.stage("measure", len(sets)) as stage:
-        for part in _streamed(plan, sets, checkpoint, cluster):
+        for part in _streamed(plan, sets, checkpoint):
             parts.append(part)
             stage.advance(1, rows=part.measured)
     skipped = [reason for part in parts for reason in part.skipped]
@@ -117,11 +117,9 @@ def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: Clust
 def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint) -> Iterator[Part]:
     """What is found on each set, in turn; runs on a worker, and knows no Ray."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
-
     config, storage = plan.config, open_storage(plan.store)
     with storage.scratch() as scratch:
-        place = Place("cuda" if torch.cuda.is_available() else "cpu", plan.precision, 0, 1, _at_once)
+        place = Place(plan.device, plan.precision, 0, 1, _at_once)
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
         judge = judge_of(task, Checkpoints(storage, plan.run).fetch(checkpoint))
@@ -139,15 +137,13 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
             yield Part(count, table, samples, skipped)
 
 
-def _streamed(
-    plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint, cluster: ClusterSize
-) -> Iterator[Part]:
+def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint) -> Iterator[Part]:
     """The parts as they come from a worker; raises its error if it is one of Tandem's."""
     import ray
 
     if not sets:
         return
-    gpus = 1 if cluster.gpus and plan.config.workers.gpus_per_worker else 0
+    gpus = 1 if plan.device == "cuda" else 0
     task = ray.remote(num_cpus=_cpus(plan), num_gpus=gpus, max_calls=1)(measured)
     references = task.remote(plan, list(sets), checkpoint)
     try:
