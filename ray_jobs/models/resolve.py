@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from ray_jobs.errors import ModelError, NotFoundError
+from ray_jobs.storage import verified
 
 Origin = Literal["path", "store", "shipped", "wheel", "cache", "hub"]
 
@@ -86,9 +87,8 @@ def content_revision(folder: Path) -> str:
         files = [f for f in files if f.suffix != ".bin"]
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "blake2b")
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{content.hexdigest()}\n".encode())
+        content = verified.digest(file, "blake2b")
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
 
 
