@@ -105,7 +105,7 @@ def card(
         "evaluation": list(evaluation),
         **({} if threshold is None else {"threshold": threshold}),
         "precision": plan.precision,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude={"store"}),
         "libraries": {library: version(library) for library in _LIBRARIES},
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
