@@ -22,7 +22,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
-from ray_jobs.train import job, publish
+from ray_jobs.train import before_after, job, publish
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import metric_of
 from ray_jobs.train.training_data import is_file, prepare_file
@@ -63,6 +63,7 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
         # Once, for all trials; what is written out names the prepared data.
         space = Space({**fixed, "data": prepare_file(space.example.data, storage, progress)}, config.space)
     plan = job.make_plan(space.example, storage)
+    before_after.check(objective.judged(space.example, config.objective.from_evaluation), plan.train, storage)
     goal = objective.resolve(config.objective, space.example, metric_of(space.example))
     source = proposals(config.search, space, goal.mode, config.seed)
     limit = _limit(config, source)
