@@ -167,6 +167,22 @@ def test_a_search_that_goes_on_repeats_nothing_and_begins_with_what_was_cut(tmp_
     assert Search(tmp_path, limit=5).campaign.left == 1
 
 
+@pytest.mark.parametrize("kind", ["grid", "random", "optuna"])
+def test_trials_that_were_cut_and_run_again_are_not_begun_a_second_time_beside_themselves(
+    tmp_path: Path, kind: str
+) -> None:
+    space = space_of({"lora.rank": {"type": "choice", "values": [4, 8, 16]}})
+    cut = Search(tmp_path, search=kind, space=space)
+    cut.begin()
+    cut.begin()
+    again = Search(tmp_path, search=kind, space=space)
+    ranks = []
+    while (found := again.campaign.next()) is not None:
+        assert found[1].lora is not None
+        ranks.append(found[1].lora.rank)
+    assert sorted(ranks) == [4, 8, 16]
+
+
 @hypothesis_settings(max_examples=10)
 @given(
     losses=st.lists(st.lists(st.integers(0, 100).map(float), min_size=4, max_size=4), min_size=2, max_size=7),

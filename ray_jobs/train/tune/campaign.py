@@ -67,7 +67,9 @@ class Campaign:
         self._reopened = [trial.number for trial in trials.open]
         self.fault: TandemError | None = None
         """Why the search cannot go on."""
-        for trial in trials.ended:
+        for trial in trials:
+            # Before anything is drawn: what was cut may still run while the next trial begins.
+            self._proposals.hold(trial.begun.point)
             self._learn(trial)
         self.sweep()
 

@@ -48,6 +48,10 @@ class Proposals(Protocol):
         """The point of trial `number`; None where there is none left."""
         ...
 
+    def hold(self, point: Point) -> None:
+        """Do not propose a point that a trial has already, and that is not told yet."""
+        ...
+
     def tell(self, told: Told) -> None:
         """Take note of what became of a point."""
         ...
@@ -73,16 +77,20 @@ class GridProposals:
         return len(self._points)
 
     def next(self, number: int) -> Proposal | None:
-        """The next point that was neither proposed nor told."""
+        """The next point that was neither proposed, held nor told."""
         for point in self._points:
             if identity(point) not in self._known:
                 self._known.add(identity(point))
                 return Proposal(point, 0)
         return None
 
+    def hold(self, point: Point) -> None:
+        """Not to be proposed again."""
+        self._known.add(identity(point))
+
     def tell(self, told: Told) -> None:
         """Not to be proposed again."""
-        self._known.add(identity(told.point))
+        self.hold(told.point)
 
 
 class DrawnProposals:
@@ -116,6 +124,10 @@ class DrawnProposals:
             self._known.add(identity(point))
             self._close(trial)
         return None
+
+    def hold(self, point: Point) -> None:
+        """Not to be proposed again; the sampler learns nothing from it."""
+        self._known.add(identity(point))
 
     def tell(self, told: Told) -> None:
         """Add the outcome to what the sampler learns from."""
