@@ -260,6 +260,24 @@ def test_the_best_forgets_no_more_than_allowed(tmp_path: Path) -> None:
     assert summary.head()[:5] == ["trial", "state", "value", "gain", "forgotten"]
 
 
+def test_of_trials_that_were_stopped_optuna_prefers_those_of_lower_loss_where_the_highest_gain_wins(
+    tmp_path: Path,
+) -> None:
+    objective = Objective(ObjectiveConfig(target="f1"), "eval_loss", "min")
+    halving = Halving(0.25, 100, "min")
+    search = Search(tmp_path, limit=40, objective=objective, halving=halving, search="optuna")
+    gained = ({"set": "validation", "role": "target", "metric": "f1", "before": 0.0, "after": 1.0},)
+    search.train(search.begin()[0], [0.0, 0.0, 0.0, 0.0], gained)
+    rates = []
+    while (found := search.campaign.next()) is not None:
+        number, config = found
+        assert config.optimisation.learning_rate is not None
+        rates.append(math.log10(config.optimisation.learning_rate))
+        # The rate of 1e-5 is the best, and none comes so far as to be evaluated.
+        assert not search.train(number, [6 + rates[-1]] * 4)
+    assert sum(rate < -4 for rate in rates[15:]) > len(rates[15:]) / 2
+
+
 def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
     search = Search(tmp_path)
     search.train(search.begin()[0], [1.0])

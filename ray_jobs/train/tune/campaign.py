@@ -229,13 +229,13 @@ class Campaign:
             )
         )
         trial = self._trials[number]
-        if (told := trial.told) is not None:
+        if (told := trial.told(self._objective)) is not None:
             self._proposals.tell(told)
         self._advance(number, 1.0)
 
     def _learn(self, trial: Trial) -> None:
         """Take over what an earlier run of this search has found out."""
-        if (told := trial.told) is not None:
+        if (told := trial.told(self._objective)) is not None:
             self._proposals.tell(told)
         if trial.ended is None or self._rungs.halving is None:
             return

@@ -72,6 +72,10 @@ class Objective:
             raise UsageError(f"objective.metric={self.metric}: the evaluation gave {found}; choose one of them")
         return metrics[self.metric]
 
+    def aligned(self, running: float) -> float:
+        """The value of one evaluation during training, best high or low as the values of trials are."""
+        return running if self.metric_mode == self.mode else -running
+
     def score(self, metrics: Mapping[str, float], rows: Sequence[Row]) -> Score:
         """The score of a trial by its best checkpoint's metrics and its evaluation.
 

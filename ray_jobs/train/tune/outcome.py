@@ -99,8 +99,8 @@ def _place(trial: Trial, objective: Objective) -> tuple[int, float, float, float
 
 def _importance(space: Space, objective: Objective, trials: Trials) -> dict[str, float]:
     """By the values of finished trials; where validation decides, by those of all at a share that all have reached."""
-    ended = [found for trial in trials.ended if (found := trial.told) is not None and found.value is not None]
-    finished = [entry for entry in ended if not entry.stopped]
+    ended = [found for trial in trials.ended if (found := trial.told(objective)) is not None]
+    finished = [entry for entry in ended if entry.value is not None and not entry.stopped]
     told = finished if objective.config.from_evaluation else _at_one_share(trials)
     if len(told) < _ENOUGH or len({entry.value for entry in told}) < 2:
         return {}

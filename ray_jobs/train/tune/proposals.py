@@ -24,12 +24,12 @@ _ATTEMPTS = 300  # to draw a point that is possible and new, before the space co
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What became of a point."""
+    """What became of a point; all values are best high or low as those of the search are."""
 
     point: Point
     value: float | None  # None: the trial failed
     excess: float = 0.0
-    evaluations: tuple[tuple[int, float], ...] = ()  # step, value
+    evaluations: tuple[tuple[int, float], ...] = ()  # step, value of the metric that trials are compared by
     stopped: bool = False  # early: value is that of its last evaluation
 
 
