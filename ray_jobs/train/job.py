@@ -115,7 +115,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
     plan = make_plan(config, storage, data)
     if hooks.publish:
-        publish.check_free(storage, config.name, plan.run)
+        publish.check_free(storage, config.name, [plan.run])
     restarts = 0
     trained = not storage.exists(plan.finished)
     if trained:
