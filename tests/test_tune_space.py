@@ -239,6 +239,27 @@ def test_a_key_that_is_searched_and_fixed_is_refused() -> None:
         training(config)
 
 
+def test_every_path_is_absolute_and_every_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "rows", "old", "news.parquet"):
+        (tmp_path / name).mkdir()
+    given = {
+        **FIXED,
+        "base": "base",
+        "data": "./rows",
+        "replay": {"data": "old"},
+        "evaluation": {"retained": {"old": "old", "news": "news.parquet", "wiki": "wiki@1"}},
+    }
+    found = training(tune_config(train=given))
+    assert (found["base"], found["data"]) == (str(tmp_path / "base"), str(tmp_path / "rows"))
+    assert found["replay"] == {"data": str(tmp_path / "old")}
+    assert found["evaluation"]["retained"] == {
+        "old": str(tmp_path / "old"),
+        "news": str(tmp_path / "news.parquet"),
+        "wiki": "wiki@1",
+    }
+
+
 def test_the_space_replaces_values_of_a_training_file(tmp_path: Path) -> None:
     file = tmp_path / "train.yaml"
     file.write_text(f"method: sft\nbase: toy\ndata: {tmp_path}\nname: tuned\noptimisation: {{learning_rate: 0.1}}\n")
