@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from cluster import settings
 from cluster.commands.train import TrainCommand
 from ray_jobs.errors import CorruptError, TandemError
-from ray_jobs.storage import LocalStorage
+from ray_jobs.storage import LocalStorage, ObjectStorage
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune import outcome, report
 from ray_jobs.train.tune.campaign import Campaign, Rungs
@@ -338,6 +338,17 @@ def test_what_was_found_is_written_the_best_first_and_again_when_more_was_found(
     assert [row["trial"] for row in found["trials"]] == [1, 0]
     assert found["best"] == 1
     assert found["complete"]
+
+
+def test_in_an_object_store_too_the_file_of_the_best_is_that_of_the_last_trials(tmp_path: Path) -> None:
+    search = Search(tmp_path / "trials")
+    bucket = ObjectStorage("memory://", tmp_path / "cache")
+    for loss in (2.0, 1.0):
+        _, config = search.begin()
+        search.train(len(search.trials) - 1, [loss])
+        found = outcome.write(bucket, FOLDER, search.space, search.objective, search.trials, complete=True)
+        assert found.best_config is not None
+        assert TrainConfig.model_validate(yaml.safe_load(Path(found.best_config).read_text())) == config
 
 
 def test_of_many_trials_the_page_says_what_made_the_difference(tmp_path: Path) -> None:
