@@ -55,6 +55,16 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         r"space: no combination of its values is possible .*widen the space or change train",
     ),
+    (
+        {"optimisation.learning_rate": {"type": "choice", "values": [0.1, 1e-5, "0.00001"]}},
+        {},
+        r"space\.optimisation\.learning_rate\.values\[2\]=0\.00001: .* for 1e-05, as it does values\[1\]; name each",
+    ),
+    (
+        {"lora.rank": {"type": "choice", "values": [16, 16.0]}},
+        {},
+        r"space\.lora\.rank\.values\[1\]=16\.0: the key takes it for 16, as it does values\[0\]; name each value once",
+    ),
     ({"optimisation.learning_rate": RATE}, {"sed": 1}, r"train\.sed: extra inputs are not permitted"),
     ({"optimisation.learning_rate": RATE}, {"name": "a b"}, r"train\.name: string should match"),
     ({"optimisation.learning_rate": RATE}, {"zero": {"stage": 9}}, r"train\.zero\.stage: "),

@@ -124,11 +124,17 @@ class Space:
         """Choices in the key's own type: YAML reads 1e-5 as text."""
         if not isinstance(dimension, Choice):
             return dimension
-        values = []
-        for value in dimension.values:
+        values: list[Any] = []
+        for place, value in enumerate(dimension.values):
             found = (self.config_at({**others, key: value}) for others in self._ends_of_others(key))
             config = next(config for config in found if config is not None)
-            values.append(value_at(config.model_dump(mode="json"), key))
+            taken = value_at(config.model_dump(mode="json"), key)
+            if taken in values:
+                raise UsageError(
+                    f"space.{key}.values[{place}]={value}: the key takes it for {taken!r}, as it does "
+                    f"values[{values.index(taken)}]; name each value once"
+                )
+            values.append(taken)
         return Choice(type="choice", values=tuple(values))
 
     def _any_config(self) -> TrainConfig:
