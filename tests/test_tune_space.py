@@ -182,6 +182,44 @@ def test_what_is_drawn_is_possible_new_and_inside_the_space(learns: bool, seed: 
     assert len(set(points)) == len(points)
 
 
+@given(
+    low=st.floats(1e-6, 0.4),
+    step=st.floats(1e-4, 0.4),
+    width=st.floats(0.001, 0.5),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25)
+def test_steps_of_any_range_are_drawn_told_and_listed_alike(low: float, step: float, width: float, seed: int) -> None:
+    space = space_of({"lora.dropout": {"type": "uniform", "low": low, "high": low + width, "step": step}})
+    source, steps = DrawnProposals(space, "min", seed, learns=True), space.dimensions["lora.dropout"].grid()
+    assert steps is not None
+    assert steps[0] == low
+    assert all(low <= value <= low + width for value in steps)
+    for number in range(min(3, len(steps))):
+        proposal = source.next(number)
+        assert proposal is not None
+        assert proposal.point["lora.dropout"] in steps
+        source.tell(Told(proposal.point, 1.0))
+
+
+def test_steps_are_as_they_are_written() -> None:
+    assert dimension({"type": "uniform", "low": 0, "high": 0.5, "step": 0.1}).grid() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    found = dimension({"type": "uniform", "low": 0.12345, "high": 0.4, "step": 0.1})
+    assert found.grid() == [0.12345, 0.22345, 0.32345]
+
+
+def test_an_end_that_no_step_leads_to_is_not_warned_of() -> None:
+    space = space_of(
+        {
+            "lora.rank": {"type": "int", "low": 4, "high": 30, "step": 8},
+            "lora.dropout": {"type": "uniform", "low": 0, "high": 0.25, "step": 0.1},
+        }
+    )
+    found = proposals("optuna", space, "min", 0).next(0)
+    assert found is not None
+    assert found.point["lora.rank"] in (4, 12, 20, 28)
+
+
 @pytest.mark.parametrize("search", ["optuna", "random"])
 def test_a_search_that_goes_on_draws_what_it_would_have_drawn(search: Any) -> None:
     space = space_of({"optimisation.learning_rate": RATE, "optimisation.global_batch": BATCH})

@@ -163,12 +163,22 @@ class DrawnProposals:
         return optuna.samplers.TPESampler(seed=seed)
 
     def _value(self, key: str, drawn: Any) -> Any:
-        dimension = self._space.dimensions[key]
-        return dimension.values[drawn] if isinstance(dimension, Choice) else dimension.tidy(drawn)
+        match self._space.dimensions[key]:
+            case Choice(values=values):
+                return values[drawn]
+            case Uniform(step=float()) as steps:
+                return steps.at(drawn)
+            case dimension:
+                return dimension.tidy(drawn)
 
     def _drawn(self, key: str, value: Any) -> Any:
-        dimension = self._space.dimensions[key]
-        return dimension.values.index(value) if isinstance(dimension, Choice) else value
+        match self._space.dimensions[key]:
+            case Choice(values=values):
+                return values.index(value)
+            case Uniform(step=float()) as steps:
+                return steps.number(value)
+            case _:
+                return value
 
 
 def importance(space: Space, mode: Literal["min", "max"], told: Iterable[Told]) -> dict[str, float]:
@@ -190,10 +200,14 @@ def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution
             # By place: Optuna takes true for 1, and no lists.
             return CategoricalDistribution(tuple(range(len(dimension.values))))
         case Int():
-            return IntDistribution(dimension.low, dimension.high, step=dimension.step)
+            # It warns of an end that no step leads to.
+            return IntDistribution(dimension.low, dimension.grid()[-1], step=dimension.step)
         case LogInt():
             return IntDistribution(dimension.low, dimension.high, log=True)
+        case Uniform(step=float()):
+            # By number: a sum of steps is no longer a step once it is rounded.
+            return IntDistribution(0, dimension.last)
         case Uniform():
-            return FloatDistribution(dimension.low, dimension.high, step=dimension.step)
+            return FloatDistribution(dimension.low, dimension.high)
         case LogUniform():
             return FloatDistribution(dimension.low, dimension.high, log=True)
