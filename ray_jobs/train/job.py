@@ -39,6 +39,7 @@ from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
+from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.training_data import find_data, is_file, prepare_file
 
 if TYPE_CHECKING:
@@ -280,34 +281,21 @@ class _Run:
         from ray.train import ScalingConfig
 
         workers = self._plan.config.workers
-        gpus = self._gpus()
+        gpus = gpus_of(workers, self._cluster)
         return ScalingConfig(
             num_workers=workers.count if workers.max is None else (workers.least, workers.most),
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         )
 
-    def _gpus(self) -> float:
-        asked = self._plan.config.workers.gpus_per_worker
-        return (1.0 if self._cluster.gpus else 0.0) if asked == "auto" else asked
-
     def _check_room(self) -> None:
-        """Raise UsageError where the workers can never be placed: they would wait for ever."""
-        workers = self._plan.config.workers
-        for what, each, there in (
-            ("CPU", workers.cpus_per_worker, self._cluster.cpus),
-            ("GPU", self._gpus(), self._cluster.gpus),
-        ):
-            if workers.least * each > there:
-                raise UsageError(
-                    f"workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower workers.count "
-                    f"or workers.{what.lower()}s_per_worker"
-                )
-        lora = self._plan.config.lora
-        if lora is not None and lora.quantise != "none" and not self._gpus():
+        """Raise UsageError where the cluster lacks what the workers need."""
+        config = self._plan.config
+        check_room(config.workers, self._cluster)
+        if config.lora is not None and config.lora.quantise != "none" and not gpus_of(config.workers, self._cluster):
             raise UsageError(
-                f"lora.quantise={lora.quantise}: the workers have no GPU, and the library of quantised weights needs "
-                "one; set lora.quantise=none"
+                f"lora.quantise={config.lora.quantise}: the workers have no GPU, and the library of quantised weights "
+                "needs one; set lora.quantise=none"
             )
 
 

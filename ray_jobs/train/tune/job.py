@@ -19,13 +19,13 @@ import json
 import time
 from typing import Any
 
-from ray_jobs.errors import UsageError
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
 from ray_jobs.train import before_after, job, publish
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import metric_of
+from ray_jobs.train.room import check_room, runs_at_once
 from ray_jobs.train.training_data import is_file, prepare_file
 from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
@@ -117,18 +117,8 @@ def _drive(config: TuneConfig, campaign: Campaign, example: TrainConfig, progres
 
 def parallel(config: TrainConfig, cluster: ClusterSize) -> int:
     """How many trials the cluster has room for; raises UsageError where it has none for a single one."""
-    workers = config.workers
-    gpus = (1.0 if cluster.gpus else 0.0) if workers.gpus_per_worker == "auto" else workers.gpus_per_worker
-    found = []
-    for what, each, there in (("CPU", workers.cpus_per_worker, cluster.cpus), ("GPU", gpus, cluster.gpus)):
-        if workers.least * each > there:
-            raise UsageError(
-                f"train.workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower "
-                f"train.workers.count or train.workers.{what.lower()}s_per_worker"
-            )
-        if each:
-            found.append(there / (workers.most * each))
-    return max(1, int(min(found) + 1e-9))
+    check_room(config.workers, cluster, "train.workers")
+    return runs_at_once(config.workers, cluster)
 
 
 def _hint(config: TuneConfig, trials: Trials) -> str:
