@@ -266,4 +266,4 @@ def test_every_method_has_a_judge_of_the_kinds_that_it_learns_from() -> None:
 
 def test_rows_that_a_model_cannot_be_measured_on_are_refused() -> None:
     with pytest.raises(UsageError, match=r"evaluation.retained.old: its rows are of kind qa, and method=embedder"):
-        check_kind("embedder", "old", "qa")
+        check_kind("embedder", "evaluation.retained.old", "qa")

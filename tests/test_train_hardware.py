@@ -14,7 +14,8 @@ from ray_jobs.errors import UsageError
 from ray_jobs.runtime import ClusterSize
 from ray_jobs.train import hardware
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.hardware import Hardware, gpus_of, of_workers, precision_of
+from ray_jobs.train.hardware import Hardware, of_workers, precision_of
+from ray_jobs.train.room import gpus_of
 
 CPU, GPU = ClusterSize(cpus=4, gpus=0), ClusterSize(cpus=4, gpus=4)
 
@@ -28,7 +29,7 @@ def config(method: str = "sft", **changes: Any) -> TrainConfig:
     [("auto", CPU, 0), ("auto", GPU, 1), (0, GPU, 0), ("0", GPU, 0), (1, GPU, 1), (1, CPU, 1)],
 )
 def test_a_worker_has_one_gpu_or_none(asked: object, cluster: ClusterSize, expected: int) -> None:
-    assert gpus_of(config(workers={"gpus_per_worker": asked}), cluster) == expected
+    assert gpus_of(config(workers={"gpus_per_worker": asked}).workers, cluster) == expected
 
 
 @pytest.mark.parametrize("asked", [0.5, 2, -1])

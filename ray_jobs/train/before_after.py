@@ -1,11 +1,11 @@
-"""The evaluation job: base and best checkpoint on the test split and on every retained set, by one task of Ray.
+"""The evaluation job: base and best checkpoint on held-out rows and on every retained set, by one task of Ray.
 
     runs/NAME/IDENTITY/samples.json       what the model said before and after
     runs/NAME/IDENTITY/evaluation.json    a row a set and metric; written last: it makes the evaluation complete
 
 Guaranteed: what cannot be measured is refused before anything is trained; a job that is killed here measures again and
-trains nothing again; what was measured by other sets or settings is measured anew. Not guaranteed: that a model card
-that was written before follows.
+trains nothing again; what was measured by other sets, splits or settings is measured anew. Not guaranteed: that a model
+card that was written before follows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_sp
 from ray_jobs.train.methods import Place
 from ray_jobs.train.worker import Plan, task_of
 
-_HELD_OUT = ("test", "validation")
 _LOOK_SECONDS = 0.5
 
 
@@ -45,9 +44,8 @@ class Part:
 
 def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
     """The rows to replay, if any; raises UsageError or NotFoundError where sets do not fit the run or each other."""
-    retained = _retained(config, storage)
-    for found in retained:
-        check_kind(config.method, found.title, found.kind)
+    for found in retained(config, storage):
+        check_kind(config.method, found.name, found.kind)
         if found.place == train:
             raise UsageError(f"{found.name}: these are the training rows; name a set that is not learned")
     if config.replay is None:
@@ -62,6 +60,17 @@ def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
     for _, found in _sets(config, train, storage):
         check_apart(replayed, found, storage)
     return replayed
+
+
+def retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
+    """The rows of the sets that must not be forgotten; raises as `check` does where there are none."""
+    chosen = config.evaluation
+    # Better than nothing: a set that has only one of both.
+    splits = ("test", "validation") if chosen.split == "test" else ("validation", "test")
+    return [
+        find_split(f"evaluation.retained.{name}", reference, splits, storage)
+        for name, reference in chosen.retained.items()
+    ]
 
 
 def missing(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> bool:
@@ -99,8 +108,9 @@ def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, progress: Prog
             parts.append(part)
             stage.advance(1, rows=part.measured)
     skipped = [reason for part in parts for reason in part.skipped]
+    split = plan.config.evaluation.split
     if plan.config.evaluation.test and not any(role == "target" for role, _ in sets):
-        skipped.append({"set": "test", "reason": "the data has no rows in its test split"})
+        skipped.append({"set": split, "reason": f"the data has no rows in its {split} split"})
     found = {
         "asked": _asked(plan, storage, checkpoint),
         "rows": [row for part in parts for row in part.rows],
@@ -169,16 +179,12 @@ def _cpus(plan: Plan) -> float:
     return float(min(workers.most * workers.cpus_per_worker, max(1.0, largest)))
 
 
-def _retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
-    chosen = config.evaluation.retained.items()
-    return [find_split(f"evaluation.retained.{name}", reference, _HELD_OUT, storage) for name, reference in chosen]
-
-
 def _sets(config: TrainConfig, train: str, storage: Storage) -> list[tuple[Role, SetFile]]:
     """What is to be measured: the target first."""
-    target = beside("test", train, "test", storage) if config.evaluation.test else None
+    split = config.evaluation.split
+    target = beside(split, train, split, storage) if config.evaluation.test else None
     found: list[tuple[Role, SetFile]] = [] if target is None else [("target", target)]
-    return found + [("retained", one) for one in _retained(config, storage)]
+    return found + [("retained", one) for one in retained(config, storage)]
 
 
 def _asked(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.runtime import ClusterSize, raise_if_interrupted
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.room import gpus_of
 
 _LOOK_SECONDS = 0.5
 
@@ -33,10 +34,10 @@ def of_this_machine(config: TrainConfig) -> Hardware:
 
 
 def of_workers(config: TrainConfig, cluster: ClusterSize) -> Hardware:
-    """What a worker has on the cluster of this Ray session; waits until there is room for one on several machines."""
+    """What a worker has on the cluster of this Ray session; of several machines, it waits until one has room."""
     import ray
 
-    gpus = gpus_of(config, cluster)
+    gpus = gpus_of(config.workers, cluster)
     if sum(bool(node["Alive"]) for node in ray.nodes()) == 1:
         return _measured(gpus > 0)
     asked = ray.remote(num_cpus=config.workers.cpus_per_worker, num_gpus=gpus)(_measured).remote(gpus > 0)
@@ -47,12 +48,6 @@ def of_workers(config: TrainConfig, cluster: ClusterSize) -> Hardware:
     finally:
         ray.cancel(asked)
     return found
-
-
-def gpus_of(config: TrainConfig, cluster: ClusterSize) -> int:
-    """GPUs of a worker."""
-    asked = config.workers.gpus_per_worker
-    return min(1, cluster.gpus) if asked == "auto" else asked
 
 
 def precision_of(config: TrainConfig, hardware: Hardware) -> Precision:

@@ -33,10 +33,11 @@ from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import IN_BATCH, TrainConfig
 from ray_jobs.train.evaluation.sets import SetFile
 from ray_jobs.train.failures import raise_unless_lost
-from ray_jobs.train.hardware import Hardware, gpus_of, of_this_machine, of_workers, precision_of, wanted_precision
+from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
+from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.training_data import find_data, is_file, prepare_file
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
     plan = make_plan(config, storage, data)
     if hooks.publish:
-        publish.check_free(storage, config.name, plan.run)
+        publish.check_free(storage, config.name, [plan.run])
     restarts = 0
     trained = not storage.exists(plan.finished)
     if trained:
@@ -123,7 +124,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         try:
             # Ray handles signals its own way; what comes after its start counts.
             with session() as cluster, terminated_as_interrupt():
-                plan = _on(plan, of_workers(plan.config, cluster))
+                plan = _on(plan, cluster)
                 restarts = _Run(plan, storage, cluster, progress, hooks).train()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_how_to_go_on(plan, storage)) from None
@@ -213,7 +214,6 @@ class _Run:
 
     def train(self) -> int:
         """Train to the end; returns how often it had to go on after workers were lost."""
-        self._check_room()
         allowed = self._plan.config.checkpoints.max_failures
         # Ray's own notes on the run, of no use after it. Checkpoints take another way, past Ray, into the store.
         with tempfile.TemporaryDirectory(prefix="tandem-train-") as notes, self._progress.stage("train", 1) as stage:
@@ -286,31 +286,12 @@ class _Run:
         from ray.train import ScalingConfig
 
         workers = self._plan.config.workers
-        gpus = gpus_of(self._plan.config, self._cluster)
+        gpus = gpus_of(workers, self._cluster)
         return ScalingConfig(
             num_workers=workers.count if workers.max is None else (workers.least, workers.most),
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         )
-
-    def _check_room(self) -> None:
-        """Raise UsageError where the workers can never be placed: they would wait for ever."""
-        workers = self._plan.config.workers
-        for what, each, there in (
-            ("CPU", workers.cpus_per_worker, self._cluster.cpus),
-            ("GPU", gpus_of(self._plan.config, self._cluster), self._cluster.gpus),
-        ):
-            if workers.least * each > there:
-                raise UsageError(
-                    f"workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower workers.count "
-                    f"or workers.{what.lower()}s_per_worker"
-                )
-        lora = self._plan.config.lora
-        if lora is not None and lora.quantise != "none" and self._plan.device == "cpu":
-            raise UsageError(
-                f"lora.quantise={lora.quantise}: the workers have no GPU, and the library of quantised weights needs "
-                "one; set lora.quantise=none"
-            )
 
 
 def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
@@ -320,9 +301,17 @@ def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
     return found
 
 
-def _on(plan: worker.Plan, hardware: Hardware) -> worker.Plan:
-    """The plan on that hardware; raises UsageError where it lacks the precision asked for."""
-    return replace(plan, device=hardware.device, precision=precision_of(plan.config, hardware))
+def _on(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
+    """The plan on the hardware of this cluster's workers; raises UsageError where that lacks what was asked for."""
+    config = plan.config
+    check_room(config.workers, cluster)
+    hardware = of_workers(config, cluster)
+    if hardware.device == "cpu" and config.lora is not None and config.lora.quantise != "none":
+        raise UsageError(
+            f"lora.quantise={config.lora.quantise}: the workers have no GPU, and the library of quantised weights "
+            "needs one; set lora.quantise=none"
+        )
+    return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
 
 
 def _identity(config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,20 @@ _OF_THE_RUN = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json"
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "sentence-transformers", "deepspeed")
 
 
-def check_free(storage: Storage, name: str, run: str) -> None:
-    """Raise ConflictError where the store has a model of that name that another run has made."""
+def check_free(storage: Storage, name: str, runs: Collection[str]) -> None:
+    """Raise ConflictError where the store has a model of that name that none of these runs has made."""
     folder = f"models/{name}"
     if storage.exists(f"{folder}/{CARD}"):
         made_by = json.loads(storage.read(f"{folder}/{CARD}")).get("run")
-        if made_by == run:
+        if made_by in runs:
             return
         raise ConflictError(
             f"name={name}: {storage.uri}/{folder} was made by {made_by}, with another base, data or configuration; "
             "choose another name, or delete that folder"
         )
-    if any(storage.exists(f"{folder}/{marker}") for marker in _LAST) and not storage.exists(_claim(name, run)):
+    if not any(storage.exists(f"{folder}/{marker}") for marker in _LAST):
+        return
+    if not any(storage.exists(_claim(name, run)) for run in runs):
         raise ConflictError(f"name={name}: {storage.uri}/{folder} is a model without a card; choose another name")
 
 
@@ -54,7 +56,7 @@ def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Se
     name = plan.config.name
     folder = f"models/{name}"
     if storage.exists(f"{folder}/{CARD}"):
-        check_free(storage, name, plan.run)
+        check_free(storage, name, [plan.run])
         return f"{storage.uri}/{folder}"
     _start_anew(storage, folder, _claim(name, plan.run))
     saved = Checkpoints(storage, plan.run).fetch(checkpoint)
