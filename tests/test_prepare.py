@@ -189,6 +189,20 @@ def test_near_duplicates_that_say_something_else_are_counted(tmp_path: Path) -> 
 
 
 @here
+def test_a_praised_and_a_blamed_answer_are_two_however_near_they_are(tmp_path: Path) -> None:
+    rows = [{**question(number), "label": number % 2 == 0} for number in range(120)]
+    long = "It is made again by another worker, from what was left behind, and nobody who asks will notice any of it"
+    near = [
+        {**question(500), "doc_id": "near", "completion": completion, "label": label}
+        for completion, label in ((long, True), (f"{long}.", False), (f"{long}!", True), (f"{long}?", False))
+    ]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", [*rows, *near]))
+    assert card_of(prepared).duplicates.near == 2
+    kept = [(row["completion"], row["label"]) for rows in rows_of(prepared).values() for row in rows]
+    assert [found for found in kept if str(found[0]).startswith(long)] == [(long, True), (f"{long}.", False)]
+
+
+@here
 def test_a_row_that_is_removed_makes_no_other_row_a_leak(tmp_path: Path) -> None:
     words = [hashlib.sha256(f"word {number}".encode()).hexdigest()[:8] for number in range(60)]
     split = SplitConfig(train=0.6, validation=0.2, test=0.2)

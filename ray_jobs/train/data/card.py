@@ -41,7 +41,7 @@ class Duplicates(_Frozen):
     exact: int
     near: int | None  # None: not looked for
     near_asked: int  # of the near ones, those that ask in other words than the row that stayed
-    near_target: int  # and those with another target (answers, completion, passages, label)
+    near_target: int  # and those with another target (answers, completion, passages)
     threshold: float
     bands: int
     rows_a_band: int

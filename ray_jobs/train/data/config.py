@@ -95,8 +95,12 @@ class PrepareConfig(BaseModel):
 
         `files` are (name, sha256) of the inputs and of each evaluation set, `tokenizer` is the revision of its model.
         """
-        deciding = [PREPARATION, self.deciding(), kind, sorted(files.items()), tokenizer]
+        deciding = [PREPARATION, self.deciding(), kind, sorted(files.items()), tokenizer, *self._changed(kind)]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _changed(self, kind: str) -> list[str]:
+        """What has been prepared otherwise since PREPARATION was raised, where it concerns this preparation."""
+        return ["near duplicates have one label"] if kind == "label" and self.near_duplicates else []
 
 
 PREPARATION = 2  # raised when this program would prepare the same inputs to something else

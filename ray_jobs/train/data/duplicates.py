@@ -2,13 +2,13 @@
 
 Exact: equal content of all the kind's columns, ids apart. Near: what is asked and what is to be learnt are both similar
 to those of an earlier row that stays, so that equal answers to different questions, and different answers to one
-question, are no duplicates. The text that decides, by kind:
+question, are no duplicates. Rows of different labels are never near. The text that decides, by kind:
 
     kind         asked                                       rest
     messages     turns before the last one, system apart     the last turn
     completion   prompt                                      completion
     preference   prompt                                      chosen and rejected
-    label        prompt                                      label and completion
+    label        prompt                                      completion
     retrieval    query                                       positive and negatives
     qa           question                                    passage
 
@@ -57,6 +57,7 @@ def near_duplicates(keys: Keys, alive: Mask, banding: Banding, threshold: float)
     asked, rest = (_sharing_any(keys, name, alive, banding) for name in ("asked", "rest"))
     positions = np.flatnonzero(asked & rest)
     sketches = keys.sketches(positions)
+    exact = keys.column("exact")[positions]
     bands = [banding.keys(sketch).tolist() for sketch in sketches]
     buckets = [Buckets(banding.bands) for _ in sketches]
     matches = []
@@ -64,6 +65,7 @@ def near_duplicates(keys: Keys, alive: Mask, banding: Banding, threshold: float)
         # Thousands of rows may ask the same and answer differently, or the other way round: the rarer side is asked.
         rarer = min((0, 1), key=lambda side: buckets[side].size(bands[side][slot]))
         others = buckets[rarer].sharing(bands[rarer][slot])
+        others = others[exact[others] == exact[slot]]
         near = nearness(sketches, others, slot) if len(others) else np.empty(0)
         if len(near) and near.max() >= threshold:
             best = int(near.argmax())

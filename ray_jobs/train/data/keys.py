@@ -1,8 +1,9 @@
 """The keys of rows: all that global decisions look at, in columns beside the staged rows.
 
 A row's texts stay on the disk. In memory, all at once: 16 bytes of content, 8 each of group, question and document, 1
-of place; for the card 8 of the target; one column of bands (8) at a time; 4 bytes a row for one column of lengths; and
-signatures (1 kB) of the rows that share bands with another.
+of place; for the card 8 of the target; 8 of what near duplicates must have in common (0 where that is nothing); one
+column of bands (8) at a time; 4 bytes a row for one column of lengths; and signatures (1 kB) of the rows that share
+bands with another.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LENGTH = "length_"
 
 def keys_schema(banding: Banding, lengths: Sequence[str]) -> pa.Schema:
     """The columns of a file of keys."""
-    numbers = ("content_high", "content_low", "group", "asked", "document", "target")
+    numbers = ("content_high", "content_low", "group", "asked", "document", "target", "exact")
     bands = [f"{side}_band_{number}" for side in ("asked", "rest") for number in range(banding.bands)]
     return pa.schema(
         [

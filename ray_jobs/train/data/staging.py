@@ -141,6 +141,7 @@ class Stager:
             "asked": [int(text_hash(texts.asked), 16) for texts in compared],
             "document": [_document(texts) for texts in compared],
             "target": [int(text_hash(texts.learnt), 16) for texts in compared],
+            "exact": [0 if texts.exact is None else group_number(texts.exact) for texts in compared],
             "place": [split_of(row.group, self._split) for row in rows],
             "name": [row.name for row in rows],
         }
