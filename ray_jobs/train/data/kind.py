@@ -85,7 +85,7 @@ class Kind(Protocol):
         ...
 
     def group(self, content: Content) -> str:
-        """What the row is grouped by where the input names no source."""
+        """What the row is grouped by where the input names no source, and the raw row gave no other."""
         ...
 
     def measured(self, content: Content) -> dict[str, tuple[Measured, ...]]:

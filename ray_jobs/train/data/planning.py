@@ -19,6 +19,7 @@ from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.kind import Kind
 from ray_jobs.train.data.kinds import EVALUATION_KINDS, KINDS, expected, kind_of
 from ray_jobs.train.data.reading import read_rows
+from ray_jobs.train.data.retrieval import lists_positives
 from ray_jobs.train.data.validate import Rules, renamed
 
 FORMATS = ("jsonl", "parquet")
@@ -48,6 +49,7 @@ class InputSet:
 
     name: str
     kind: str
+    lists: bool  # whether the row that tells the kind has a list of positives
     files: tuple[SourceFile, ...]
     hashes: tuple[tuple[str, str], ...]  # (name, sha256) of each file
     ignored: tuple[str, ...]  # files of another format in the same folders
@@ -88,7 +90,7 @@ def plan(config: PrepareConfig, tokenizer: str | None) -> Plan:
         _input_set(name, (source,), EVALUATION_KINDS, {}) for name, source in sorted(config.evaluation_sets.items())
     )
     files = {found.name: list(found.hashes) for found in (data, *evaluation)}
-    digest = config.content_hash(data.kind, files, tokenizer)
+    digest = config.content_hash(data.kind, files, tokenizer, lists=data.lists)
     return Plan(data, evaluation, tuple(_parts((data, *evaluation), config.block_bytes)), digest)
 
 
@@ -102,10 +104,13 @@ def _input_set(name: str, sources: tuple[str, ...], kinds: Mapping[str, Kind], c
         raise UsageError(f"{key}={wrong}: expected JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst) or Parquet (.parquet)")
     hashes = tuple((file.doc_id, _sha256(file)) for file in files)
     ignored = tuple(file.doc_id for file in listed if file.format not in FORMATS)
-    return InputSet(name, _find_kind(key, files, kinds, columns), files, hashes, ignored)
+    return InputSet(name, *_find_kind(key, files, kinds, columns), files, hashes, ignored)
 
 
-def _find_kind(key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind], columns: Mapping[str, str]) -> str:
+def _find_kind(
+    key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind], columns: Mapping[str, str]
+) -> tuple[str, bool]:
+    """The kind, and whether the row that tells it has a list of positives."""
     wanted = frozenset(name for kind in kinds.values() for name in kind.spellings) | set(columns.values())
     seen: set[str] = set()
     for file in files:
@@ -117,11 +122,11 @@ def _find_kind(key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind],
                 names = {name for name, value in row.items() if value is not None}
                 found = kind_of(names, kinds)
                 if found is not None:
-                    return found
+                    return found, lists_positives(row)
                 seen |= names
     if not seen and len(kinds) == 1:
         # Whether there are rows at all, and what is wrong with them, is told by reading them.
-        return next(iter(kinds))
+        return next(iter(kinds)), False
     raise UsageError(
         f"{key}: no kind of training rows has the columns {', '.join(sorted(seen)[:20]) or '(none was found)'}; "
         f"expected {expected(kinds.values())}, or name columns to rename"
