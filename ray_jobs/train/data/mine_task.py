@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
+from collections.abc import Set
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
@@ -44,12 +45,13 @@ _DOCUMENTS_KEPT = 4096
 
 
 class BlockRow(BaseModel):
-    """Where the positives of one row's query lie, its own first."""
+    """Where the positives of one row's query lie, its own first, and which rows have the others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     places: tuple[tuple[Place, ...], ...]
     hashes: frozenset[str]
+    others: tuple[tuple[str, int], ...]  # split of a row, and its place there
 
 
 class Block(BaseModel):
@@ -116,7 +118,11 @@ class Miner:
         """The rows of one block with their negatives."""
         config = self._task.config
         rows = self._read(block)
-        asked = [Asked(row, own.places, own.hashes) for row, own in zip(rows, block.rows, strict=True)]
+        texts = self._texts({other for own in block.rows for other in own.others}) if self._shows_others else {}
+        asked = [
+            Asked(row, own.places, own.hashes, [texts[other] for other in own.others if other in texts])
+            for row, own in zip(rows, block.rows, strict=True)
+        ]
         depth = min(_MOST_HITS, config.range_max + max(one.chunks for one in asked))
         search = SearchConfig.model_validate(config.search.model_dump() | {"k": depth, "by": "chunk"})
         hits = self._snapshot.search([one.query for one in asked], search, self._embedder)
@@ -165,6 +171,28 @@ class Miner:
         table = file.read_row_groups(list(range(first, last + 1)))
         table = table.slice(block.start - (ends[first] - sizes[first]), len(block.rows))
         found: list[dict[str, Any]] = table.to_pylist()
+        return found
+
+    @property
+    def _shows_others(self) -> bool:
+        """Whether the reranker sees the other positives of a query as their rows have them."""
+        return self._task.reranker is not None and not self._task.config.shows_index
+
+    def _texts(self, wanted: Set[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """The positives of some rows; of each split one row group at a time."""
+        found: dict[tuple[str, int], str] = {}
+        for split in sorted({split for split, _ in wanted}):
+            file = pq.ParquetFile(self._storage.local(*self._task.files[split]))
+            column = "positive" if "positive" in file.schema_arrow.names else "passage"
+            places = np.array(sorted(place for other, place in wanted if other == split))
+            start = 0
+            for number in range(file.num_row_groups):
+                end = start + file.metadata.row_group(number).num_rows
+                here = places[(places >= start) & (places < end)]
+                if len(here):
+                    texts = file.read_row_group(number, columns=[column]).column(0).take(here - start).to_pylist()
+                    found |= {(split, place): text for place, text in zip(here.tolist(), texts, strict=True)}
+                start = end
         return found
 
     def _fetch(self, place: Place) -> list[Hit]:
