@@ -190,5 +190,5 @@ def test_a_question_without_answer_is_no_query_and_stays_with_a_reader() -> None
 def test_a_readers_wrong_passages_are_chunks_alone() -> None:
     rows, record = mine(qa("8265"), found("right1", "other0", "right0", "other2"), output_kind="qa")
     assert [(row["passage"], row["answers"]) for row in rows[1:]] == [(OTHERS[0], []), (OTHERS[2], [])]
-    assert rows[0] == {**qa("8265"), "id": rows[0]["id"]}
+    assert rows[0] == {**qa("8265"), "id": rows[0]["id"], "before": "r1"}
     assert (record.negatives, record.added) == (2, 2)

@@ -85,6 +85,29 @@ def test_with_a_reranker_the_lowest_of_all_positives_counts_wherever_their_rows_
     assert record.total.positive.mean == pytest.approx(4 / 8)
 
 
+@pytest.mark.parametrize("kind", ["retrieval", "qa"])
+def test_what_shares_no_document_with_training_is_listed_by_the_ids_of_the_mined_rows(
+    tmp_path: Path, kind: str
+) -> None:
+    # Each passage is asked for by two rows, which are of different groups.
+    texts = [passage(n // 2, 7, "right") for n in range(QUERIES)]
+    rows: list[dict[str, object]] = [
+        {"query": query(n), "positive": texts[n], "doc_id": f"d{n}"}
+        if kind == "retrieval"
+        else {"question": query(n), "passage": texts[n], "answers": texts[n].split()[-1:], "doc_id": f"d{n}"}
+        for n in range(QUERIES)
+    ]
+    mined = mine(store_of(tmp_path, rows), texts="data", output_kind=kind)
+    found = rows_of(mined)
+    name = "positive" if kind == "retrieval" else "passage"
+    trained = {row[name] for row in found["train"] if row[name] in texts}
+    for shared in mined.card.shared_documents:
+        apart = [row["id"] for row in found[shared.place] if row[name] in texts and row[name] not in trained]
+        assert list(shared.disjoint) == apart
+        assert apart
+    assert [shared.place for shared in mined.card.shared_documents] == ["validation", "test"]
+
+
 def test_what_is_mined_as_before_keeps_its_hash() -> None:
     config = MineConfig(data="d", index="i", name="n")
     assert config.content_hash("0" * 32, ("i", 1, "job"), None) == "0b72bd7cd2efe15374d76bf1c1f42eaa"

@@ -78,7 +78,7 @@ class SharedDocuments(_Frozen):
     unit: str  # "query" or "row"
     units: int
     shared_units: int
-    disjoint: tuple[str, ...]  # ids of rows (of evaluation sets: of queries) that share none; all if empty
+    disjoint: tuple[str, ...]  # ids of rows (of evaluation sets: of queries) that share none; not listed if all do
 
 
 class SplitRecord(_Frozen):

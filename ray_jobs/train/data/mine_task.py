@@ -36,7 +36,7 @@ from ray_jobs.train.data.keys import LENGTH
 from ray_jobs.train.data.kind import Kind, schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.mine_config import MineConfig
-from ray_jobs.train.data.mined_rows import Asked, RowMiner
+from ray_jobs.train.data.mined_rows import BEFORE, Asked, RowMiner
 from ray_jobs.train.data.mining_record import MinedSplit
 from ray_jobs.train.data.positives import Place, Wanted, find
 
@@ -200,8 +200,9 @@ class Miner:
         return [Hit.of(row) for row in rows.take(np.arange(place.first, place.first + place.count))]
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        """The rows with the lengths of their texts beside them."""
+        """The rows with the ids that they had and the lengths of their texts beside them."""
         table = pa.Table.from_pylist(rows, schema=schema_of(self._kind))
+        table = table.append_column(BEFORE, pa.array([row.get(BEFORE) for row in rows], pa.string()))
         measured = [self._kind.measured(row) for row in rows]
         for name in self._kind.lengths:
             counted = iter(self._counter.count([text for row in measured for text in row[name]]))

@@ -35,6 +35,8 @@ from ray_jobs.train.data.positives import Place
 UNANSWERABLE = "no-answer"
 NOT_IN_INDEX = "positive-not-in-index"
 QUERY_TOO_LONG = "query-too-long"
+BEFORE = "before"
+"""Beside a row: the id that it had. Rows that are new have none."""
 _KEPT = 1 << 14  # texts: hits of one query are hits of others
 Row = Mapping[str, Any]
 Fetch = Callable[[Place], list[Hit]]
@@ -242,10 +244,13 @@ class RowMiner:
             "positive_id": identity,
             "negative_ids": [*ids, *(found.doc_id for found in mined.negatives)] if len(ids) == len(had) else [],
         }
-        return [self._row(asked, content)]
+        return [self._own(asked, content)]
 
     def _same(self, asked: Asked) -> dict[str, Any]:
-        return self._row(asked, {name: asked.row[name] for name in ("question", "passage", "answers", "starts")})
+        return self._own(asked, {name: asked.row[name] for name in ("question", "passage", "answers", "starts")})
+
+    def _own(self, asked: Asked, content: Content) -> dict[str, Any]:
+        return {**self._row(asked, content), BEFORE: asked.row["id"]}
 
     def _row(self, asked: Asked, content: Content) -> dict[str, Any]:
         kept = {name: asked.row[name] for name in ("source", "row", "input")}
