@@ -342,6 +342,14 @@ def test_what_cannot_be_prepared_is_a_usage_error(
 
 
 @here
+def test_columns_of_an_evaluation_set_are_to_be_renamed_in_its_file(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(0)])
+    held = write(tmp_path / "held.jsonl", [{"ask": "Why?"}])
+    with pytest.raises(UsageError, match=r"evaluation_sets\.held: .* columns ask; .*rename the columns in its file"):
+        run(tmp_path, source, evaluation_sets={"held": str(held)})
+
+
+@here
 def test_training_rows_of_one_label_are_refused(tmp_path: Path) -> None:
     rows = [{**question(number), "label": True} for number in range(100)]
     with pytest.raises(RejectedError, match="have label true"):

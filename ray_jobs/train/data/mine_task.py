@@ -31,7 +31,7 @@ from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.models.reranker import Reranker
 from ray_jobs.models.reranker_config import RerankerConfig
 from ray_jobs.storage import Storage, models_folder, new_id, open_storage
-from ray_jobs.train.data.counting import counter
+from ray_jobs.train.data.counting import counter, lengths
 from ray_jobs.train.data.keys import LENGTH
 from ray_jobs.train.data.kind import Kind, schema_of
 from ray_jobs.train.data.kinds import KINDS
@@ -203,10 +203,7 @@ class Miner:
         """The rows with the ids that they had and the lengths of their texts beside them."""
         table = pa.Table.from_pylist(rows, schema=schema_of(self._kind))
         table = table.append_column(BEFORE, pa.array([row.get(BEFORE) for row in rows], pa.string()))
-        measured = [self._kind.measured(row) for row in rows]
-        for name in self._kind.lengths:
-            counted = iter(self._counter.count([text for row in measured for text in row[name]]))
-            longest = [max(next(counted) for _ in row[name]) for row in measured]
+        for name, longest in lengths(self._kind, rows, self._counter).items():
             table = table.append_column(
                 pa.field(LENGTH + name, pa.int32(), nullable=False), pa.array(longest, pa.int32())
             )

@@ -23,6 +23,7 @@ from ray_jobs.train.data.retrieval import lists_positives
 from ray_jobs.train.data.validate import Rules, renamed
 
 FORMATS = ("jsonl", "parquet")
+INPUTS = "inputs"
 PROBED_ROWS = 1000  # of a file, to find one that tells the kind
 MIN_PARTS = 32  # below which parts are made smaller, so that work spreads
 SMALLEST_PART = 256 << 10
@@ -95,7 +96,7 @@ def plan(config: PrepareConfig, tokenizer: str | None) -> Plan:
 
 
 def _input_set(name: str, sources: tuple[str, ...], kinds: Mapping[str, Kind], columns: Mapping[str, str]) -> InputSet:
-    key = f"evaluation_sets.{name}" if name else "inputs"
+    key = f"evaluation_sets.{name}" if name else INPUTS
     listed = list(list_sources(sources))
     files = tuple(file for file in listed if file.format in FORMATS)
     named = next((file for file in listed if file.format not in FORMATS and not file.relative), None)
@@ -127,9 +128,11 @@ def _find_kind(
     if not seen and len(kinds) == 1:
         # Whether there are rows at all, and what is wrong with them, is told by reading them.
         return next(iter(kinds)), False
+    # What the user says of columns is said of what is prepared.
+    remedy = "or name columns to rename" if key == INPUTS else "rename the columns in its file"
     raise UsageError(
         f"{key}: no kind of training rows has the columns {', '.join(sorted(seen)[:20]) or '(none was found)'}; "
-        f"expected {expected(kinds.values())}, or name columns to rename"
+        f"expected {expected(kinds.values())}, {remedy}"
     )
 
 
