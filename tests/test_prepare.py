@@ -13,8 +13,10 @@ import pytest
 from ray_jobs.errors import NotFoundError, RejectedError, UsageError
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import prepare
+from ray_jobs.train.data import stage_task
 from ray_jobs.train.data.card import DataCard
 from ray_jobs.train.data.config import PrepareConfig, SplitConfig
+from ray_jobs.train.data.counting import WordCounter
 from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.prepared import Prepared, open_prepared
@@ -347,6 +349,19 @@ def test_columns_of_an_evaluation_set_are_to_be_renamed_in_its_file(tmp_path: Pa
     held = write(tmp_path / "held.jsonl", [{"ask": "Why?"}])
     with pytest.raises(UsageError, match=r"evaluation_sets\.held: .* columns ask; .*rename the columns in its file"):
         run(tmp_path, source, evaluation_sets={"held": str(held)})
+
+
+@here
+def test_a_tokenizer_that_is_a_folder_is_found_from_every_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "counts" / "config.json").write_text("{}")
+    named: list[str | None] = []
+    monkeypatch.setattr(stage_task, "counter", lambda name, _: named.append(name) or WordCounter())
+    monkeypatch.chdir(tmp_path)
+    card = card_of(run(tmp_path, write(tmp_path / "a.jsonl", [*map(question, range(100))]), tokenizer="counts"))
+    assert [card.tokenizer, card.config["tokenizer"], *named] == 3 * [str(tmp_path / "counts")]
 
 
 @here

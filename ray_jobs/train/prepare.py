@@ -46,8 +46,8 @@ def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
     store refuses; in every case nothing is published.
     """
     storage = open_storage(config.store)
-    # Workers may stand in another folder.
-    config = config.model_copy(update={"store": storage.uri})
+    # Workers may stand in another folder, and so may who mines what is prepared.
+    config = config.model_copy(update={"store": storage.uri, "tokenizer": _anchored(config.tokenizer)})
     models = models_folder(storage)
     revision = None if config.tokenizer is None else resolve(config.tokenizer, models).revision
     planned = plan(config, revision)
@@ -57,6 +57,12 @@ def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
         planned.digest,
         lambda cluster: _Job(storage, config, planned, revision, cluster, progress or SilentProgress()),
     )
+
+
+def _anchored(tokenizer: str | None) -> str | None:
+    """The name of a model as it is; a folder that is there as an absolute path."""
+    folder = None if tokenizer is None else Path(tokenizer).expanduser()
+    return str(folder.absolute()) if folder is not None and folder.is_dir() else tokenizer
 
 
 class Stage:
