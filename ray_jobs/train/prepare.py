@@ -3,7 +3,7 @@
 Guaranteed: what is prepared depends on inputs and configuration alone, to the byte: not on parts, workers or the order
 in which they finish; a set is there whole or not at all; the same hash is not prepared again; every row of the inputs
 is in a split, a duplicate, a leak that was removed, or rejected with its number and reason. Texts are held one batch at
-a time; the driver holds what keys.py says, some 50 bytes a row and 1 kB for a row that shares bands with another.
+a time; the driver holds what keys.py says, some 80 bytes a row and 2 to 3 kB for a row that shares bands with another.
 """
 
 from __future__ import annotations

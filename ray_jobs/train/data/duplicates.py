@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ray_jobs.train.data.candidates import Buckets, Mask, Positions, nearness, sharing
+from ray_jobs.train.data.candidates import Buckets, Mask, NumberedBands, Positions, nearness, sharing
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.sketch import Banding
 
@@ -58,21 +58,19 @@ def near_duplicates(keys: Keys, alive: Mask, banding: Banding, threshold: float)
     positions = np.flatnonzero(asked & rest)
     sketches = keys.sketches(positions)
     exact = keys.column("exact")[positions]
-    bands = [banding.keys(sketch).tolist() for sketch in sketches]
-    buckets = [Buckets(banding.bands) for _ in sketches]
+    buckets = [Buckets(NumberedBands(banding.keys(sketch))) for sketch in sketches]
     matches = []
     for slot, position in enumerate(positions):
         # Thousands of rows may ask the same and answer differently, or the other way round: the rarer side is asked.
-        rarer = min((0, 1), key=lambda side: buckets[side].size(bands[side][slot]))
-        others = buckets[rarer].sharing(bands[rarer][slot])
+        others = min(buckets, key=lambda side: side.size(slot)).sharing(slot)
         others = others[exact[others] == exact[slot]]
         near = nearness(sketches, others, slot) if len(others) else np.empty(0)
         if len(near) and near.max() >= threshold:
             best = int(near.argmax())
             matches.append(Match(int(position), int(positions[others[best]]), float(near[best])))
         else:
-            for side in (0, 1):
-                buckets[side].add(slot, bands[side][slot])
+            for side in buckets:
+                side.add(slot)
     return matches
 
 

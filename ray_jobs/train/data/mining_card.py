@@ -1,8 +1,8 @@
 """Make the files and the card of a mined set out of the blocks; refuse a set without negatives.
 
 Guaranteed: rows stay in the order of the prepared set; rows that came out the same (two equal questions given the same
-wrong passage) stay once, and rather in test than in validation than in training. Memory: 16 bytes a row, a block, and
-one row group of a split.
+wrong passage) stay once, and rather in test than in validation than in training. Memory: a table of all ids (80 to 180
+bytes a row, measured: it is more full or less), a block, and one row group of a split.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What mining does, fixed before any work: which rows, which index, which models, and what comes out is called.
 
 Guaranteed: the same data, snapshot, rules and reranker have the same hash, so that nothing is mined twice.
-Held in memory for all rows at once: a hash of each query and of each positive, some 300 bytes a row.
+Held in memory for all rows at once: a hash of each query and of each positive, and where the positives lie; 0.7 kB a
+row, 1 kB while they are read, and 1.4 kB with the blocks, measured over 20,000 rows.
 """
 
 from __future__ import annotations
