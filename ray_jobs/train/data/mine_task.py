@@ -4,14 +4,14 @@
     mine    a block of prepared rows    -> rows with negatives, in a file of the store
 
 Guaranteed: a block's file is that of its rows alone, in order, whoever makes it. Memory: the index is mapped, and one
-block of rows with its hits.
+block of rows with its hits and, for a reranker, the other positives of its queries.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
@@ -178,7 +178,7 @@ class Miner:
         """Whether the reranker sees the other positives of a query as their rows have them."""
         return self._task.reranker is not None and not self._task.config.shows_index
 
-    def _texts(self, wanted: Set[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    def _texts(self, wanted: AbstractSet[tuple[str, int]]) -> dict[tuple[str, int], str]:
         """The positives of some rows; of each split one row group at a time."""
         found: dict[tuple[str, int], str] = {}
         for split in sorted({split for split, _ in wanted}):
