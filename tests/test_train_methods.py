@@ -137,6 +137,14 @@ def test_an_embedder_compares_queries_with_passages_and_not_the_other_way_round(
         assert all(len(text.split()) == 2 for text in rows["anchor"])
 
 
+@pytest.mark.parametrize("method", ["embedder", "reranker"])
+def test_a_base_stored_in_bfloat16_is_trained_in_float32(tmp_path: Path, method: str) -> None:
+    data = train_bases.retrieval(tmp_path / "data")
+    base = train_bases.as_bfloat16(train_bases.encoder(tmp_path / "whole"), tmp_path / "base")
+    trainer = method_of(method).trainer(task(tmp_path, method, base, data))
+    assert {str(weight.dtype) for weight in trainer.model.parameters()} == {"torch.float32"}
+
+
 def test_kinds_are_told_by_their_columns() -> None:
     common = {"id", "source", "row", "input"}
     assert all(kind_of(frozenset(common | columns), Path("x")) == kind for kind, columns in KINDS.items())

@@ -39,6 +39,16 @@ def encoder(folder: Path, dropout: float = 0.0) -> Path:
     return folder
 
 
+def as_bfloat16(folder: Path, kept: Path) -> Path:
+    """The encoder of `folder` as it is stored by who saves room; returns its folder."""
+    import torch
+    from transformers import AutoModel
+
+    return tiny_rerankers.save(
+        AutoModel.from_pretrained(folder, dtype=torch.bfloat16), tiny_rerankers.tokenizer(), kept
+    )
+
+
 def embedder(folder: Path) -> Path:
     """A sentence-transformers model over that encoder, with mean pooling; returns its folder."""
     from sentence_transformers import SentenceTransformer

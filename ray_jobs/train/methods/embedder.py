@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import UsageError
-from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train import batches
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, made_once, read_splits, selected, steps_of
-from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, saving_rightly, set_length, with_adapter
+from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,9 +50,7 @@ class ContrastiveEmbedder:
                 "it from; prepare rows with different ones"
             )
         set_seed(task.config.seed)
-        with quiet_transformers():
-            model = SentenceTransformer(str(task.base), device=task.place.device, local_files_only=True)
-        set_length(model, task)
+        model = load(SentenceTransformer, task.base, task)
         check_shardable(model, task)
         if task.config.lora is not None:
             with_adapter(model, task.config.lora, "FEATURE_EXTRACTION")

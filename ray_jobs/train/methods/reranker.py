@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import ModelError, UsageError
-from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
-from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, saving_rightly, set_length, with_adapter
+from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
 from ray_jobs.train.span_targets import PAD_MULTIPLE
 
 if TYPE_CHECKING:
@@ -52,9 +51,7 @@ class CrossEncoderReranker:
                 "negatives first"
             )
         set_seed(task.config.seed)
-        with quiet_transformers():
-            model = CrossEncoder(str(task.base), device=task.place.device, num_labels=1, local_files_only=True)
-        set_length(model, task)
+        model = load(CrossEncoder, task.base, task, num_labels=1)
         check_shardable(model, task)
         if task.config.lora is not None:
             with_adapter(model, task.config.lora, "SEQ_CLS", _heads(model, task))
