@@ -15,6 +15,8 @@ from tiny_rerankers import WORDS
 from train_runs import settings
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.models.resolve import resolve
+from ray_jobs.models.sentence_model import describe, load_sentence_model
 from ray_jobs.storage import open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoints
@@ -135,6 +137,16 @@ def test_an_embedder_compares_queries_with_passages_and_not_the_other_way_round(
         assert rows.column_names == ["anchor", "positive", "negative_1"]
         # The losses take the first column for the query; here the query is the shorter text.
         assert all(len(text.split()) == 2 for text in rows["anchor"])
+
+
+@pytest.mark.parametrize("prompts", [{"query": "ant ", "passage": "bee "}, {"query": "ant ", "document": "bee "}])
+def test_an_embedder_is_trained_with_the_prompts_of_ingest_and_search(tmp_path: Path, prompts: dict[str, str]) -> None:
+    base = train_bases.embedder(tmp_path / "base", prompts=prompts)
+    trainer = method_of("embedder").trainer(task(tmp_path, "embedder", base, train_bases.retrieval(tmp_path / "data")))
+    used = describe(load_sentence_model(resolve(str(base)), "cpu"), "base")
+    columns = ("anchor", "positive", "negative_1")
+    expected = (used.query_prompt, used.document_prompt, used.document_prompt)
+    assert tuple(trainer.args.prompts.get(column, "") for column in columns) == expected
 
 
 @pytest.mark.parametrize("method", ["embedder", "reranker"])

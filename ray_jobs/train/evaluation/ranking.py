@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train.evaluation.bootstrap import Floats
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
 from ray_jobs.train.evaluation.tuned import is_adapter, over
@@ -26,7 +27,6 @@ from ray_jobs.train.methods.sentences import load
 
 DEPTH = 10
 _QUERIES = 128  # ranked at a time
-_PROMPTS = ("document", "passage", "corpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +103,17 @@ class EmbedderJudge:
         import torch
 
         with self._models.state(tuned) as model, torch.inference_mode():
-            prompts = model.prompts or {}
-            document = next((prompts[name] for name in _PROMPTS if prompts.get(name)), "")
             if tuned not in self._kept or self._kept[tuned][0] != list(texts):
-                vectors = model.encode(list(texts), prompt=document, convert_to_tensor=True, show_progress_bar=False)
+                vectors = model.encode(
+                    list(texts), prompt=document_prompt(model), convert_to_tensor=True, show_progress_bar=False
+                )
                 self._kept[tuned] = list(texts), vectors
             kept = self._kept[tuned][1]
             found: list[list[int]] = []
             for start in range(0, len(asked), _QUERIES):
                 queries = [one.query for one in asked[start : start + _QUERIES]]
                 vectors = model.encode(
-                    queries, prompt=prompts.get("query") or "", convert_to_tensor=True, show_progress_bar=False
+                    queries, prompt=query_prompt(model), convert_to_tensor=True, show_progress_bar=False
                 )
                 found += model.similarity(vectors, kept).topk(min(depth, len(texts)), dim=1).indices.tolist()
         return found

@@ -1,7 +1,8 @@
 """Contrastive fine-tuning of an embedder: a query near its passage, far from its hard negatives and others' passages.
 
-Guaranteed: the model's own prompts for queries and documents are used; a micro-batch has no text twice, where the rows
-allow it. Not guaranteed: the same negatives for another size of micro-batch; they are the other rows of it.
+Guaranteed: queries and documents have the prompts with which ingest and search use the model; a micro-batch has no
+text twice, where the rows allow it. Not guaranteed: the same negatives for another size of micro-batch; they are the
+other rows of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train import batches
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from transformers import Trainer
-
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 class ContrastiveEmbedder:
@@ -124,8 +124,7 @@ def _in_order(rows: Dataset, task: Task) -> Dataset:
 
 
 def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:
-    """The model's own prompt of each column that has one."""
-    document = next((model.prompts[name] for name in _DOCUMENT_PROMPTS if model.prompts.get(name)), "")
-    query = model.prompts.get("query") or ""
+    """The model's own prompt of each column that has one, as ingest and search use it."""
+    query, document = query_prompt(model), document_prompt(model)
     found = {column: query if column == "anchor" else document for column in columns}
     return {column: prompt for column, prompt in found.items() if prompt}
