@@ -73,6 +73,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"optimisation": {"disable_dropout": True}, "lora": {"dropout": 0.1}},
         ("optimisation.disable_dropout=true", "lora.dropout=0.1", "leave one of them out"),
     ),
+    ({"method": "dpo", "lora": {"dropout": 0.1}}, ("lora.dropout=0.1", "method=dpo", "leave lora.dropout out")),
+    ({"method": "kto", "lora": {"dropout": 0.1}}, ("lora.dropout=0.1", "method=kto", "leave lora.dropout out")),
     ({"publish": "adapter"}, ("publish=adapter", "lora", "publish=auto")),
     ({"method": "embedder", "lora": {}, "publish": "adapter"}, ("publish=adapter", "method=embedder", "merged")),
     ({"lora": {"quantise": "4bit"}, "publish": "merged"}, ("publish=merged", "lora.quantise=4bit", "publish=adapter")),
