@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,15 @@ def test_rows_without_any_answer_are_refused(folder: Path, tmp_path: Path) -> No
 def test_windows_longer_than_the_base_allows_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"sequence\.max_length=100 is above the 80 positions"):
         method_of("reader").trainer(task(folder, tmp_path, sequence={"max_length": 100}))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_questions_that_fill_every_window_are_refused(folder: Path, tmp_path: Path, split: str) -> None:
+    write(tmp_path / "long.parquet", [QuestionRow("cat " * 20, "the dog", ("dog",), (4,))] * 40)
+    asked = task(folder, tmp_path, sequence={"max_length": 16})
+    splits = dataclasses.replace(asked.splits, **{split: tmp_path / "long.parquet"})
+    with pytest.raises(UsageError, match=rf"no question of {split} leaves room for a passage within 16 tokens; raise"):
+        method_of("reader").trainer(dataclasses.replace(asked, splits=splits))
 
 
 def test_a_base_that_can_have_no_span_head_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class SpanReader:
         asked.sort(key=lambda item: len(item[0].ids))
         made: dict[str, object] = {"length": length, "stride": chosen.stride, "targets": TARGETS}
         train = made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans")
+        for name, windows in (("train", len(train)), ("validation", len(asked))):
+            check_windows(windows, name, length, task)
         lengths = pc.list_value_length(train.data.column("input_ids")).to_numpy().astype(np.int64)
         # Before the network: under ZeRO-3 its weights are sharded as they are read.
         settings = TrainingArguments(
@@ -97,6 +99,15 @@ def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
     if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
         raise ModelError(f"base={task.config.base} has no fast tokeniser with a padding token; choose another base")
     return tokenizer
+
+
+def check_windows(count: int, name: str, length: int, task: Task) -> None:
+    """Raise UsageError where the rows of a split have no window: their questions alone fill it."""
+    if not count:
+        raise UsageError(
+            f"data={task.config.data}: no question of {name} leaves room for a passage within {length} tokens; raise "
+            "sequence.max_length or shorten the questions"
+        )
 
 
 def window_length(task: Task) -> tuple[int, int]:
