@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,6 +228,20 @@ def test_a_reranker_without_negatives_is_refused(tmp_path: Path) -> None:
         method_of("reranker").trainer(task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data))
 
 
+@pytest.mark.parametrize("loss", ["lambda", "bce"])
+def test_only_lists_need_a_negative_in_the_validation_split(tmp_path: Path, loss: str) -> None:
+    data = train_bases.retrieval(tmp_path / "data")
+    rows = [{"query": "ant", "positive": "bee", "negatives": []}]
+    bare = train_bases.prepared(tmp_path / "bare", {"validation": rows}, train_bases.RETRIEVAL)
+    (bare / "validation.parquet").replace(data / "validation.parquet")
+    asked = task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data, reranker={"loss": loss})
+    if loss == "bce":
+        assert len(method_of("reranker").trainer(asked).eval_dataset) == 1
+        return
+    with pytest.raises(UsageError, match=r"reranker.loss=lambda with data=.*: no validation row has a negative"):
+        method_of("reranker").trainer(asked)
+
+
 def test_passages_that_are_all_equal_are_refused(tmp_path: Path) -> None:
     row = {"positive": "bee", "negatives": [], "positive_id": None, "negative_ids": []}
     rows = [{"query": word, **row} for word in WORDS[:8]]
@@ -241,11 +256,27 @@ def test_a_quantised_base_without_its_library_or_a_gpu_is_refused(tmp_path: Path
         method_of("sft").trainer(asked)
 
 
-def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:
+def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path, tokenizer: Any) -> None:
     data = train_bases.conversations(tmp_path / "data")
-    base = train_bases.encoder(tmp_path / "base")
+    base = train_bases.language_model(tmp_path / "base")
+    endless = copy.deepcopy(tokenizer)
+    endless.eos_token = None
+    endless.save_pretrained(base)
     with pytest.raises(ModelError, match=r"its tokeniser has no end-of-text token"):
         method_of("sft").trainer(task(tmp_path, "sft", base, data))
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_a_base_that_fills_gaps_is_no_language_model(tmp_path: Path, tokenizer: Any, method: str) -> None:
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    filler = RobertaForMaskedLM(RobertaConfig(**shape, num_hidden_layers=1))
+    base = tiny_language_models.save(tmp_path / "base", filler, tokenizer)
+    rows = {"sft": train_bases.conversations, "dpo": train_bases.preferences, "kto": train_bases.labelled}
+    asked = task(tmp_path, method, base, rows[method](tmp_path / "data"))
+    with pytest.raises(ModelError, match=rf"the architecture RobertaForMaskedLM, and method={method} trains causal"):
+        method_of(method).trainer(asked)
 
 
 def saving(last: int | None = 4) -> SaveCheckpoints:

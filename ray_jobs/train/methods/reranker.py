@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.token_limit import position_limit
+from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
@@ -45,11 +46,7 @@ class CrossEncoderReranker:
 
         chosen = task.config.reranker
         train, validation, _ = read_splits(task, self)
-        if not any(map(len, train["negatives"])):
-            raise UsageError(
-                f"data={task.config.data}: no training row has a negative, so that all labels are equal; mine hard "
-                "negatives first"
-            )
+        check_negatives(train, validation, task.config)
         set_seed(task.config.seed)
         model = load(CrossEncoder, task.base, task, num_labels=1)
         check_shardable(model, task)
@@ -74,6 +71,20 @@ class CrossEncoderReranker:
             eval_dataset=validation,
             loss=loss,
             callbacks=list(task.callbacks),
+        )
+
+
+def check_negatives(train: Dataset, validation: Dataset, config: TrainConfig) -> None:
+    """Raise UsageError where no row has a negative: nothing is learned, or with `lambda` nothing is evaluated."""
+    if not any(map(len, train["negatives"])):
+        raise UsageError(
+            f"data={config.data}: no training row has a negative, so that all labels are equal; mine hard negatives "
+            "first"
+        )
+    if config.reranker.loss == "lambda" and not any(map(len, validation["negatives"])):
+        raise UsageError(
+            f"reranker.loss=lambda with data={config.data}: no validation row has a negative, so that there is no "
+            "order to evaluate; mine hard negatives for the validation split too, or set reranker.loss=bce"
         )
 
 
