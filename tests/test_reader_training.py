@@ -17,6 +17,7 @@ from ray_jobs.models.reader_evaluation import Reading, judge
 from ray_jobs.models.resolve import content_revision
 from ray_jobs.train.batches import plan
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.fit import explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of
 from ray_jobs.train.span_targets import QuestionRow, read_rows
 
@@ -185,6 +186,7 @@ def test_a_base_that_can_have_no_span_head_is_refused_in_one_line(folder: Path, 
 
     settings = {"vocab_size": 99, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
     base = save(CLIPTextModel(CLIPTextConfig(**settings, num_hidden_layers=1)), tokenizer(), tmp_path / "other")
-    with pytest.raises(ModelError, match="cannot be loaded with a span head") as caught:
-        method_of("reader").trainer(task(folder, tmp_path, base=base))
+    asked = task(folder, tmp_path, base=base)
+    with pytest.raises(ModelError, match="choose an encoder that can have a span head") as caught, explained(asked):
+        method_of("reader").trainer(asked)
     assert "\n" not in str(caught.value)

@@ -9,8 +9,7 @@ that a model refuses anything without rows that have no answer.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +114,7 @@ def window_length(task: Task) -> tuple[int, int]:
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
-    with explained(task), torch.device("meta"):
+    with torch.device("meta"):
         config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
         limit = position_limit(AutoModelForQuestionAnswering.from_config(config))
     asked = task.config.sequence.max_length
@@ -127,25 +126,12 @@ def network_of(task: Task) -> Any:
     import torch
     from transformers import AutoModelForQuestionAnswering
 
-    with explained(task), quiet_transformers():
+    with quiet_transformers():
         network = AutoModelForQuestionAnswering.from_pretrained(
             task.base, local_files_only=True, trust_remote_code=False, dtype=torch.float32, num_labels=2
         )
     lora = task.config.lora
     return network if lora is None else with_adapter(network, adapter(lora, "QUESTION_ANS", heads_of(network)))
-
-
-@contextmanager
-def explained(task: Task) -> Iterator[None]:
-    """Turn what transformers says of a base that can have no span head into a ModelError of one line."""
-    try:
-        yield
-    except (ValueError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"base={task.config.base} cannot be loaded with a span head ({type(error).__name__}: {reason}); choose an "
-            "encoder"
-        ) from error
 
 
 def takes_segments(tokenizer: PreTrainedTokenizerFast) -> bool:
