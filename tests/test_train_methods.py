@@ -285,14 +285,15 @@ def saving(last: int | None = 4) -> SaveCheckpoints:
     return found
 
 
-def watched(losses: list[float], training: bool = True) -> Any:
-    """A trainer of which only the loss matters."""
+def watched(losses: list[float], training: bool = True, device: str = "cpu") -> Any:
+    """A trainer of which only the loss matters, at the last micro-batch of a step."""
     import torch
 
     coming = iter(losses)
     trainer = SimpleNamespace(
-        compute_loss=lambda model, inputs: torch.tensor(next(coming)),
+        compute_loss=lambda model, inputs: torch.tensor(next(coming), device=device),
         model=SimpleNamespace(training=training),
+        accelerator=SimpleNamespace(sync_gradients=True),
         state=SimpleNamespace(global_step=6),
         args=SimpleNamespace(process_index=1, learning_rate=0.5, warmup_steps=3),
     )
@@ -302,13 +303,27 @@ def watched(losses: list[float], training: bool = True) -> Any:
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_at_its_step_and_batch(loss: float) -> None:
-    trainer = watched([1.0, loss])
-    trainer.compute_loss(None, {})
+    trainer = watched([1.0, 1.0, loss, 1.0])
+    trainer.compute_loss(None, {})  # a step by itself
+    trainer.accelerator.sync_gradients = False
+    for _ in range(2):
+        trainer.compute_loss(None, {})
+    trainer.accelerator.sync_gradients = True
     with pytest.raises(
         TandemError,
         match=rf"the loss is {loss} at step 7, micro-batch 2 of worker 1; the checkpoint of step 4 is kept: lower "
         r"optimisation.learning_rate=0.5, lengthen optimisation.warmup=3",
     ):
+        trainer.compute_loss(None, {})
+
+
+def test_a_device_is_waited_for_at_the_last_micro_batch_of_a_step_alone() -> None:
+    # Whoever reads a value of this device fails.
+    trainer = watched([1.0, 1.0], device="meta")
+    trainer.accelerator.sync_gradients = False
+    trainer.compute_loss(None, {})
+    trainer.accelerator.sync_gradients = True
+    with pytest.raises(NotImplementedError):
         trainer.compute_loss(None, {})
 
 
