@@ -130,6 +130,13 @@ def test_each_stage_is_passed_on_and_the_optimiser_is_not_deepspeeds_own(stage: 
     assert found["zero_force_ds_cpu_optimizer"] is False
 
 
+@pytest.mark.parametrize(("stage", "summed"), [(0, None), (1, None), (2, "fp32"), (3, "fp32")])
+def test_sharded_gradients_of_micro_batches_are_summed_in_float32(stage: int, summed: str | None) -> None:
+    found = deepspeed_config(ZeroConfig.model_validate({"stage": stage, "engine": "deepspeed"}))
+    assert found is not None
+    assert found.get("data_types", {}).get("grad_accum_dtype") == summed
+
+
 def test_stage_3_gathers_the_weights_that_it_saves() -> None:
     found = deepspeed_config(ZeroConfig(stage=3, offload_parameters="cpu", offload_optimizer="cpu"))
     assert found is not None
