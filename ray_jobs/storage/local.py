@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_jobs.storage import verified
-from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error
+from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error, is_refusal
 
 SCRATCH = ".scratch"
 
@@ -106,14 +106,21 @@ class LocalStorage:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder on the same file system as the store, so that an upload is a link and not a copy."""
+        """A folder on the same file system as the store, so that an upload is a link and not a copy.
+
+        Raises StorageError where the disk takes no folder or no more; other errors of the body stay what they are.
+        """
         folder = self.root / SCRATCH / uuid.uuid4().hex
         with self._explained("write", SCRATCH):
             folder.mkdir(parents=True)
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+        except OSError as error:
+            if not is_refusal(error, folder):
+                raise
+            raise StorageError(f"cannot write {self.uri}/{SCRATCH}: {explain_os_error(error)}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):

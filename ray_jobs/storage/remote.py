@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_jobs.storage import verified
-from ray_jobs.storage.objects import BLOCK, ObjectInfo, cache_folder, explain_os_error
+from ray_jobs.storage.objects import BLOCK, ObjectInfo, cache_folder, explain_os_error, is_refusal
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -127,12 +128,22 @@ class ObjectStorage:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder on the local disk."""
+        """A folder on the local disk.
+
+        Raises StorageError where the disk takes no folder or no more; other errors of the body stay what they are.
+        """
         try:
-            with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
-                yield Path(folder)
+            folder = Path(tempfile.mkdtemp(prefix="tandem-"))
         except OSError as error:
-            raise StorageError(f"cannot write to {tempfile.gettempdir()}: {explain_os_error(error)}") from error
+            raise _unwritable(error) from error
+        try:
+            yield folder
+        except OSError as error:
+            if not is_refusal(error, folder):
+                raise
+            raise _unwritable(error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:
@@ -149,3 +160,7 @@ class ObjectStorage:
             raise StorageError(
                 f"cannot {verb} {self.uri}/{key}: {reason}; check address, credentials and network"
             ) from error
+
+
+def _unwritable(error: OSError) -> StorageError:
+    return StorageError(f"cannot write to {tempfile.gettempdir()}: {explain_os_error(error)}")

@@ -26,6 +26,7 @@ from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.judges import check_kind, judge_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
 from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
+from ray_jobs.train.fit import explained
 from ray_jobs.train.methods import Place
 from ray_jobs.train.worker import Plan, task_of
 
@@ -132,7 +133,9 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
         place = Place(plan.device, plan.precision, 0, 1, _at_once)
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
-        judge = judge_of(task, Checkpoints(storage, plan.run).fetch(checkpoint))
+        tuned = Checkpoints(storage, plan.run).fetch(checkpoint)
+        with explained(task):
+            judge = judge_of(task, tuned)
         chosen = config.evaluation
         for role, file in sets:
             columns = read_columns(local_file(storage, file.place), file.kind, chosen.limit, config.seed)

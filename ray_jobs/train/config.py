@@ -304,6 +304,11 @@ def _method_problems(config: TrainConfig) -> list[str]:
         found.append(
             f"optimisation.disable_dropout=true with lora.dropout={config.lora.dropout}: leave one of them out"
         )
+    if config.method in ("dpo", "kto") and config.lora is not None and config.lora.dropout:
+        found.append(
+            f"lora.dropout={config.lora.dropout} with method={config.method}: it trains without any dropout, so that "
+            "model and reference are compared as they are; leave lora.dropout out"
+        )
     if config.publish == "adapter" and config.lora is None:
         found.append("publish=adapter without lora: all weights are trained; set lora or publish=auto")
     if config.publish == "adapter" and config.method == "embedder":

@@ -14,6 +14,8 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -113,21 +115,20 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     started = time.monotonic()
     storage = open_storage(config.store)
     progress, hooks = progress or SilentProgress(), hooks or Hooks()
-    data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
-    plan = make_plan(config, storage, data)
+    with _interrupted(lambda: "what is prepared and trained is kept: the same command goes on"):
+        data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
+        plan = make_plan(config, storage, data)
     if hooks.publish:
         publish.check_free(storage, config.name, [plan.run])
+    going_on = partial(_how_to_go_on, plan, storage)
     restarts = 0
     trained = not storage.exists(plan.finished)
     if trained:
         check_data(plan, storage)
-        try:
-            # Ray handles signals its own way; what comes after its start counts.
-            with session() as cluster, terminated_as_interrupt():
-                plan = _on(plan, cluster)
-                restarts = _Run(plan, storage, cluster, progress, hooks).train()
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_how_to_go_on(plan, storage)) from None
+        # Ray handles signals its own way; what comes after its start counts.
+        with _interrupted(going_on), session() as cluster, terminated_as_interrupt():
+            plan = _on(plan, cluster)
+            restarts = _Run(plan, storage, cluster, progress, hooks).train()
     outcome = json.loads(storage.read(plan.finished))
     plan = replace(plan, precision=outcome["precision"])
     chosen = best(Checkpoints(storage, plan.run).complete(), metric_of(config)[1])
@@ -135,12 +136,13 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         raise NotFoundError(
             f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew"
         )
-    if before_after.missing(plan, storage, chosen):
-        with session() as cluster, terminated_as_interrupt():
-            plan = replace(plan, device=of_workers(plan.config, cluster).device)
-            before_after.measure(plan, storage, chosen, progress)
-    model = publish.publish(plan, storage, chosen, before_after.rows(plan, storage)) if hooks.publish else None
-    written = report.write(plan, storage, chosen)
+    with _interrupted(going_on):
+        if before_after.missing(plan, storage, chosen):
+            with session() as cluster, terminated_as_interrupt():
+                plan = replace(plan, device=of_workers(plan.config, cluster).device)
+                before_after.measure(plan, storage, chosen, progress)
+        model = publish.publish(plan, storage, chosen, before_after.rows(plan, storage)) if hooks.publish else None
+        written = report.write(plan, storage, chosen)
     return TrainSummary(
         name=config.name,
         run=plan.run,
@@ -324,7 +326,18 @@ def _identity(config: TrainConfig, base_revision: str, data_hash: str, replayed:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+@contextmanager
+def _interrupted(told: Callable[[], str]) -> Iterator[None]:
+    """Make an interruption say what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(told()) from None
+
+
 def _how_to_go_on(plan: worker.Plan, storage: Storage) -> str:
+    if storage.exists(plan.finished):
+        return "the run is trained and its checkpoints are kept: the same command measures and publishes it"
     found = Checkpoints(storage, plan.run).complete()
     if not found:
         return "there is no checkpoint yet: the same command begins anew"

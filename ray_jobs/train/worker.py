@@ -25,6 +25,7 @@ from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
@@ -118,7 +119,8 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
                 *callbacks,
             ),
         )
-        trainer = method_of(config.method).trainer(task)
+        with explained(task):
+            trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)
         trainer.remove_callback(PrinterCallback)  # it would print what is shown and kept otherwise
         watch(trainer, tokens, saving)
