@@ -10,7 +10,6 @@ from pydantic_settings import CliDualFlag
 from ray_jobs.errors import UsageError
 from ray_jobs.index.reranking import DEFAULT_DEPTH, Reranking
 from ray_jobs.models.reranker_config import RerankerConfig, RerankerOptions
-from ray_jobs.storage import models_folder
 
 if TYPE_CHECKING:
     from ray_jobs.index.manifest import Manifest
@@ -55,4 +54,4 @@ class RerankingSettings(BaseModel):
         from ray_jobs.models.reranker import Reranker
 
         config = RerankerConfig(model=name, **self.reranker_options.model_dump())
-        return Reranking(Reranker.load(config, models_folder(storage)), self.rerank_depth)
+        return Reranking(Reranker.load(config, storage), self.rerank_depth)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ray_jobs.answer.protocol import Final
 from ray_jobs.errors import TandemError
 from ray_jobs.index.manifest import read_live
-from ray_jobs.storage import models_folder, open_storage
+from ray_jobs.storage import open_storage
 from serve.batcher import Batcher
 from serve.config import ServeConfig
 from serve.embedders import Embedders, embed
@@ -90,7 +90,7 @@ class RetrieverDeployment:
     def __init__(self, config: ServeConfig, partitions: Sequence[Any]) -> None:
         _log_through_serve()
         storage = open_storage(config.store)
-        self._embedders = Embedders(config.embedder, models_folder(storage))
+        self._embedders = Embedders(config.embedder, storage)
         clients = [PartitionHandle(handle) for handle in partitions]
         self._retriever = Retriever(storage, config.index, self._embedders, clients, config.partition_s)
 
@@ -132,7 +132,7 @@ class RerankerDeployment:
 
         _log_through_serve()
         assert config.reranker is not None
-        host = RerankerHost(Reranker.load(config.reranker, models_folder(open_storage(config.store))))
+        host = RerankerHost(Reranker.load(config.reranker, open_storage(config.store)))
         self._name = host.model
         metrics = RerankerMetrics()
 
@@ -163,8 +163,7 @@ class GeneratorDeployment:
         _log_through_serve()
         storage = open_storage(config.store)
         identity = read_live(storage, config.index[0]).embedder
-        models = models_folder(storage)
-        engine = load_engine(config.generator, lambda: Embedders(config.embedder, models)(identity), models)
+        engine = load_engine(config.generator, lambda: Embedders(config.embedder, storage)(identity), storage)
         self._host = GeneratorHost(engine)
         self._metrics = GeneratorMetrics()
 

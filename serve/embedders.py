@@ -7,22 +7,22 @@ memory other than the number of models.
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity
 from ray_jobs.models.for_queries import load_for_queries
+from ray_jobs.storage import Storage
 from serve.messages import EmbedCall, EmbedReply
 
 
 class Embedders:
     """Embedders by model; `config` says how to run them, None as the index was made.
 
-    `store_models` is the store's folder of models, if it is a local one.
+    `store` is the one whose models count, if any.
     """
 
-    def __init__(self, config: EmbedderConfig | None, store_models: Path | None = None) -> None:
+    def __init__(self, config: EmbedderConfig | None, store: Storage | None = None) -> None:
         self._config = config
-        self._store_models = store_models
+        self._store = store
         self._loaded: dict[tuple[str, str], Embedder] = {}
         self._lock = threading.Lock()
 
@@ -34,7 +34,7 @@ class Embedders:
         key = (identity.model, identity.revision)
         with self._lock:
             if key not in self._loaded:
-                self._loaded[key] = load_for_queries(self._config, identity, self._store_models)
+                self._loaded[key] = load_for_queries(self._config, identity, self._store)
             return self._loaded[key]
 
 

@@ -56,7 +56,10 @@ def s3_server() -> Iterator[Bucket]:
     )
     try:
         client.create_bucket(Bucket=BUCKET)
-        yield Bucket(environment, client)
+        bucket = Bucket(environment, client)
+        for left in bucket.found():  # by another server of this process
+            client.delete_object(Bucket=BUCKET, Key=left)
+        yield bucket
     finally:
         client.close()
         server.stop()

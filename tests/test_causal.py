@@ -17,6 +17,7 @@ from ray_jobs.answer.engine_config import EngineConfig, load_engine
 from ray_jobs.answer.protocol import Answer, Final, TextDelta, complete
 from ray_jobs.answer.written import WritingEngine
 from ray_jobs.errors import ModelError, NotFoundError, UsageError
+from ray_jobs.storage import LocalStorage
 
 QUESTION = "What does Ray run?"
 
@@ -24,7 +25,7 @@ QUESTION = "What does Ray run?"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model and two adapters of it."""
-    root = tmp_path_factory.mktemp("models")
+    root = tmp_path_factory.mktemp("store") / "models"
     tokenizer = byte_tokenizer()
     # The end token is never the most likely one, so that answers are as long as they may be.
     model = tiny_llama(tokenizer)
@@ -411,7 +412,7 @@ def test_an_adapter_of_a_larger_model_is_refused(folder: Path, tmp_path: Path) -
 
 
 def test_an_adapter_in_the_store_is_found_by_name(folder: Path) -> None:
-    model = CausalModel.load(config(folder, adapters={"casual": "casual"}), store_models=folder)
+    model = CausalModel.load(config(folder, adapters={"casual": "casual"}), store=LocalStorage(folder.parent))
     assert model.models == ("base", "base:casual")
 
 

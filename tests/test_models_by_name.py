@@ -113,7 +113,7 @@ def test_a_generator_takes_base_and_adapter_by_names_of_the_store(store: Path) -
             "max_new_tokens": 4,
         }
     )
-    engine = load_engine(config, None, store / "models")
+    engine = load_engine(config, None, LocalStorage(store))
     assert engine.models == ("chat", "chat:kind")
     passage = Passage(
         number=1, doc_id="zoo", chunk_id="zoo#0", title="", heading="", page=None, page_breaks=(), source="zoo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from ray_jobs.answer.reading import AnswerReader
 from ray_jobs.errors import ModelError, NotFoundError, UsageError
 from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.reader import PassageSpan, Reader, ReaderOptions
+from ray_jobs.storage import LocalStorage
 
 ZOO = "The fox sleeps all day. An owl sees in the dark. Bees make honey."
 FARM = "# The hen\n\nA hen and a pig live here.\n\n| animal | food |\n| yak | kale |\n"
@@ -223,8 +225,9 @@ def test_an_engine_that_reads_loads_no_embedder(folder: Path) -> None:
     load_engine(configured(folder), embedder=loading)  # type: ignore[arg-type]
 
 
-def test_a_reader_in_the_store_is_found_by_its_name(folder: Path) -> None:
-    assert load_engine(configured(Path("fitted-to-find")), store_models=folder.parent).models == ("fitted-to-find",)
+def test_a_reader_in_the_store_is_found_by_its_name(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "models" / "finder")
+    assert load_engine(configured(Path("finder")), store=LocalStorage(tmp_path)).models == ("finder",)
 
 
 def test_without_a_reader_the_engine_quotes_as_before() -> None:

@@ -64,7 +64,9 @@ def test_a_reader_learns_its_task_and_its_card_says_when_it_answers(
     card = json.loads((folder / "card.json").read_text())
     assert card["threshold"] == summary.metrics["eval_threshold"]
     assert (card["form"], card["method"]) == ("adapter", "reader")
-    loaded = Reader.load(ReaderConfig(model="finder", precision="float32", device="cpu"), folder.parent)
+    loaded = Reader.load(
+        ReaderConfig(model="finder", precision="float32", device="cpu"), LocalStorage(Path(config.store))
+    )
     assert loaded.threshold == card["threshold"]
     assert loaded.max_tokens == 64
 

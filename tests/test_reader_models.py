@@ -13,6 +13,7 @@ from tiny_rerankers import peft_is_behind, save, save_adapter
 
 from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models.reader import PassageSpan, Reader, ReaderConfig
+from ray_jobs.storage import LocalStorage
 
 PAIRS = [("where cat?", "the cat and the dog"), ("cat dog fox", "bee"), ("lemon", "honey lemon jam " * 60)]
 Spans = list[PassageSpan | None]
@@ -23,7 +24,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder with an adapter, and one with the same model merged."""
     from peft import PeftModel
 
-    folder = tmp_path_factory.mktemp("adapted")
+    folder = tmp_path_factory.mktemp("adapted") / "models"
     adapter = save_adapter(str(plain(folder)), network(), folder / "adapter", head="qa_outputs")
     with peft_is_behind():
         whole = PeftModel.from_pretrained(network(), str(adapter)).merge_and_unload()
@@ -66,7 +67,9 @@ def test_an_adapter_in_the_store_finds_its_base_there(adapted: tuple[Path, Path]
     adapter, merged = adapted
     save_adapter("plain", network(), adapter.parent / "named", head="qa_outputs")
     config = ReaderConfig(model="named", precision="float32", device="cpu")
-    assert_same(Reader.load(config, adapter.parent).read_pairs(PAIRS), reader(merged).read_pairs(PAIRS))
+    assert_same(
+        Reader.load(config, LocalStorage(adapter.parent.parent)).read_pairs(PAIRS), reader(merged).read_pairs(PAIRS)
+    )
 
 
 def test_an_adapter_brings_the_head_that_the_embedded_base_lacks(tmp_path: Path) -> None:

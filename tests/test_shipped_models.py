@@ -81,7 +81,7 @@ def test_a_shipped_model_is_found_by_its_name_after_the_stores(carried: Path, tm
     found = resolve.resolve(READER)
     assert (found.origin, found.path) == ("shipped", (carried / READER).resolve())
     shutil.copytree(carried / READER, tmp_path / "models" / READER)
-    assert resolve.resolve(READER, tmp_path / "models").origin == "store"
+    assert resolve.resolve(READER, LocalStorage(tmp_path)).origin == "store"
 
 
 def test_ask_reranks_and_reads_by_the_shipped_models(capsys: Capsys, store: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +81,59 @@ def test_what_is_written_in_place_of_what_was_deleted_has_its_own_local_copy(sto
         storage.create("a/b", content)
         assert storage.local("a/b").read_bytes() == content
         storage.delete("a/b")
+
+
+KILLED = """
+import os, signal, sys
+from ray_jobs.storage import open_storage
+with open_storage(sys.argv[1]).scratch() as folder:
+    (folder / "shard").write_bytes(b"much")
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def aged(folder: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize("uri", ["store", "memory:///"])
+def test_what_a_killed_process_has_left_goes_and_what_another_works_in_stays(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    store = open_storage(uri)
+    with store.scratch() as mine:
+        aged(mine, 8 * 24 * 3600)
+        killed = subprocess.run([sys.executable, "-c", KILLED, uri], stdout=subprocess.PIPE, text=True, check=False)
+        left = Path(killed.stdout.strip())
+        assert (left / "shard").is_file()
+        assert left.parent == mine.parent
+        with store.scratch():
+            assert left.is_dir()  # so new that its lock may not be held yet
+        aged(left, 120)
+        with store.scratch():
+            assert not left.exists()
+            assert mine.is_dir()
+    assert not mine.exists()
+
+
+def test_what_another_machine_has_left_goes_when_nothing_has_changed_for_a_week(tmp_path: Path) -> None:
+    store = LocalStorage(tmp_path)
+    old, used = (tmp_path / ".scratch" / f"tandem-scratch-0123456789ab-{name}" for name in ("old", "used"))
+    for folder in (old, used):
+        (folder / "model").mkdir(parents=True)
+        (folder / "model" / "shard").write_bytes(b"much")
+        aged(folder, 8 * 24 * 3600)
+    os.utime(used / "model" / "shard")
+    with store.scratch():
+        assert not old.exists()
+        assert used.is_dir()
 
 
 def test_a_missing_key_is_named(storage: Storage) -> None:

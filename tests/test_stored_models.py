@@ -18,7 +18,7 @@ from ray_jobs.models import resolve
 from ray_jobs.models.adapter import ADAPTER_WEIGHTS
 from ray_jobs.models.reader import Reader, ReaderConfig
 from ray_jobs.models.reranker import Reranker, RerankerConfig
-from ray_jobs.storage import open_storage
+from ray_jobs.storage import LocalStorage, open_storage
 
 Capsys = pytest.CaptureFixture[str]
 PAIRS = [("word owl", "the owl sees the dog"), ("cat word", "dog dog bee")]
@@ -117,7 +117,7 @@ def test_info_shows_the_card(capsys: Capsys, store: Path) -> None:
 def test_a_merged_reader_reads_as_base_and_adapter_do(capsys: Capsys, store: Path) -> None:
     models(capsys, store, "merge", "finder", "--as", "whole").succeeded()
     adapted, merged = (
-        Reader.load(ReaderConfig(model=name, precision="float32", device="cpu"), store / "models")
+        Reader.load(ReaderConfig(model=name, precision="float32", device="cpu"), LocalStorage(store))
         for name in ("finder", "whole")
     )
     assert merged.threshold == adapted.threshold == -1.5
@@ -134,7 +134,7 @@ def test_a_merged_reader_reads_as_base_and_adapter_do(capsys: Capsys, store: Pat
 def test_a_merged_reranker_scores_as_base_and_adapter_do(capsys: Capsys, store: Path) -> None:
     models(capsys, store, "merge", "judge", "--as", "whole").succeeded()
     adapted, merged = (
-        Reranker.load(RerankerConfig(model=name, precision="float32", device="cpu"), store / "models")
+        Reranker.load(RerankerConfig(model=name, precision="float32", device="cpu"), LocalStorage(store))
         for name in ("judge", "whole")
     )
     assert adapted.score_pairs(PAIRS).scores == pytest.approx(merged.score_pairs(PAIRS).scores, abs=1e-5)
@@ -190,7 +190,7 @@ def test_a_compact_adapter_is_small_and_gives_the_same(capsys: Capsys, store: Pa
     assert (tmp_path / "small" / ADAPTER_WEIGHTS).stat().st_size < 0.8 * full
     kind: Any = (Reader, ReaderConfig) if name == "finder" else (Reranker, RerankerConfig)
     before, after = (
-        kind[0].load(kind[1](model=str(folder), precision="float32", device="cpu"), store / "models")
+        kind[0].load(kind[1](model=str(folder), precision="float32", device="cpu"), LocalStorage(store))
         for folder in (store / "models" / name, tmp_path / "small")
     )
     assert after.max_tokens == before.max_tokens == 48
@@ -249,12 +249,6 @@ def test_a_merge_that_fails_leaves_no_model(capsys: Capsys, store: Path) -> None
     weights.write_bytes(weights.read_bytes()[:100])
     models(capsys, store, "merge", "finder", "--as", "x").refused("'finder' cannot be loaded as a reader", code=1)
     assert not (store / "models" / "x").exists()
-
-
-def test_a_remote_store_is_refused_before_anything_is_read(capsys: Capsys) -> None:
-    run(capsys, "models", "list", "--store", "s3://nowhere/at-all").refused(
-        "models are read from a local store", code=2
-    )
 
 
 def test_a_name_of_several_parts_is_one_model(store: Path) -> None:

@@ -16,7 +16,7 @@ from train_runs import Poison, StopAfter, checkpoints, losses, outcome, plan_of,
 from ray_jobs.errors import TandemError
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.models.reranker import Reranker, RerankerConfig
-from ray_jobs.storage import open_storage
+from ray_jobs.storage import LocalStorage, open_storage
 from ray_jobs.train import job
 from ray_jobs.train.checkpoints import Checkpoints
 from ray_jobs.train.config import TrainConfig
@@ -206,7 +206,7 @@ def test_an_embedder_is_loaded_by_its_name_with_the_loss_of_its_evaluation(
 ) -> None:
     embedder = Embedder.load(
         EmbedderConfig(model="tiny-embedder", engine="torch", precision="float32", device="cpu"),
-        places.store / "models",
+        LocalStorage(places.store),
     )
     rows = held_out(places)
     queries = embedder.encode_queries([row["query"] for row in rows])
@@ -221,7 +221,7 @@ def test_a_reranker_is_loaded_by_its_name_with_the_loss_of_its_evaluation(
     searchers: dict[str, job.TrainSummary], places: Places
 ) -> None:
     reranker = Reranker.load(
-        RerankerConfig(model="tiny-reranker", precision="float32", device="cpu"), places.store / "models"
+        RerankerConfig(model="tiny-reranker", precision="float32", device="cpu"), LocalStorage(places.store)
     )
     scores = [reranker.scores(row["query"], [row["positive"], *row["negatives"]]) for row in held_out(places)]
     right = np.clip(np.array([row[0] for row in scores]), 1e-7, 1 - 1e-7)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from train_runs import Alone, settings
 
 from ray_jobs.errors import CorruptError, UsageError
-from ray_jobs.storage import LocalStorage, Storage, open_storage
-from ray_jobs.train import resume
-from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, best, survivors
+from ray_jobs.storage import LocalStorage, ObjectStorage, Storage, open_storage
+from ray_jobs.train import resume, universal, worker
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, best, of_the_model, of_worker, survivors
+from ray_jobs.train.methods import Place
 from ray_jobs.train.resume import Expected
+from ray_jobs.train.worker import Plan
 
 RUN = "runs/model/0123"
 SHARED = ("adapter_model.safetensors", "trainer_state.json", "global_step4/mp_rank_00_model_states.pt", "latest")
+
+
+def at_once(make: Callable[[], object]) -> None:
+    """A machine with one worker."""
+    make()
 
 
 def record(key: str = "", step: int = 4, metric: float | None = None, **changes: object) -> Checkpoint:
@@ -108,6 +118,63 @@ def test_a_fetched_checkpoint_has_every_file_in_one_folder(storage: Storage, tmp
     (found,) = checkpoints.complete()
     folder = checkpoints.fetch(found)
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} >= set(found.files)
+
+
+def fetched(tmp_path: Path, wanted: Callable[[str], bool]) -> set[str]:
+    """What another machine has of a checkpoint of two workers when it has fetched what is wanted."""
+    storage = ObjectStorage("memory:///", tmp_path / "cache")
+    checkpoints = Checkpoints(storage, RUN)
+    saved(checkpoints, tmp_path)
+    folder = checkpoints.fetch(checkpoints.complete()[0], wanted)
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_whoever_wants_the_model_gets_nothing_of_the_optimiser(tmp_path: Path) -> None:
+    assert fetched(tmp_path, of_the_model) == {"adapter_model.safetensors"}
+
+
+def test_a_machine_gets_what_all_share_and_the_shards_of_its_own_workers(tmp_path: Path) -> None:
+    own = {"rng_state_1.pth", "global_step4/zero_pp_rank_1_mp_rank_00_optim_states.pt"}
+    assert fetched(tmp_path, partial(of_worker, 1)) == {*SHARED, *own}
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(1, False), (11, True), (111, False)])
+def test_a_shard_is_of_the_worker_whose_rank_it_names(rank: int, expected: bool) -> None:
+    for name in ("rng_state_11.pth", "global_step4/bf16_zero_pp_rank_11_mp_rank_00_optim_states.pt"):
+        assert of_worker(rank, name) is expected
+
+
+def test_what_is_loaded_by_as_many_workers_is_fetched_for_this_one_and_all_of_it_to_convert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = ObjectStorage("memory:///", tmp_path / "cache")
+    checkpoints = Checkpoints(storage, RUN)
+    saved(checkpoints, tmp_path)
+    (found,) = checkpoints.complete()
+    converted: list[Path] = []
+    monkeypatch.setattr(resume, "convert", lambda folder, target: converted.append(folder))
+    same = resume.fit(found, checkpoints, 2, 1, tmp_path / "converted", at_once)
+    assert (same.folder / "rng_state_1.pth").is_file()
+    assert not (same.folder / "rng_state_0.pth").exists()
+    other = resume.fit(found, checkpoints, 1, 0, tmp_path / "converted", at_once)
+    assert (other.folder, converted) == (tmp_path / "converted", [same.folder])
+    assert all((same.folder / name).is_file() for name in found.files)
+
+
+def test_an_attempt_removes_what_those_before_it_have_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
+    storage = LocalStorage(tmp_path / "store")
+    config = settings("sft", tmp_path / "base", tmp_path / "data", tmp_path / "store", "model")
+    plan = Plan(config, storage.uri, RUN, "b1", "d1", "train.parquet", "validation.parquet", "float32")
+    killed, other = universal.folder_of(storage.uri, RUN, "a"), universal.folder_of(storage.uri, "runs/other/1", "a")
+    for folder in (killed, other):
+        (folder / "global_step4_universal").mkdir(parents=True)
+    place = Place("cpu", "float32", 0, 1, at_once)
+    assert worker._resume_point(Alone(), plan, Checkpoints(storage, RUN), place, "b") is None
+    assert not killed.exists()
+    assert other.is_dir()
 
 
 def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:

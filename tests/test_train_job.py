@@ -28,7 +28,7 @@ from train_runs import (
 
 from ray_jobs.errors import ConflictError, ModelError, UsageError
 from ray_jobs.runtime import ClusterSize
-from ray_jobs.storage import open_storage
+from ray_jobs.storage import LocalStorage, open_storage
 from ray_jobs.train import job
 from ray_jobs.train.config import TrainConfig
 
@@ -128,7 +128,7 @@ def test_an_adapter_is_published_with_the_name_of_its_base_and_loads_over_it(pla
     model, tokenizer = load_causal(
         EngineConfig.model_validate({"model": str(places.chat), "precision": "float32", "device": "cpu"}), None
     )
-    adapted = with_adapter(model, "adapter", "adapter", places.store / "models")
+    adapted = with_adapter(model, "adapter", "adapter", LocalStorage(places.store))
     assert share_right_of(adapted, tokenizer) > share_right_of(model, tokenizer) + 0.5
 
 

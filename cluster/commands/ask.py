@@ -18,7 +18,7 @@ from ray_jobs.index.search import SearchConfig
 from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
 from ray_jobs.models.reader_config import ReaderOptions
 from ray_jobs.models.setting import EmbedderSetting
-from ray_jobs.storage import DEFAULT_STORE, models_folder
+from ray_jobs.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from ray_jobs.answer.asking import AskEmbedder
@@ -57,7 +57,7 @@ def run(command: AskCommand) -> None:
 
     storage = open_storage(command.store)
     snapshot = Snapshot.open(storage, command.index, command.snapshot)
-    embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, models_folder(storage))
+    embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, storage)
     search = SearchConfig.model_validate(command.model_dump(include=set(SearchConfig.model_fields)))
     reader = _reader(command, snapshot, embedder, storage)
     reranking = command.load_reranking(storage, snapshot.manifest)
@@ -89,7 +89,7 @@ def _reader(command: AskCommand, snapshot: Snapshot, embedder: AskEmbedder, stor
     from ray_jobs.models.reader import Reader
 
     config = SpanReaderConfig(model=chosen, **command.reader_options.model_dump())
-    return AnswerReader(Reader.load(config, models_folder(storage)))
+    return AnswerReader(Reader.load(config, storage))
 
 
 def _place(citations: list[Citation]) -> str:

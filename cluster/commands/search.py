@@ -15,7 +15,7 @@ from cluster.settings import Command, show
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.models.setting import EmbedderSetting
-from ray_jobs.storage import DEFAULT_STORE, models_folder
+from ray_jobs.storage import DEFAULT_STORE
 
 
 class SearchCommand(RerankingSettings, SearchConfig, Command):
@@ -61,7 +61,7 @@ def run(command: SearchCommand) -> None:
     config = command.search_config()
     embedder = None
     if config.mode != "lexical":
-        embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, models_folder(storage))
+        embedder = load_for_queries(command.embedder, snapshot.manifest.embedder, storage)
     reranking = command.load_reranking(storage, snapshot.manifest)
     (hits,) = snapshot.search([command.query], config if reranking is None else reranking.wider(config), embedder)
     if reranking is not None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray_jobs.answer.causal_loading import end_tokens, load_causal
@@ -32,6 +31,7 @@ from ray_jobs.answer.protocol import Usage
 from ray_jobs.answer.shared_weights import sharing_weights
 from ray_jobs.answer.stops import StopFilter
 from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.storage import Storage
 
 _ANY_CONTEXT = 4096  # of models that state none
 _log = logging.getLogger("tandem.answer")
@@ -54,10 +54,10 @@ class CausalModel:
         self._batch = _batch(config, model)
 
     @classmethod
-    def load(cls, config: EngineConfig, store_models: Path | None = None) -> CausalModel:
+    def load(cls, config: EngineConfig, store: Storage | None = None) -> CausalModel:
         """Find and load the model and its adapters. Raises NotFoundError, ModelError or UsageError as `load_engine`."""
-        model, tokenizer = load_causal(config, store_models)
-        adapted = {name: with_adapter(model, name, source, store_models) for name, source in config.adapters.items()}
+        model, tokenizer = load_causal(config, store)
+        adapted = {name: with_adapter(model, name, source, store) for name, source in config.adapters.items()}
         return cls(config, model, tokenizer, adapted)
 
     def answer_tokens(self, wanted: int | None) -> int:

@@ -7,7 +7,6 @@ into memory.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ray_jobs.answer.engine_config import EngineConfig
@@ -16,9 +15,10 @@ from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.resolve import resolve
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
+from ray_jobs.storage import Storage
 
 
-def load_causal(config: EngineConfig, store_models: Path | None) -> tuple[Any, Any]:
+def load_causal(config: EngineConfig, store: Storage | None) -> tuple[Any, Any]:
     """Model and tokeniser, ready for inference.
 
     Raises NotFoundError when no place has the model, ModelError when it cannot be loaded, UsageError for a device or
@@ -29,7 +29,7 @@ def load_causal(config: EngineConfig, store_models: Path | None) -> tuple[Any, A
 
     device, precision = _device(config), _precision(config)
     _check_attention(config)
-    found = resolve(str(config.model), store_models)
+    found = resolve(str(config.model), store)
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers():

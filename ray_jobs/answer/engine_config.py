@@ -8,7 +8,7 @@ exists; `load_engine` says so when it does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,6 +21,7 @@ from ray_jobs.models.embedder_config import Device, EmbedderConfig, Precision
 from ray_jobs.models.reader_config import ReaderConfig as SpanReaderConfig
 from ray_jobs.models.reader_config import ReaderOptions
 from ray_jobs.models.setting import EmbedderSetting
+from ray_jobs.storage import Storage
 
 Attention = Literal["sdpa", "flash_attention_2", "flash_attention_3"]
 EngineName = Literal["extractive", "transformers", "openai"]
@@ -88,44 +89,42 @@ class EngineConfig(BaseModel):
         return self
 
 
-def load_engine(
-    config: EngineConfig, embedder: EmbedderLoader | None = None, store_models: Path | None = None
-) -> Engine:
+def load_engine(config: EngineConfig, embedder: EmbedderLoader | None = None, store: Storage | None = None) -> Engine:
     """The engine that `config` names, ready to answer; loading a model takes seconds to minutes.
 
-    `embedder` gives one that is loaded already, for the extractive engine; `store_models` is the store's folder of
-    models, if it is a local one. Raises NotFoundError for a model that no place has, ModelError for one that cannot
-    be loaded, UsageError for a device, precision or environment variable that is not there.
+    `embedder` gives one that is loaded already, for the extractive engine; `store` is the one whose models
+    count, if any. Raises NotFoundError for a model that no place has, ModelError for one that cannot be loaded,
+    UsageError for a device, precision or environment variable that is not there.
     """
-    return ENGINES[config.engine](config, embedder, store_models)
+    return ENGINES[config.engine](config, embedder, store)
 
 
-def _extractive(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:
+def _extractive(config: EngineConfig, embedder: EmbedderLoader | None, store: Storage | None) -> Engine:
     if isinstance(config.reader, str):
-        return _reading(config, config.reader, store_models)
+        return _reading(config, config.reader, store)
     from ray_jobs.answer.extractive_engine import ExtractiveEngine
     from ray_jobs.models.embedder import Embedder
 
-    loaded = embedder() if embedder is not None else Embedder.load(config.embedder, store_models)
+    loaded = embedder() if embedder is not None else Embedder.load(config.embedder, store)
     return ExtractiveEngine(config.public_name, loaded, config.reader)
 
 
-def _reading(config: EngineConfig, reader: str, store_models: Path | None) -> Engine:
+def _reading(config: EngineConfig, reader: str, store: Storage | None) -> Engine:
     from ray_jobs.answer.reading_engine import ReadingEngine
     from ray_jobs.models.reader import Reader
 
     options = SpanReaderConfig(model=reader, **config.reader_options.model_dump())
-    return ReadingEngine(config.public_name, Reader.load(options, store_models))
+    return ReadingEngine(config.public_name, Reader.load(options, store))
 
 
-def _transformers(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:
+def _transformers(config: EngineConfig, embedder: EmbedderLoader | None, store: Storage | None) -> Engine:
     from ray_jobs.answer.causal import CausalModel
     from ray_jobs.answer.written import WritingEngine
 
-    return WritingEngine(CausalModel.load(config, store_models), config.min_support)
+    return WritingEngine(CausalModel.load(config, store), config.min_support)
 
 
-def _openai(config: EngineConfig, embedder: EmbedderLoader | None, store_models: Path | None) -> Engine:
+def _openai(config: EngineConfig, embedder: EmbedderLoader | None, store: Storage | None) -> Engine:
     from ray_jobs.answer.upstream import UpstreamModel
     from ray_jobs.answer.written import WritingEngine
 
@@ -133,7 +132,7 @@ def _openai(config: EngineConfig, embedder: EmbedderLoader | None, store_models:
 
 
 # Another engine is a function and a line.
-ENGINES: Mapping[EngineName, Callable[[EngineConfig, EmbedderLoader | None, Path | None], Engine]] = {
+ENGINES: Mapping[EngineName, Callable[[EngineConfig, EmbedderLoader | None, Storage | None], Engine]] = {
     "extractive": _extractive,
     "transformers": _transformers,
     "openai": _openai,

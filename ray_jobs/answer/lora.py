@@ -10,26 +10,26 @@ ModelError: adapters of other kinds than LoRA, and those that add layers or toke
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ray_jobs.answer.shared_weights import sharing_weights
 from ray_jobs.errors import ModelError
 from ray_jobs.models.resolve import resolve
 from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.storage import Storage
 
 _WEIGHTS = "adapter_model.safetensors"
 # Transformers takes every weight whose name holds the adapter's for one of its: no weight of a model is called so.
 _INSIDE = "tandem_adapter"
 
 
-def with_adapter(model: Any, name: str, source: str, store_models: Path | None) -> Any:
+def with_adapter(model: Any, name: str, source: str, store: Storage | None) -> Any:
     """`model` with an adapter, as a model of its own.
 
     `source` is a path or a name, looked for where models are. Raises NotFoundError when no place has it, ModelError
     when it does not fit.
     """
-    folder = resolve(source, store_models).path
+    folder = resolve(source, store).path
     if not (folder / _WEIGHTS).is_file():
         raise ModelError(
             f"adapter {name!r}: {str(folder)!r} has no {_WEIGHTS}; expected a LoRA adapter saved by PEFT as safetensors"

@@ -20,7 +20,7 @@ from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.plan import SourcePlan, plan_sources, shard_count
 from ray_jobs.ingest.preflight import check_choices
 from ray_jobs.models.embedder import Embedder, choose_engine
-from ray_jobs.storage import models_folder, open_storage
+from ray_jobs.storage import open_storage
 
 SAMPLE_GROUPS = 8
 SAMPLE_CHARACTERS = 1 << 20
@@ -75,9 +75,9 @@ def dry_run(config: IngestConfig) -> IngestPlan:
     """Estimate a run; raises what the run itself would raise for its sources, model and configuration."""
     files = list(list_sources(config.sources, config.id_prefix))
     plan = plan_sources(files, config.group_bytes)
-    models = models_folder(open_storage(config.store))
-    chosen = choose_engine(config.embedder, models)
-    embedder = Embedder.load(chosen, models)
+    storage = open_storage(config.store)
+    chosen = choose_engine(config.embedder, storage)
+    embedder = Embedder.load(chosen, storage)
     check_choices(config, embedder)
     chunker = Chunker(config.chunking, embedder.tokenizer, embedder.max_tokens)
     documents, share = _sample(plan)

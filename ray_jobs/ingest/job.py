@@ -32,7 +32,7 @@ from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, choose_engine
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import raise_if_interrupted, session, terminated_as_interrupt
-from ray_jobs.storage import Storage, models_folder, open_storage, sha256_of
+from ray_jobs.storage import Storage, open_storage, sha256_of
 
 
 def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary:
@@ -86,11 +86,10 @@ def _publish(run: Run) -> IngestSummary:
 def _choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
     """Fix model, engine and precision once, for every worker; a model that must be converted is converted here."""
     with run.timed("start"):
-        models = models_folder(run.storage)
-        chosen = choose_engine(run.config.embedder, models)
+        chosen = choose_engine(run.config.embedder, run.storage)
         if chosen.threads is None and chosen.device == "cpu":
             chosen = chosen.model_copy(update={"threads": run.embed_cpus()})
-        embedder = Embedder.load(chosen, models)
+        embedder = Embedder.load(chosen, run.storage)
         preflight.check_choices(run.config, embedder)
         return chosen, embedder.identity
 

@@ -20,7 +20,7 @@ from ray_jobs.ingest.ledger import publish_partition, read_partition
 from ray_jobs.ingest.receipts import Dropped, ShardPlan, StagedGroup
 from ray_jobs.ingest.stage import Stager
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
-from ray_jobs.storage import models_folder, open_storage
+from ray_jobs.storage import open_storage
 
 Batch = dict[str, Any]
 PARTS: TypeAdapter[tuple[SourcePart, ...]] = TypeAdapter(tuple[SourcePart, ...])
@@ -79,7 +79,7 @@ class Embed:
     def _groups(self) -> GroupEmbedder:
         # Not in the constructor: of an error there, Ray brings the driver no more than its text.
         embedder, chunking, schema = self._config
-        loaded = Embedder.load(embedder, models_folder(self._storage))
+        loaded = Embedder.load(embedder, self._storage)
         return GroupEmbedder(self._storage, *self._run, loaded, chunking, schema)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models.resolve import ResolvedModel, resolve
+from ray_jobs.storage import Storage
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -40,15 +41,15 @@ class AdaptedModel:
         return self.base.revision if self.adapter is None else f"{self.base.revision}+{self.adapter.revision}"
 
 
-def resolve_adapted(name: str, store_models: Path | None = None) -> AdaptedModel:
+def resolve_adapted(name: str, store: Storage | None = None) -> AdaptedModel:
     """Find the folder of `name` and, if it is an adapter, that of its base.
 
     Raises NotFoundError saying where it looked, ModelError for a folder that holds neither.
     """
-    return with_base(resolve(name, store_models), store_models)
+    return with_base(resolve(name, store), store)
 
 
-def with_base(found: ResolvedModel, store_models: Path | None = None) -> AdaptedModel:
+def with_base(found: ResolvedModel, store: Storage | None = None) -> AdaptedModel:
     """A model with its base, if it is an adapter; raises NotFoundError where no place has that base."""
     if not (found.path / ADAPTER_CONFIG).is_file():
         return AdaptedModel(found, None)
@@ -58,7 +59,7 @@ def with_base(found: ResolvedModel, store_models: Path | None = None) -> Adapted
             f"adapter {found.name!r} in {str(found.path)!r} has no {ADAPTER_WEIGHTS}: save it again as safetensors"
         )
     try:
-        return AdaptedModel(resolve(base, store_models), found)
+        return AdaptedModel(resolve(base, store), found)
     except NotFoundError as error:
         raise NotFoundError(f"adapter {found.name!r} needs its base: {error}") from error
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from ray_jobs.errors import ModelError
 from ray_jobs.models.adapter import AdaptedModel
-
-CARD = "card.json"
+from ray_jobs.models.in_store import CARD
 
 
 def read_card(folder: Path) -> dict[str, Any]:

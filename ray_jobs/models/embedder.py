@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from ray_jobs.models.embedder_identity import EmbedderIdentity, check_compatible
 from ray_jobs.models.engine import EncoderSpec, Engine, TokenBatch, TokenIds
 from ray_jobs.models.engine_choice import choose_engine
 from ray_jobs.models.loading import Encoder, load_encoder
+from ray_jobs.storage import Storage
 
 __all__ = ["Embedder", "EmbedderConfig", "EmbedderIdentity", "check_compatible", "choose_engine"]
 
@@ -80,13 +80,13 @@ class Embedder:
         )
 
     @classmethod
-    def load(cls, config: EmbedderConfig, store_models: Path | None = None) -> Embedder:
+    def load(cls, config: EmbedderConfig, store: Storage | None = None) -> Embedder:
         """Find the model and start its engine; `auto` choices are made first.
 
-        `store_models` is the store's folder of models, if it is a local one. Raises NotFoundError when no place has
-        the model, ModelError when it cannot be loaded, UsageError when the configuration does not suit it.
+        `store` is the one whose models count, if any. Raises NotFoundError when no place has the model, ModelError when
+        it cannot be loaded, UsageError when the configuration does not suit it.
         """
-        return cls(load_encoder(choose_engine(config, store_models), store_models), config)
+        return cls(load_encoder(choose_engine(config, store), store), config)
 
     @property
     def dimension(self) -> int:

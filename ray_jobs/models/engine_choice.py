@@ -7,17 +7,16 @@ computes in it (cosine to float32 at least 0.9995), else float32.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.embedder_config import Device, EmbedderConfig, EngineName, Precision
 from ray_jobs.models.openvino_ir import converted
 from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.resolve import resolve
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
+from ray_jobs.storage import Storage
 
 
-def choose_engine(config: EmbedderConfig, store_models: Path | None = None) -> EmbedderConfig:
+def choose_engine(config: EmbedderConfig, store: Storage | None = None) -> EmbedderConfig:
     """The same configuration with `auto` replaced by a concrete engine, precision and device.
 
     May convert the model to OpenVINO, to know whether it can be (once; kept in the cache). Raises NotFoundError or
@@ -28,7 +27,7 @@ def choose_engine(config: EmbedderConfig, store_models: Path | None = None) -> E
     if "auto" not in (config.engine, config.precision, config.device):
         return config
     device = _device(config)
-    engine = _engine(config, device, store_models)
+    engine = _engine(config, device, store)
     return config.model_copy(update={"engine": engine, "precision": _precision(config, device), "device": device})
 
 
@@ -40,13 +39,13 @@ def _device(config: EmbedderConfig) -> Device:
     return "cuda" if config.engine != "openvino" and cuda_available() else "cpu"
 
 
-def _engine(config: EmbedderConfig, device: Device, store_models: Path | None) -> EngineName:
+def _engine(config: EmbedderConfig, device: Device, store: Storage | None) -> EngineName:
     if config.engine != "auto":
         return config.engine
     if device == "cuda":
         return "torch"
     try:
-        converted(resolve(config.model, store_models), config.cache)
+        converted(resolve(config.model, store), config.cache)
     except ModelError:
         return "torch"
     return "openvino"

@@ -1,9 +1,10 @@
 """A model of the store as a plain folder: for transformers, PEFT or sentence-transformers, or to travel in a package.
 
 Guaranteed: the folder appears whole or not at all, and nothing is overwritten; an adapter names its base by a name that
-is known everywhere, or by the absolute path of the store's own. `compact` makes an adapter small: weights in half
-precision, and no tokeniser where it is that of the base; the card then says the longest input. Not guaranteed: that a
-compact adapter gives the very same numbers; half precision keeps 11 bits.
+is known everywhere, or by the absolute path of a local store's own; of another store, by the base's name there, which
+is to be exported too. `compact` makes an adapter small: weights in half precision, and no tokeniser where it is that
+of the base; the card then says the longest input. Not guaranteed: that a compact adapter gives the very same numbers;
+half precision keeps 11 bits.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 
 from ray_jobs.errors import ConflictError, ModelError, StorageError
 from ray_jobs.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdaptedModel
-from ray_jobs.models.card import CARD, read_card, read_object
+from ray_jobs.models.card import read_card, read_object
+from ray_jobs.models.in_store import CARD
 from ray_jobs.models.kind import kind_of
 from ray_jobs.models.stored import described, opened
-from ray_jobs.storage import Storage, explain_os_error
+from ray_jobs.storage import LocalStorage, Storage, explain_os_error
 
 _TOKENISER = (
     "tokenizer.json",
@@ -42,15 +44,14 @@ def export(storage: Storage, name: str, folder: Path, *, compact: bool = False) 
     folder = folder.expanduser().absolute()
     if folder.exists():
         raise ConflictError(f"to={folder}: exists already; name a new folder")
-    described(storage, name)
-    model = opened(storage, name)
+    model = opened(storage, described(storage, name)[0])
     if compact and model.adapter is None:
         raise ModelError(f"model {name!r} is whole; only an adapter becomes compact: leave --compact out")
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(model.folder, partial, ignore=shutil.ignore_patterns(*_OF_NO_USE))
-        if model.adapter is not None and model.base.origin == "store":
+        if model.adapter is not None and model.base.origin == "store" and isinstance(storage, LocalStorage):
             _write(partial / ADAPTER_CONFIG, {"base_model_name_or_path": str(model.base.path)})
         if compact:
             make_compact(partial, model)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, check_compatible
+from ray_jobs.storage import Storage
 
 
 def config_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -> EmbedderConfig:
@@ -16,13 +15,11 @@ def config_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity) -
     )
 
 
-def load_for_queries(
-    config: EmbedderConfig | None, index: EmbedderIdentity, store_models: Path | None = None
-) -> Embedder:
+def load_for_queries(config: EmbedderConfig | None, index: EmbedderIdentity, store: Storage | None = None) -> Embedder:
     """Load an embedder for queries; raises UsageError when it is not the model that made the index.
 
-    `store_models` is the store's folder of models, if it is a local one.
+    `store` is the one whose models count, if any.
     """
-    embedder = Embedder.load(config_for_queries(config, index), store_models)
+    embedder = Embedder.load(config_for_queries(config, index), store)
     check_compatible(index, embedder.identity)
     return embedder

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ray_jobs.errors import UsageError
 from ray_jobs.models.embedder_config import EmbedderConfig, EngineName, Precision
 from ray_jobs.models.engine import EncoderSpec, Engine, TokenIds
 from ray_jobs.models.fake_engine import FAKE_NAME, FAKE_REVISION, FAKE_SPEC, FakeEngine, FakeTokenizer
 from ray_jobs.models.resolve import ResolvedModel, resolve
+from ray_jobs.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Encoder:
     pad_multiple: int
 
 
-def load_encoder(config: EmbedderConfig, store_models: Path | None = None) -> Encoder:
+def load_encoder(config: EmbedderConfig, store: Storage | None = None) -> Encoder:
     """Start the engine that `config` names. Raises UsageError unless engine, precision and device are concrete."""
     if config.engine == "fake":
         spec, tokens = FAKE_SPEC, FakeTokenizer()
@@ -37,7 +37,7 @@ def load_encoder(config: EmbedderConfig, store_models: Path | None = None) -> En
             f"engine={config.engine}, precision={config.precision}, device={config.device}: expected none to be auto "
             "when a model is loaded; call choose_engine first"
         )
-    model = resolve(config.model, store_models)
+    model = resolve(config.model, store)
     if config.engine == "openvino":
         return _openvino(model, config, config.precision)
     return _torch(model, config, config.precision)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -27,6 +26,7 @@ from ray_jobs.models.reader_batch import pad_windows
 from ray_jobs.models.reader_config import ReaderConfig, ReaderOptions, choose_reader_engine
 from ray_jobs.models.reader_model import ReaderModel, SpanLogits
 from ray_jobs.models.reader_spans import PassageSpan, passage_spans, window_spans
+from ray_jobs.storage import Storage
 
 __all__ = ["PassageSpan", "Reader", "ReaderConfig", "ReaderIdentity", "ReaderOptions", "choose_reader_engine"]
 
@@ -64,19 +64,18 @@ class Reader:
         self.identity = ReaderIdentity(model.name, model.revision, "torch", model.precision, self.max_tokens)
 
     @classmethod
-    def load(cls, config: ReaderConfig, store_models: Path | None = None) -> Reader:
+    def load(cls, config: ReaderConfig, store: Storage | None = None) -> Reader:
         """Find the model and start its engine; `auto` choices are made first.
 
-        `store_models` is the store's folder of models, if it is a local one. Raises NotFoundError when no place has
-        the model or the base of an adapter, ModelError when it is no reader, UsageError when the configuration does
-        not suit it.
+        `store` is the one whose models count, if any. Raises NotFoundError when no place has the model or the base of
+        an adapter, ModelError when it is no reader, UsageError when the configuration does not suit it.
         """
         chosen = choose_reader_engine(config)
         if chosen.precision == "auto" or chosen.device == "auto":
             raise UsageError(f"precision={chosen.precision}, device={chosen.device}: expected none to be auto")
         from ray_jobs.models.reader_torch import torch_reader_model
 
-        adapted = resolve_adapted(chosen.model, store_models)
+        adapted = resolve_adapted(chosen.model, store)
         return cls(torch_reader_model(adapted, chosen.device, chosen.precision, chosen.threads), chosen)
 
     def check(self, question: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from ray_jobs.models.reranker_config import (
     RerankerOptions,
     choose_reranker_engine,
 )
+from ray_jobs.storage import Storage
 
 __all__ = ["Reranker", "RerankerConfig", "RerankerIdentity", "RerankerOptions", "Scored", "choose_reranker_engine"]
 
@@ -70,15 +70,14 @@ class Reranker:
         )
 
     @classmethod
-    def load(cls, config: RerankerConfig, store_models: Path | None = None) -> Reranker:
+    def load(cls, config: RerankerConfig, store: Storage | None = None) -> Reranker:
         """Find the model and start its engine; `auto` choices are made first.
 
-        `store_models` is the store's folder of models, if it is a local one. Raises NotFoundError when no place has
-        the model or the base of an adapter, ModelError when it is no reranker, UsageError when the configuration
-        does not suit it.
+        `store` is the one whose models count, if any. Raises NotFoundError when no place has the model or the base of
+        an adapter, ModelError when it is no reranker, UsageError when the configuration does not suit it.
         """
         chosen = choose_reranker_engine(config)
-        return cls(_load(chosen, store_models), chosen)
+        return cls(_load(chosen, store), chosen)
 
     def check(self, query: str) -> None:
         """Raise UsageError for a query that no text can be scored against."""
@@ -146,7 +145,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _load(config: RerankerConfig, store_models: Path | None) -> PairModel:
+def _load(config: RerankerConfig, store: Storage | None) -> PairModel:
     if config.engine == "fake":
         return fake_pair_model()
     if config.precision == "auto" or config.device == "auto":
@@ -155,9 +154,7 @@ def _load(config: RerankerConfig, store_models: Path | None) -> PairModel:
         )
     from ray_jobs.models.torch_pairs import torch_pair_model
 
-    return torch_pair_model(
-        resolve_adapted(config.model, store_models), config.device, config.precision, config.threads
-    )
+    return torch_pair_model(resolve_adapted(config.model, store), config.device, config.precision, config.threads)
 
 
 def _max_tokens(config: RerankerConfig, model: PairModel) -> int:

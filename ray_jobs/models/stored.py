@@ -1,32 +1,26 @@
 """Models of a store and those that Tandem carries: listed, described, merged into their base, taken out as a folder.
 
-    STORE/models/NAME/...          the files, as the loaders of its kind take them
-    STORE/models/NAME/card.json    what it was made from; a model that was put there by hand has none
-
-Guaranteed: a name that is taken is refused before work starts, and a model appears under its name whole or not at all
-(its card comes last); a damaged model spoils no list. Not guaranteed: that a model put there by hand can be loaded; and
-models of a store that is not a local one are not read here.
+Guaranteed: to list and to describe reads no weights; a name that is taken is refused before work starts, and a model
+appears under its name whole or not at all (its card comes last); a damaged model spoils no list. Not guaranteed: that a
+model put there by hand can be loaded.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ray_jobs.errors import ConflictError, ModelError, NotFoundError, UsageError
-from ray_jobs.models import resolve
+from ray_jobs.errors import ModelError, NotFoundError
+from ray_jobs.models import in_store, resolve
 from ray_jobs.models.adapter import ADAPTER_CONFIG, AdaptedModel, with_base
-from ray_jobs.models.card import CARD, read_card, read_object
+from ray_jobs.models.card import read_card, read_object
+from ray_jobs.models.in_store import MARKERS
 from ray_jobs.models.kind import Kind, kind_of
-from ray_jobs.models.resolve import MARKERS, ResolvedModel, content_revision
-from ray_jobs.storage import Storage, models_folder
+from ray_jobs.models.resolve import ResolvedModel
+from ray_jobs.storage import Storage, now
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+Origin = Literal["store", "shipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +28,7 @@ class StoredModel:
     """What is known of a model; None stands for what neither its card nor its files tell."""
 
     name: str
-    origin: Literal["store", "shipped"]
+    origin: Origin
     kind: Kind | None
     form: str | None
     base: str | None
@@ -51,51 +45,40 @@ class StoredModel:
 
 def models(storage: Storage) -> list[StoredModel]:
     """Every model of the store, then those that Tandem carries; a damaged one with what is wrong with it."""
-    root = _root(storage)
-    own = list(_names(root))
-    shipped = [name for name in resolve.shipped_models() if name not in own]
-    return [_described(name, folder_of(storage, name)) for name in (*own, *shipped)]
+    own = in_store.found(storage)
+    shipped = [name for name in resolve.shipped_models() if name not in {model.name for model in own}]
+    return [*(_of_store(storage, model)[0] for model in own), *(_shipped(name)[0] for name in shipped)]
 
 
 def described(storage: Storage, name: str) -> tuple[StoredModel, dict[str, Any]]:
     """A model with its card, which is empty where it has none.
 
-    Raises NotFoundError for a name that the store does not have, ModelError for a model that is damaged.
+    Raises NotFoundError for a name that the store does not have, which lists those there are; ModelError for a model
+    that is damaged.
     """
-    folder = folder_of(storage, name)
-    found = _described(name, folder)
+    own, shipped = {model.name: model for model in in_store.found(storage)}, resolve.shipped_models()
+    if name in own:
+        found, card = _of_store(storage, own[name])
+    elif name in shipped:
+        found, card = _shipped(name)
+    else:
+        known = f"it has {', '.join(own)}" if own else "it has none; 'tandem train' makes one"
+        also = f"; Tandem carries {', '.join(shipped)}" if shipped else ""
+        raise NotFoundError(f"no model {name!r} in {storage.uri}/models: {known}{also}")
     if found.problem is not None:
         raise ModelError(f"model {name!r} is damaged: {found.problem}")
-    return found, read_card(folder)
+    return found, card
 
 
-def folder_of(storage: Storage, name: str) -> Path:
-    """The folder of a model of the store, or that Tandem carries; raises NotFoundError that lists those there are."""
-    root = _root(storage)
-    there, shipped = list(_names(root)), resolve.shipped_models()
-    if name in there:
-        return root / name
-    if name in shipped:
-        return resolve.SHIPPED / name
-    known = f"it has {', '.join(there)}" if there else "it has none; 'tandem train' makes one"
-    also = f"; Tandem carries {', '.join(shipped)}" if shipped else ""
-    raise NotFoundError(f"no model {name!r} in {storage.uri}/models: {known}{also}")
+def opened(storage: Storage, model: StoredModel) -> AdaptedModel:
+    """The files of a model that was described, and its base's, if it is an adapter.
 
-
-def opened(storage: Storage, name: str) -> AdaptedModel:
-    """A model of the store with its base, if it is an adapter; raises NotFoundError where its base is gone."""
-    folder = folder_of(storage, name)
-    return with_base(ResolvedModel(name, folder, content_revision(folder), "store"), models_folder(storage))
-
-
-def check_free(storage: Storage, name: str) -> None:
-    """Raise UsageError for what can be no name of a model, ConflictError for one that is taken."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"as={name!r}: expected letters, digits, '.', '_' and '-' (at most 128, the first a letter or digit)"
-        )
-    if next(iter(storage.list(f"models/{name}")), None) is not None:
-        raise ConflictError(f"as={name}: {storage.uri}/models/{name} is there already; choose another name")
+    Raises NotFoundError where it or its base is gone.
+    """
+    folder = resolve.SHIPPED / model.name if model.origin == "shipped" else in_store.local_folder(storage, model.name)
+    if folder is None:
+        raise NotFoundError(f"{in_store.place(storage, model.name)} is gone; 'tandem models list' shows what there is")
+    return with_base(ResolvedModel(model.name, folder, resolve.content_revision(folder), model.origin), storage)
 
 
 def merged(storage: Storage, name: str, new: str) -> StoredModel:
@@ -106,72 +89,52 @@ def merged(storage: Storage, name: str, new: str) -> StoredModel:
     """
     from ray_jobs.models.merging import merge
 
-    check_free(storage, new)
+    in_store.check_free(storage, "as", new)
     about, card = described(storage, name)
     if about.kind is None:
         raise ModelError(
             f"model {name!r}: neither card nor adapter_config.json tells what it is for; expected a task_type such as "
             "CAUSAL_LM in adapter_config.json"
         )
-    model = opened(storage, name)
+    model = opened(storage, about)
     changed = {"name": new, "form": "merged", "merged_from": name, "created": now()}
     # Its own tokeniser says it now.
     whole = {key: value for key, value in card.items() if key != "max_tokens"}
     with storage.scratch() as scratch:
         merge(about.kind, model, scratch / "model")
-        put(storage, new, scratch / "model", {"method": about.kind, **whole, **changed})
-    return _described(new, folder_of(storage, new))
+        in_store.put(storage, new, scratch / "model", {"method": about.kind, **whole, **changed})
+    return described(storage, new)[0]
 
 
-def put(storage: Storage, name: str, folder: Path, card: dict[str, Any]) -> None:
-    """Copy the files of `folder` into the store as the model `name`: weights, what makes a model, then the card."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
-    for path in sorted(files, key=lambda path: path.name in MARKERS):
-        storage.upload(f"models/{name}/{path.relative_to(folder).as_posix()}", path)
-    storage.create(f"models/{name}/{CARD}", json.dumps(card, indent=1).encode())
+def _of_store(storage: Storage, model: in_store.ModelFiles) -> tuple[StoredModel, dict[str, Any]]:
+    with in_store.described(storage, model) as folder:
+        return _described(model.name, "store", folder, model.bytes, in_store.place(storage, model.name))
 
 
-def now() -> str:
-    """The time as cards have it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _root(storage: Storage) -> Path:
-    root = models_folder(storage)
-    if root is None:
-        raise UsageError(f"store={storage.uri}: models are read from a local store; copy its folder 'models' to one")
-    return root
-
-
-def _names(root: Path) -> Iterator[str]:
-    """Folders that hold a model, by name; a name may have several parts, as those of the hub have."""
-    found: list[Path] = []
-    for file in sorted(path for path in root.rglob("*") if path.name in (*MARKERS, CARD)):
-        folder = file.parent
-        # A model of sentence-transformers has one folder a module.
-        if folder != root and not any(other == folder or other in folder.parents for other in found):
-            found.append(folder)
-    # A folder may come after one of its own.
-    top = [folder for folder in found if not any(other in folder.parents for other in found)]
-    yield from sorted(folder.relative_to(root).as_posix() for folder in top)
-
-
-def _described(name: str, folder: Path) -> StoredModel:
-    origin: Literal["store", "shipped"] = "shipped" if folder.parent == resolve.SHIPPED else "store"
+def _shipped(name: str) -> tuple[StoredModel, dict[str, Any]]:
+    folder = resolve.SHIPPED / name
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return _described(name, "shipped", folder, size, str(folder))
+
+
+def _described(name: str, origin: Origin, folder: Path, size: int, place: str) -> tuple[StoredModel, dict[str, Any]]:
+    """The model and its card by the files in `folder`, which people know as `place`."""
+
+    def damaged(problem: str) -> tuple[StoredModel, dict[str, Any]]:
+        return StoredModel(name, origin, None, None, None, size, None, None, None, problem), {}
+
     try:
         card, kind = read_card(folder), kind_of(folder)
         adapter = read_object(folder / ADAPTER_CONFIG)
     except ModelError as error:
-        return StoredModel(name, origin, None, None, None, size, None, None, None, str(error))
+        return damaged(str(error).replace(str(folder), place))
     if not any((folder / marker).is_file() for marker in MARKERS):
-        problem = f"{str(folder)!r} has a card and none of {', '.join(MARKERS)}: publish it again"
-        return StoredModel(name, origin, None, None, None, size, None, None, None, problem)
+        return damaged(f"{place!r} has a card and none of {', '.join(MARKERS)}: publish it again")
     base = card.get("base")
     named = base.get("name") if isinstance(base, dict) else adapter.get("base_model_name_or_path")
     metric, metrics = card.get("metric"), card.get("metrics")
     value = metrics.get(metric) if isinstance(metrics, dict) and isinstance(metric, str) else None
-    return StoredModel(
+    found = StoredModel(
         name=name,
         origin=origin,
         kind=kind,
@@ -183,6 +146,7 @@ def _described(name: str, folder: Path) -> StoredModel:
         created=_text(card.get("created")),
         problem=None,
     )
+    return found, card
 
 
 def _text(value: object) -> str | None:

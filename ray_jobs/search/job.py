@@ -32,7 +32,7 @@ from ray_jobs.search import workers
 from ray_jobs.search.config import SearchJobConfig
 from ray_jobs.search.queries import Query, read_queries
 from ray_jobs.search.stages import HIT_SCHEMA
-from ray_jobs.storage import Storage, models_folder, new_id, open_storage
+from ray_jobs.storage import Storage, new_id, open_storage
 
 _COPY_BYTES = 1 << 20
 
@@ -150,7 +150,7 @@ class _Job:
         if self.config.search.mode == "lexical":
             return None
         chosen = config_for_queries(self.config.embedder, self.manifest.embedder)
-        return choose_engine(chosen, models_folder(self.storage))
+        return choose_engine(chosen, self.storage)
 
     def _statistics(self, terms: set[str]) -> Statistics:
         """What the whole index must know: the sum over the partitions."""

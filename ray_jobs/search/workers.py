@@ -15,7 +15,7 @@ from ray_jobs.index.search import SearchConfig, Statistics
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.search.queries import Query
 from ray_jobs.search.stages import SearchStages
-from ray_jobs.storage import models_folder, open_storage
+from ray_jobs.storage import open_storage
 
 Batch = dict[str, Any]
 QUERIES: TypeAdapter[list[Query]] = TypeAdapter(list[Query])
@@ -52,7 +52,7 @@ class Embed:
     def _embedder(self) -> Embedder | None:
         if self._config is None:
             return None
-        return Embedder.load(self._config, models_folder(open_storage(self._task.store)))
+        return Embedder.load(self._config, open_storage(self._task.store))
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """Embed the blocks of a batch."""

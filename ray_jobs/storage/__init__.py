@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlparse
 
 from ray_jobs.errors import UsageError
 from ray_jobs.storage.local import LocalStorage
-from ray_jobs.storage.objects import ObjectInfo, explain_os_error, new_id, sha256_of
+from ray_jobs.storage.objects import ObjectInfo, explain_os_error, new_id, now, sha256_of
 from ray_jobs.storage.remote import ObjectStorage
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
     "ObjectStorage",
     "Storage",
     "explain_os_error",
-    "models_folder",
     "new_id",
+    "now",
     "open_storage",
     "sha256_of",
 ]
@@ -69,14 +69,13 @@ class Storage(Protocol):
         """A local file with the bytes of `key`, for memory mapping; a remote one is cached, its hash checked."""
         ...
 
+    def local_folder(self, prefix: str) -> Path:
+        """A local folder with the files below `prefix`, to be read only; raises NotFoundError where there are none."""
+        ...
+
     def scratch(self) -> AbstractContextManager[Path]:
         """A folder for files about to be uploaded, removed at the end; StorageError where its disk takes no more."""
         ...
-
-
-def models_folder(storage: Storage) -> Path | None:
-    """Where the store's models lie as files; None for a store that is not a local one."""
-    return storage.root / "models" if isinstance(storage, LocalStorage) else None
 
 
 def open_storage(uri: str) -> Storage:

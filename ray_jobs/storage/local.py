@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_jobs.storage import verified
-from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error, is_refusal
+from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error
+from ray_jobs.storage.scratch import own_folder
 
 SCRATCH = ".scratch"
 
@@ -74,7 +75,8 @@ class LocalStorage:
                 with suppress(FileNotFoundError):  # another process may collect it meanwhile
                     status = path.stat()
                     if path.is_file():
-                        yield ObjectInfo(path.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+                        key, version = path.relative_to(self.root).as_posix(), str(status.st_mtime_ns)
+                        yield ObjectInfo(key, status.st_size, status.st_mtime, version)
 
     def delete(self, key: str) -> None:
         """Remove `key` and the folders that it leaves empty; absent is fine."""
@@ -104,23 +106,21 @@ class LocalStorage:
                 )
         return path
 
+    def local_folder(self, prefix: str) -> Path:
+        """The folder itself; raises NotFoundError."""
+        folder = self._path(prefix)
+        if not folder.is_dir():
+            raise NotFoundError(f"{self.uri}/{prefix} does not exist; expected a folder of the store")
+        return folder
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder on the same file system as the store, so that an upload is a link and not a copy.
 
         Raises StorageError where the disk takes no folder or no more; other errors of the body stay what they are.
         """
-        folder = self.root / SCRATCH / uuid.uuid4().hex
-        with self._explained("write", SCRATCH):
-            folder.mkdir(parents=True)
-        try:
+        with own_folder(self.root / SCRATCH, f"{self.uri}/{SCRATCH}") as folder:
             yield folder
-        except OSError as error:
-            if not is_refusal(error, folder):
-                raise
-            raise StorageError(f"cannot write {self.uri}/{SCRATCH}: {explain_os_error(error)}") from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):

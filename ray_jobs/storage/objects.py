@@ -20,6 +20,7 @@ class ObjectInfo:
     key: str
     size: int  # bytes
     modified: float  # seconds since the epoch
+    version: str  # another one where the key was written anew with other bytes
 
 
 def sha256_of(path: Path) -> str:
@@ -57,6 +58,11 @@ def is_refusal(error: OSError, folder: Path) -> bool:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
     named = error.filename
     return full and (named is None or Path(os.fsdecode(named)).is_relative_to(folder))
+
+
+def now() -> str:
+    """The time as records have it: UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def new_id() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
-from ray_jobs.storage import verified
-from ray_jobs.storage.objects import BLOCK, ObjectInfo, cache_folder, explain_os_error, is_refusal
+from ray_jobs.storage import folder_copy, verified
+from ray_jobs.storage.objects import BLOCK, ObjectInfo, cache_folder, explain_os_error
+from ray_jobs.storage.scratch import own_folder
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -28,6 +28,7 @@ class ObjectStorage:
         import obstore.store
 
         self.uri = uri.rstrip("/")
+        self._id = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
         self._cache = cache or cache_folder() / "objects"
         with self._explained("open", ""):
             self._store: ObjectStore = obstore.store.from_url(self.uri)
@@ -81,7 +82,8 @@ class ObjectStorage:
         with self._explained("list", prefix):
             for batch in obstore.list(self._store, prefix):
                 for item in batch:
-                    yield ObjectInfo(item["path"], item["size"], item["last_modified"].timestamp())
+                    modified = item["last_modified"].timestamp()
+                    yield ObjectInfo(item["path"], item["size"], modified, item["e_tag"] or str(modified))
 
     def delete(self, key: str) -> None:
         """Remove `key`; absent is fine."""
@@ -100,7 +102,7 @@ class ObjectStorage:
         path = self._cached(key)
         try:
             if not path.is_file():
-                self._download(key, path)
+                self.download(key, path)
             if sha256 is not None and not verified.holds(path, sha256):
                 path.unlink()
                 raise CorruptError(
@@ -110,10 +112,20 @@ class ObjectStorage:
             raise StorageError(f"cannot cache {self.uri}/{key} in {self._cache}: {explain_os_error(error)}") from error
         return path
 
-    def _cached(self, key: str) -> Path:
-        return self._cache / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / key
+    def local_folder(self, prefix: str) -> Path:
+        """A cached copy of what is there now, complete or absent; raises NotFoundError where nothing is.
 
-    def _download(self, key: str, path: Path) -> None:
+        What others write under the same keys later is another copy.
+        """
+        try:
+            return folder_copy.newest(self, prefix, self._cache / f"{self._id}-folders")
+        except OSError as error:
+            raise StorageError(
+                f"cannot cache {self.uri}/{prefix} in {self._cache}: {explain_os_error(error)}"
+            ) from error
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the bytes of `key` to the file `path`, which appears whole; raises NotFoundError."""
         import obstore
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,24 +138,18 @@ class ObjectStorage:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def _cached(self, key: str) -> Path:
+        return self._cache / self._id / key
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder on the local disk.
 
         Raises StorageError where the disk takes no folder or no more; other errors of the body stay what they are.
         """
-        try:
-            folder = Path(tempfile.mkdtemp(prefix="tandem-"))
-        except OSError as error:
-            raise _unwritable(error) from error
-        try:
+        root = Path(tempfile.gettempdir())
+        with own_folder(root, str(root)) as folder:
             yield folder
-        except OSError as error:
-            if not is_refusal(error, folder):
-                raise
-            raise _unwritable(error) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:
@@ -160,7 +166,3 @@ class ObjectStorage:
             raise StorageError(
                 f"cannot {verb} {self.uri}/{key}: {reason}; check address, credentials and network"
             ) from error
-
-
-def _unwritable(error: OSError) -> StorageError:
-    return StorageError(f"cannot write to {tempfile.gettempdir()}: {explain_os_error(error)}")

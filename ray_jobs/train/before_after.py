@@ -21,7 +21,7 @@ from ray_jobs.progress import Progress
 from ray_jobs.runtime import find_cause, raise_if_interrupted
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
-from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.judges import check_kind, judge_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
@@ -133,7 +133,7 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
         place = Place(plan.device, plan.precision, 0, 1, _at_once)
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
-        tuned = Checkpoints(storage, plan.run).fetch(checkpoint)
+        tuned = Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model)
         with explained(task):
             judge = judge_of(task, tuned)
         chosen = config.evaluation

@@ -11,7 +11,7 @@ the `keep` best stay. Not guaranteed: that two runs of the same identity at once
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -22,8 +22,12 @@ from ray_jobs.storage import Storage
 
 # Of no use to whoever resumes: a script of DeepSpeed's, a model card without content, pickled arguments.
 _LEFT_OUT = {"zero_to_fp32.py", "README.md", "training_args.bin"}
-# What a worker other than the first has for itself alone.
-_OF_ONE_WORKER = re.compile(r"(^|/)(rng_state_\d+\.pth|(bf16_)?zero_pp_rank_\d+_mp_rank_\d+_(optim|model)_states\.pt)$")
+# What a worker other than the first has for itself alone; its rank is in the name.
+_OF_ONE_WORKER = re.compile(
+    r"(?:^|/)(?:rng_state_(\d+)\.pth|(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_\d+_(?:optim|model)_states\.pt)$"
+)
+# What a checkpoint has besides the model.
+_OF_THE_RUN = {"optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "latest", "training_args.bin"}
 
 
 class Checkpoint(BaseModel):
@@ -74,10 +78,15 @@ class Checkpoints:
         whole = record.model_copy(update={"files": sizes})
         self._storage.create(f"{record.key}.json", whole.model_dump_json(indent=1).encode())
 
-    def fetch(self, checkpoint: Checkpoint) -> Path:
-        """A local folder with every file of a checkpoint, to be read only; in place where the store is local."""
+    def fetch(self, checkpoint: Checkpoint, wanted: Callable[[str], bool] = lambda name: True) -> Path:
+        """A local folder with the files of a checkpoint whose names are `wanted`, to be read only.
+
+        In place where the store is local, and so with all of them.
+        """
         folder: Path | None = None
         for name, size in checkpoint.files.items():
+            if not wanted(name):
+                continue
             path = self._storage.local(f"{checkpoint.key}/{name}")
             if path.stat().st_size != size:
                 raise CorruptError(
@@ -119,6 +128,18 @@ class Checkpoints:
             raise CorruptError(
                 f"{self._storage.uri}/{key}: not the record of a checkpoint ({reason}); delete it"
             ) from None
+
+
+def of_the_model(name: str) -> bool:
+    """Whether a file of a checkpoint belongs to the model: not to the optimiser, or to the run otherwise."""
+    folder, _, file = name.rpartition("/")
+    return not (folder.startswith("global_step") or file in _OF_THE_RUN or file.startswith("rng_state"))
+
+
+def of_worker(rank: int, name: str) -> bool:
+    """Whether the worker of this rank reads a file of a checkpoint of as many workers as there are."""
+    found = _OF_ONE_WORKER.search(name)
+    return found is None or str(rank) in found.groups()
 
 
 def best(checkpoints: Sequence[Checkpoint], mode: Literal["min", "max"]) -> Checkpoint | None:

@@ -28,12 +28,12 @@ from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.progress import Progress, SilentProgress, Stage
 from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, terminated_as_interrupt
-from ray_jobs.storage import LocalStorage, Storage, models_folder, new_id, open_storage
+from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
 from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import IN_BATCH, TrainConfig
-from ray_jobs.train.evaluation.sets import SetFile
+from ray_jobs.train.evaluation.sets import SetFile, local_file
 from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.memory import memory_remedy
@@ -191,7 +191,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
 def check_data(plan: worker.Plan, storage: Storage) -> None:
     """Raise UsageError for rows that the method cannot learn from, where it takes no download to know."""
     if isinstance(storage, LocalStorage) or Path(plan.train).is_absolute():
-        train, validation = (worker.local_file(storage, place) for place in (plan.train, plan.validation))
+        train, validation = (local_file(storage, place) for place in (plan.train, plan.validation))
         check_splits(plan.config, method_of(plan.config.method), train, validation)
 
 
@@ -297,7 +297,7 @@ class _Run:
 
 
 def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
-    found = resolve(config.base, models_folder(storage))
+    found = resolve(config.base, storage)
     if (found.path / ADAPTER_CONFIG).is_file():
         raise ModelError(f"base={config.base} is an adapter; merge it into its base first, or name that base")
     return found

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from ray_jobs.models.resolve import resolve
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, stream
-from ray_jobs.storage import Storage, models_folder, open_storage
+from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train.data import prepared, reporting
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.decide import decide
@@ -48,8 +48,7 @@ def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
     storage = open_storage(config.store)
     # Workers may stand in another folder, and so may who mines what is prepared.
     config = config.model_copy(update={"store": storage.uri, "tokenizer": _anchored(config.tokenizer)})
-    models = models_folder(storage)
-    revision = None if config.tokenizer is None else resolve(config.tokenizer, models).revision
+    revision = None if config.tokenizer is None else resolve(config.tokenizer, storage).revision
     planned = plan(config, revision)
     return make_once(
         storage,

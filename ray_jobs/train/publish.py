@@ -11,55 +11,45 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import ConflictError, ModelError
-from ray_jobs.models import merging
+from ray_jobs.errors import ModelError
+from ray_jobs.models import in_store, merging
 from ray_jobs.models.adapter import ADAPTER_CONFIG, AdaptedModel
-from ray_jobs.models.card import CARD
 from ray_jobs.models.kind import OF_METHOD, Form
 from ray_jobs.models.resolve import ResolvedModel, resolve
-from ray_jobs.storage import Storage, models_folder
-from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.storage import Storage, now
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
 from ray_jobs.train.methods import metric_of
 from ray_jobs.train.worker import Plan
 
-_LAST = (ADAPTER_CONFIG, "modules.json", "config.json")  # what makes a folder a model
-# What a checkpoint has besides the model.
-_OF_THE_RUN = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "latest", "training_args.bin")
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "sentence-transformers", "deepspeed")
 
 
 def check_free(storage: Storage, name: str, runs: Collection[str]) -> None:
-    """Raise ConflictError where the store has a model of that name that none of these runs has made."""
-    folder = f"models/{name}"
-    if storage.exists(f"{folder}/{CARD}"):
-        made_by = json.loads(storage.read(f"{folder}/{CARD}")).get("run")
-        if made_by in runs:
-            return
-        raise ConflictError(
-            f"name={name}: {storage.uri}/{folder} was made by {made_by}, with another base, data or configuration; "
-            "choose another name, or delete that folder"
-        )
-    if not any(storage.exists(f"{folder}/{marker}") for marker in _LAST):
-        return
-    if not any(storage.exists(_claim(name, run)) for run in runs):
-        raise ConflictError(f"name={name}: {storage.uri}/{folder} is a model without a card; choose another name")
+    """Raise ConflictError where the store has something of that name that none of these runs has made."""
+    if in_store.is_complete(storage, name):
+        own = in_store.run_of(storage, name) in runs
+    else:
+        own = any(_claimed(storage, name, run) for run in runs)
+    if not own:
+        in_store.check_free(storage, "name", name)
 
 
 def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Sequence[Mapping[str, Any]] = ()) -> str:
     """Put the model of `checkpoint` into the store; returns its folder. A model that is there already stays."""
     name = plan.config.name
-    folder = f"models/{name}"
-    if storage.exists(f"{folder}/{CARD}"):
-        check_free(storage, name, [plan.run])
-        return f"{storage.uri}/{folder}"
-    _start_anew(storage, folder, _claim(name, plan.run))
-    saved = Checkpoints(storage, plan.run).fetch(checkpoint)
+    check_free(storage, name, [plan.run])
+    if in_store.is_complete(storage, name):
+        return in_store.place(storage, name)
+    if _claimed(storage, name, plan.run):
+        in_store.remove(storage, name)  # what an earlier attempt has left
+    else:
+        storage.create(_claim(name, plan.run), b"")
+    saved = Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model)
     form = form_of(plan)
     with storage.scratch() as scratch:
         model = scratch / "model"
@@ -69,12 +59,9 @@ def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Se
             _copy_model(saved, model)
         if form == "adapter":
             name_base(model, plan.config.base)
-        files = sorted(path for path in model.rglob("*") if path.is_file())
-        for path in sorted(files, key=lambda path: path.name in _LAST):
-            storage.upload(f"{folder}/{path.relative_to(model).as_posix()}", path)
-    storage.create(f"{folder}/{CARD}", json.dumps(card(plan, checkpoint, form, evaluation), indent=1).encode())
+        in_store.put(storage, name, model, card(plan, checkpoint, form, evaluation))
     storage.delete(_claim(name, plan.run))
-    return f"{storage.uri}/{folder}"
+    return in_store.place(storage, name)
 
 
 def form_of(plan: Plan) -> Form:
@@ -109,14 +96,14 @@ def card(
         "precision": plan.precision,
         "config": config.model_dump(mode="json", exclude={"store"}),
         "libraries": {library: version(library) for library in _LIBRARIES},
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "created": now(),
     }
 
 
 def merge(plan: Plan, storage: Storage, saved: Path, model: Path) -> None:
     """Write base and adapter as one whole model into the folder `model`."""
     config = plan.config
-    base = resolve(config.base, models_folder(storage))
+    base = resolve(config.base, storage)
     adapter = ResolvedModel(config.name, saved, "", "path")
     try:
         merging.merge(OF_METHOD[config.method], AdaptedModel(base, adapter), model)
@@ -137,7 +124,7 @@ def name_base(model: Path, base: str) -> None:
 def _copy_model(saved: Path, model: Path) -> None:
     for path in sorted(path for path in saved.rglob("*") if path.is_file()):
         name = path.relative_to(saved)
-        if name.parts[0].startswith("global_step") or name.name in _OF_THE_RUN or name.name.startswith("rng_state"):
+        if not of_the_model(name.as_posix()):
             continue
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, model / name)
@@ -148,10 +135,5 @@ def _claim(name: str, run: str) -> str:
     return f"{run}/publishing-{name}"
 
 
-def _start_anew(storage: Storage, folder: str, claim: str) -> None:
-    """Remove what an earlier attempt of this run has left of the model."""
-    if storage.exists(claim):
-        for item in list(storage.list(folder)):
-            storage.delete(item.key)
-    else:
-        storage.create(claim, b"")
+def _claimed(storage: Storage, name: str, run: str) -> bool:
+    return storage.exists(_claim(name, run))

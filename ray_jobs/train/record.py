@@ -19,7 +19,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ray_jobs.storage import Storage
+from ray_jobs.storage import Storage, now
 
 SECONDS = "training_seconds"
 """In an entry of the trainer's log: time that this attempt has trained, without evaluations and checkpoints."""
@@ -54,7 +54,7 @@ class Record(TrainerCallback):  # type: ignore[misc]
             if step_of(item.key) > self._resumed_at:
                 self._storage.delete(item.key)
         about = {
-            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "began": now(),
             "step": self._resumed_at,
             "workers": args.world_size,
             "device": args.device.type,

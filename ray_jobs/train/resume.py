@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ray_jobs.errors import UsageError
-from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_worker
 from ray_jobs.train.universal import convert
 
 
@@ -68,17 +69,21 @@ def fit(
     checkpoint: Checkpoint,
     checkpoints: Checkpoints,
     workers: int,
+    rank: int,
     converted: Path,
     first_on_machine: Callable[[Callable[[], object]], None],
 ) -> ResumePoint:
-    """Bring a checkpoint to this machine, in the form that `workers` can load.
+    """Bring a checkpoint to this machine, in the form that `workers` can load, of which this one has the rank `rank`.
 
     `converted` is the folder for a converted one, the same for all workers of a machine; `first_on_machine` runs what
-    it is given on one of them while the others wait.
+    it is given on one of them while the others wait. Of one that is not converted a machine gets what all share and
+    the shards of its own workers.
     """
+    if not needs_conversion(checkpoint, workers):
+        own = partial(of_worker, rank)
+        first_on_machine(lambda: checkpoints.fetch(checkpoint, own))
+        return ResumePoint(checkpoints.fetch(checkpoint, own), checkpoint.step, universal=False)
     first_on_machine(lambda: checkpoints.fetch(checkpoint))
     folder = checkpoints.fetch(checkpoint)
-    if not needs_conversion(checkpoint, workers):
-        return ResumePoint(folder, checkpoint.step, universal=False)
     first_on_machine(lambda: convert(folder, converted))
     return ResumePoint(converted, checkpoint.step, universal=True)

@@ -7,17 +7,30 @@ whole. Not guaranteed: room on the disk; the universal form is about as large as
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import shutil
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import CorruptError
+from ray_jobs.storage.objects import cache_folder
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
 _LATEST = "latest"
+
+
+def folder_of(store: str, run: str, attempt: str) -> Path:
+    """Where a machine keeps what it converts for an attempt of a run: two runs do not meet there, two workers do."""
+    return cache_folder() / "universal" / hashlib.sha256(f"{store} {run}".encode()).hexdigest()[:16] / attempt
+
+
+def sweep(folder: Path) -> None:
+    """Remove `folder`, and what other attempts of its run have left beside it when they were killed."""
+    shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def convert(checkpoint: Path, folder: Path) -> Path:

@@ -11,20 +11,20 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.errors import ModelError, TandemError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import resolve
-from ray_jobs.storage import Storage, models_folder, new_id, open_storage
+from ray_jobs.storage import Storage, new_id, open_storage
 from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
@@ -132,7 +132,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         if session.rank == 0:
             storage.create(plan.finished, _outcome(trainer, plan, saving.seconds))
         if point is not None and point.universal and session.local_rank == 0:
-            shutil.rmtree(point.folder, ignore_errors=True)
+            universal.sweep(point.folder)
         barrier()
 
 
@@ -238,6 +238,8 @@ def _agreed(session: Session, value: T) -> T:
 def _resume_point(
     session: Session, plan: Plan, checkpoints: Checkpoints, place: Place, attempt: str
 ) -> resume.ResumePoint | None:
+    converted = universal.folder_of(plan.store, plan.run, attempt)
+    place.first_on_machine(lambda: universal.sweep(converted))
     # The first worker chooses for all: while it sweeps, others would list what goes.
     found = None
     if session.rank == 0:
@@ -246,9 +248,7 @@ def _resume_point(
     found = _agreed(session, found)
     if found is None:
         return None
-    # Two runs on one machine must not meet here, and both workers of one run must.
-    converted = cache_folder() / "universal" / attempt
-    return resume.fit(found, checkpoints, session.world_size, converted, place.first_on_machine)
+    return resume.fit(found, checkpoints, session.world_size, session.rank, converted, place.first_on_machine)
 
 
 def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Checkpoint:
@@ -270,7 +270,7 @@ def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Ch
 
 def base_folder(storage: Storage, plan: Plan) -> Path:
     """The base on this machine; raises ModelError for another revision than the driver has."""
-    found = resolve(plan.config.base, models_folder(storage))
+    found = resolve(plan.config.base, storage)
     if found.revision != plan.base_revision:
         raise ModelError(
             f"base={plan.config.base}: this machine has revision {found.revision} in {str(found.path)!r}, the driver "
@@ -292,18 +292,6 @@ def splits_of(storage: Storage, plan: Plan) -> Splits:
         cache_folder() / "training" / learned[:16],
         None if plan.replay is None else local_file(storage, plan.replay),
     )
-
-
-def local_file(storage: Storage, place: str) -> Path:
-    """The file of a split: of the store, or at an absolute path; raises UsageError where that is not there."""
-    path = Path(place)
-    if not path.is_absolute():
-        return storage.local(place)
-    if not path.is_file():
-        raise UsageError(
-            f"data={place}: no such file on this machine; put the data into a store that all workers reach"
-        )
-    return path
 
 
 def _outcome(trainer: Trainer, plan: Plan, pauses: list[float]) -> bytes:

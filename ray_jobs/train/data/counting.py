@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from ray_jobs.errors import ModelError
 from ray_jobs.models.resolve import resolve
+from ray_jobs.storage import Storage
 from ray_jobs.train.data.kind import Content, Kind, Measured, Turn
 
 # Scripts without spaces between words have a word a character.
@@ -41,10 +41,10 @@ class TokenCounter:
 
     unit = "tokens"
 
-    def __init__(self, name: str, store_models: Path | None) -> None:
+    def __init__(self, name: str, store: Storage | None) -> None:
         from transformers import AutoTokenizer
 
-        path = resolve(name, store_models).path
+        path = resolve(name, store).path
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(str(path))
         except (OSError, ValueError) as error:
@@ -90,6 +90,6 @@ def lengths(kind: Kind, contents: Sequence[Content], counter: Counter) -> dict[s
     return found
 
 
-def counter(name: str | None, store_models: Path | None) -> Counter:
+def counter(name: str | None, store: Storage | None) -> Counter:
     """The counter that the configuration names. Raises NotFoundError and ModelError."""
-    return WordCounter() if name is None else TokenCounter(name, store_models)
+    return WordCounter() if name is None else TokenCounter(name, store)

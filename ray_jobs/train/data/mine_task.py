@@ -30,7 +30,7 @@ from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.models.reranker import Reranker
 from ray_jobs.models.reranker_config import RerankerConfig
-from ray_jobs.storage import Storage, models_folder, new_id, open_storage
+from ray_jobs.storage import Storage, new_id, open_storage
 from ray_jobs.train.data.counting import counter, lengths
 from ray_jobs.train.data.keys import LENGTH
 from ray_jobs.train.data.kind import Kind, schema_of
@@ -152,16 +152,16 @@ class Miner:
     @cached_property
     def _embedder(self) -> Embedder | None:
         found = self._task.embedder
-        return None if found is None else Embedder.load(found, models_folder(self._storage))
+        return None if found is None else Embedder.load(found, self._storage)
 
     @cached_property
     def _reranker(self) -> Reranker | None:
         found = self._task.reranker
-        return None if found is None else Reranker.load(found, models_folder(self._storage))
+        return None if found is None else Reranker.load(found, self._storage)
 
     @cached_property
     def _counter(self) -> Any:
-        return counter(self._task.tokenizer, models_folder(self._storage))
+        return counter(self._task.tokenizer, self._storage)
 
     def _read(self, block: Block) -> list[dict[str, Any]]:
         """The rows of a block; only the row groups that hold them are read."""

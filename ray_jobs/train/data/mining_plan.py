@@ -20,7 +20,7 @@ from ray_jobs.models.adapter import resolve_adapted
 from ray_jobs.models.embedder import EmbedderConfig, choose_engine
 from ray_jobs.models.for_queries import config_for_queries
 from ray_jobs.models.reranker_config import RerankerConfig, choose_reranker_engine
-from ray_jobs.storage import Storage, models_folder
+from ray_jobs.storage import Storage
 from ray_jobs.train.data.kind import text_hash
 from ray_jobs.train.data.mine_config import MineConfig
 from ray_jobs.train.data.mine_task import Block, BlockRow
@@ -63,7 +63,7 @@ def plan(config: MineConfig, storage: Storage) -> MiningPlan:
         check(parse(config.search.where), manifest.metadata)
     embedder = None
     if config.search.mode != "lexical":
-        embedder = choose_engine(config_for_queries(config.embedder, manifest.embedder), models_folder(storage))
+        embedder = choose_engine(config_for_queries(config.embedder, manifest.embedder), storage)
     reranker, revision = _reranker(config, storage)
     snapshot = (manifest.index, manifest.number, manifest.made_by.job_id)
     return MiningPlan(
@@ -85,7 +85,7 @@ def _reranker(config: MineConfig, storage: Storage) -> tuple[RerankerConfig | No
     chosen = choose_reranker_engine(RerankerConfig(model=model, **config.reranker_options.model_dump()))
     if chosen.engine == "fake":
         return chosen, "fake"
-    return chosen, resolve_adapted(model, models_folder(storage)).revision
+    return chosen, resolve_adapted(model, storage).revision
 
 
 @dataclass

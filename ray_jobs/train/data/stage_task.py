@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from ray_jobs.storage import models_folder, open_storage
+from ray_jobs.storage import open_storage
 from ray_jobs.train.data.config import PrepareConfig, SplitConfig
 from ray_jobs.train.data.counting import WordCounter, counter
 from ray_jobs.train.data.kinds import EVALUATION_KINDS
@@ -61,7 +61,7 @@ class StageTask(BaseModel):
         """One stager for each set. Evaluation sets are compared, not measured."""
         storage = open_storage(self.store)
         banding = Banding(self.bands, self.rows_a_band)
-        counting = counter(self.tokenizer, models_folder(storage))
+        counting = counter(self.tokenizer, storage)
         return {
             name: Stager(
                 storage,

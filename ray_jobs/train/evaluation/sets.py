@@ -87,7 +87,10 @@ def beside(name: str, train: str, split: str, storage: Storage) -> SetFile | Non
 
 
 def local_file(storage: Storage, place: str) -> Path:
-    """A set's file on this machine; raises UsageError for a path that only another machine has."""
+    """The file of a split on this machine: of the store, or at an absolute path.
+
+    Raises UsageError for a path that only another machine has.
+    """
     path = Path(place)
     if not path.is_absolute():
         return storage.local(place)

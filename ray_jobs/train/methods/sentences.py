@@ -38,7 +38,7 @@ def load(kind: type[Model], folder: Path, task: Task, **given: Any) -> Model:
     import torch
 
     with quiet_transformers():
-        model = kind(
+        model: Model = kind(
             str(folder),
             device=task.place.device,
             local_files_only=True,
