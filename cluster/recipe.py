@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster import cli
 from cluster.settings import read_yaml
 from ray_jobs.errors import NotFoundError, TandemError, UsageError
-from ray_jobs.storage import DEFAULT_STORE
+from ray_jobs.storage import DEFAULT_STORE, LocalStorage, open_storage
 from ray_jobs.train import recipes
 
 FOLDER = Path(recipes.__file__).parent
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
         recipe = read(arguments[0])
         # Not left there: the commands would take it for their key `data`.
         data = Path(os.environ.pop("TANDEM_DATA", "") or DEFAULT_DATA)
-        inputs = Path(os.environ.get("TANDEM_STORE", DEFAULT_STORE)).absolute() / "inputs"
+        inputs = _inputs_folder()
         write_inputs(data, recipe.inputs, inputs)
         steps = steps_of(recipe, inputs)
     except TandemError as error:
@@ -86,6 +86,13 @@ def main(arguments: list[str]) -> int:
         if code:
             return code
     return 0
+
+
+def _inputs_folder() -> Path:
+    """A folder of this machine for the inputs: the store's, or the default one's where the store is no folder."""
+    chosen = open_storage(os.environ.get("TANDEM_STORE") or DEFAULT_STORE)
+    local = chosen if isinstance(chosen, LocalStorage) else LocalStorage(Path(DEFAULT_STORE).absolute())
+    return local.root / "inputs"
 
 
 def _filled(value: Any, names: Mapping[str, str]) -> Any:

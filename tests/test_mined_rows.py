@@ -90,11 +90,12 @@ def mine(
     hits: Sequence[Hit],
     positives: Sequence[str] = ("right",),
     scorer: Scorer | None = None,
+    others: Sequence[str] = (),
     **settings: Any,
 ) -> tuple[list[dict[str, Any]], MinedSplit]:
     config = MineConfig.model_validate({"data": "d", "index": "i", "name": "n", "num_negatives": 2, **settings})
     miner = RowMiner(config, lambda place: DOCUMENTS[place.doc_id], frozenset(), scorer)
-    return miner.mine([Asked(row, [PLACES.get(name, []) for name in positives])], [hits])
+    return miner.mine([Asked(row, [PLACES.get(name, []) for name in positives], others=others)], [hits])
 
 
 def test_the_positive_is_the_chunk_that_the_query_ranks_best() -> None:
@@ -153,6 +154,27 @@ def test_a_reranker_decides_the_order_and_the_margin() -> None:
     assert record.difference.total == pytest.approx(0.2 + 0.4)
 
 
+@pytest.mark.parametrize("settings", [{"texts": "data"}, {"output_kind": "qa"}])
+def test_with_a_reranker_each_other_positive_has_the_score_of_its_own_text(settings: dict[str, str]) -> None:
+    scores = {FIRST: 0.9, SECOND: 0.9, "Said elsewhere.": 0.3, OTHERS[0]: 0.7, OTHERS[1]: 0.1}
+    hits = found("other0", "other1")
+    positives, others = ("right", "nowhere"), ["Said elsewhere."]
+    row = qa("8265") if "output_kind" in settings else retrieval()
+    rows, record = mine(row, hits, positives, Scorer(scores), others, absolute_margin=0.1, **settings)
+    assert (record.negatives, record.skipped) == (1, {"absolute-margin": 1})
+    assert record.positive.total == pytest.approx(0.3)
+    assert OTHERS[1] in rows[-1].get("negatives", [rows[-1].get("passage")])
+
+
+def test_with_a_reranker_nothing_keeps_a_margin_to_a_positive_without_a_score() -> None:
+    scores = Scorer({FIRST: 0.9, OTHERS[0]: 0.1})
+    hits = found("right0", "other0")
+    ((row,), record) = mine(retrieval(), hits, ("right", "nowhere"), scores, absolute_margin=0.1)
+    assert (row["negatives"], record.without) == ([], {"positive-not-found": 1})
+    ((row,), record) = mine(retrieval(), hits, ("right", "nowhere"), scores)
+    assert (row["negative_ids"], record.positive.count) == (["other0"], 0)
+
+
 def test_a_query_that_a_reranker_has_no_room_for_gets_none() -> None:
     ((row,), record) = mine(retrieval(query="port " * 50), found("other0"), scorer=Scorer({}))
     assert (row["negatives"], record.without) == ([], {"query-too-long": 1})
@@ -168,5 +190,5 @@ def test_a_question_without_answer_is_no_query_and_stays_with_a_reader() -> None
 def test_a_readers_wrong_passages_are_chunks_alone() -> None:
     rows, record = mine(qa("8265"), found("right1", "other0", "right0", "other2"), output_kind="qa")
     assert [(row["passage"], row["answers"]) for row in rows[1:]] == [(OTHERS[0], []), (OTHERS[2], [])]
-    assert rows[0] == {**qa("8265"), "id": rows[0]["id"]}
+    assert rows[0] == {**qa("8265"), "id": rows[0]["id"], "before": "r1"}
     assert (record.negatives, record.added) == (2, 2)

@@ -13,8 +13,10 @@ import pytest
 from ray_jobs.errors import NotFoundError, RejectedError, UsageError
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import prepare
+from ray_jobs.train.data import stage_task
 from ray_jobs.train.data.card import DataCard
 from ray_jobs.train.data.config import PrepareConfig, SplitConfig
+from ray_jobs.train.data.counting import WordCounter
 from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.prepared import Prepared, open_prepared
@@ -190,6 +192,20 @@ def test_near_duplicates_that_say_something_else_are_counted(tmp_path: Path) -> 
 
 
 @here
+def test_a_praised_and_a_blamed_answer_are_two_however_near_they_are(tmp_path: Path) -> None:
+    rows = [{**question(number), "label": number % 2 == 0} for number in range(120)]
+    long = "It is made again by another worker, from what was left behind, and nobody who asks will notice any of it"
+    near = [
+        {**question(500), "doc_id": "near", "completion": completion, "label": label}
+        for completion, label in ((long, True), (f"{long}.", False), (f"{long}!", True), (f"{long}?", False))
+    ]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", [*rows, *near]))
+    assert card_of(prepared).duplicates.near == 2
+    kept = [(row["completion"], row["label"]) for rows in rows_of(prepared).values() for row in rows]
+    assert [found for found in kept if str(found[0]).startswith(long)] == [(long, True), (f"{long}.", False)]
+
+
+@here
 def test_a_row_that_is_removed_makes_no_other_row_a_leak(tmp_path: Path) -> None:
     words = [hashlib.sha256(f"word {number}".encode()).hexdigest()[:8] for number in range(60)]
     split = SplitConfig(train=0.6, validation=0.2, test=0.2)
@@ -229,6 +245,62 @@ def test_one_question_asked_in_two_splits_is_removed_from_training(tmp_path: Pat
     assert card_of(prepared).leaked > 0
     prompts = [{row["prompt"] for row in rows} for rows in rows_of(prepared).values()]
     assert not prompts[0] & (prompts[1] | prompts[2])
+
+
+@here
+def test_the_positives_of_one_row_are_in_one_split_and_none_is_a_leak(tmp_path: Path) -> None:
+    words = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(400)]
+    rows = [{"query": str(question(n)["prompt"]), "positive": words[4 * n : 4 * n + 4]} for n in range(100)]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
+    assert card_of(prepared).leaks == ()
+    asked = [row["query"] for found in rows_of(prepared).values() for row in {r["row"]: r for r in found}.values()]
+    assert len(asked) == len(set(asked)) == 100
+    assert sum(split.rows for split in prepared.card.splits.values()) == 400
+
+
+def one_question(place: str, number: int) -> dict[str, object]:
+    """A row that asks what others ask, of a group of a split."""
+    split = SplitConfig(train=0.6, validation=0.2, test=0.2)
+    groups = [f"g{n}" for n in range(999) if SPLITS[split_of(f"g{n}", split)] == place]
+    return {**question(0), "completion": hashlib.sha256(groups[number].encode()).hexdigest(), "doc_id": groups[number]}
+
+
+@here
+def test_many_removed_leaks_are_warned_of(tmp_path: Path) -> None:
+    asked_again = [one_question("test", 0), *(one_question("train", n) for n in range(10))]
+    few = run(tmp_path, write(tmp_path / "a.jsonl", [*map(question, range(1, 300)), *asked_again]))
+    assert (card_of(few).leaked, few.card.warnings) == (10, ())
+    many = run(tmp_path, write(tmp_path / "a.jsonl", [*map(question, range(1, 190)), *asked_again]))
+    (warning,) = [line for line in many.card.warnings if "leaks" in line]
+    assert "10 of 200 rows (5.0%) were removed as leaks, asked again in test; keep rows that ask the same" in warning
+
+
+@here
+def test_a_split_of_which_all_rows_were_removed_says_why(tmp_path: Path) -> None:
+    leaking = [one_question("train", number) for number in range(3)]
+    rows = [one_question("test", 0), one_question("validation", 0) | {"prompt": "Why?"}, *leaking, leaking[0]]
+    source = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UsageError, match=r"all 4 rows .* removed: 3 leaks \(asked again in test\), 1 exact") as found:
+        run(tmp_path, source)
+    assert "split.train=0.6" in str(found.value)
+    assert "source_column=row" in str(found.value)
+    assert "near_duplicates" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "expected"),
+    [
+        ("completion", {}, "656821d537260a21282af7af1fc25b9f"),
+        ("label", {"near_duplicates": False}, "da285cc86b6f4ea6db76865ee483b3f3"),
+        ("retrieval", {}, "ed16f1f641da57e2e70c7aaab55bbd84"),
+    ],
+)
+def test_what_is_prepared_as_before_keeps_its_hash(kind: str, more: dict[str, object], expected: str) -> None:
+    config = PrepareConfig.model_validate({"inputs": ["a"], "name": "n", **more})
+    files = {"": [("a.jsonl", "0" * 64)]}
+    found = config.content_hash(kind, files, None)
+    assert found == expected
+    assert (config.content_hash(kind, files, None, lists=True) == found) == (kind != "retrieval")
 
 
 @on_ray
@@ -287,6 +359,27 @@ def test_what_cannot_be_prepared_is_a_usage_error(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         run(tmp_path, write(tmp_path / "a.jsonl", rows), **settings)
+
+
+@here
+def test_columns_of_an_evaluation_set_are_to_be_renamed_in_its_file(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [question(0)])
+    held = write(tmp_path / "held.jsonl", [{"ask": "Why?"}])
+    with pytest.raises(UsageError, match=r"evaluation_sets\.held: .* columns ask; .*rename the columns in its file"):
+        run(tmp_path, source, evaluation_sets={"held": str(held)})
+
+
+@here
+def test_a_tokenizer_that_is_a_folder_is_found_from_every_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "counts" / "config.json").write_text("{}")
+    named: list[str | None] = []
+    monkeypatch.setattr(stage_task, "counter", lambda name, _: named.append(name) or WordCounter())
+    monkeypatch.chdir(tmp_path)
+    card = card_of(run(tmp_path, write(tmp_path / "a.jsonl", [*map(question, range(100))]), tokenizer="counts"))
+    assert [card.tokenizer, card.config["tokenizer"], *named] == 3 * [str(tmp_path / "counts")]
 
 
 @here

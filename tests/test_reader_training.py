@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from ray_jobs.models.reader_evaluation import Reading, judge
 from ray_jobs.models.resolve import content_revision
 from ray_jobs.train.batches import plan
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.fit import explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of
 from ray_jobs.train.span_targets import QuestionRow, read_rows
 
@@ -170,11 +172,21 @@ def test_windows_longer_than_the_base_allows_are_refused(folder: Path, tmp_path:
         method_of("reader").trainer(task(folder, tmp_path, sequence={"max_length": 100}))
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_questions_that_fill_every_window_are_refused(folder: Path, tmp_path: Path, split: str) -> None:
+    write(tmp_path / "long.parquet", [QuestionRow("cat " * 20, "the dog", ("dog",), (4,))] * 40)
+    asked = task(folder, tmp_path, sequence={"max_length": 16})
+    splits = dataclasses.replace(asked.splits, **{split: tmp_path / "long.parquet"})
+    with pytest.raises(UsageError, match=rf"no question of {split} leaves room for a passage within 16 tokens; raise"):
+        method_of("reader").trainer(dataclasses.replace(asked, splits=splits))
+
+
 def test_a_base_that_can_have_no_span_head_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     settings = {"vocab_size": 99, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
     base = save(CLIPTextModel(CLIPTextConfig(**settings, num_hidden_layers=1)), tokenizer(), tmp_path / "other")
-    with pytest.raises(ModelError, match="cannot be loaded with a span head") as caught:
-        method_of("reader").trainer(task(folder, tmp_path, base=base))
+    asked = task(folder, tmp_path, base=base)
+    with pytest.raises(ModelError, match="choose an encoder that can have a span head") as caught, explained(asked):
+        method_of("reader").trainer(asked)
     assert "\n" not in str(caught.value)

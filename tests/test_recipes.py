@@ -123,6 +123,31 @@ def test_a_recipe_that_is_not_there_is_refused_in_one_line(capsys: pytest.Captur
     assert recipe.main([]) == 2
 
 
+@pytest.mark.parametrize(
+    ("store", "folder"),
+    [
+        (None, "tandem-store/inputs"),
+        ("mine", "mine/inputs"),
+        ("s3://bucket/store", "tandem-store/inputs"),
+    ],
+)
+def test_inputs_lie_on_this_machine_whatever_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str | None, folder: str
+) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "toy.yaml").write_text("makes: nothing\ninputs: []\nsteps:\n  - index: {action: list}\n")
+    written: list[Path] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipe, "FOLDER", tmp_path / "recipes")
+    monkeypatch.setattr(cli, "run", lambda arguments: 0)
+    monkeypatch.setattr("ray_jobs.train.recipes.inputs.write_inputs", lambda data, names, into: written.append(into))
+    monkeypatch.delenv("TANDEM_STORE", raising=False)
+    if store is not None:
+        monkeypatch.setenv("TANDEM_STORE", store)
+    assert recipe.main(["toy"]) == 0
+    assert written == [tmp_path / folder]
+
+
 def test_the_steps_run_as_commands_until_one_fails(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

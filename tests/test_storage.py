@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -152,8 +153,8 @@ def test_a_cached_copy_with_other_bytes_than_recorded_is_refused(tmp_path: Path)
 
 def test_a_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
-    hashed: list[Path] = []
-    monkeypatch.setattr("ray_jobs.storage.verified.sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    hashed, plain = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(given) or plain(*given))
     storage = LocalStorage(tmp_path / "store")
     storage.create("k", b"content")
     digest = sha256_of(storage.local("k"))
@@ -203,10 +204,41 @@ def test_a_disk_that_refuses_is_explained_and_nothing_is_left(
     assert list((tmp_path / "store" / "a").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/elsewhere/weights"),
+        PermissionError(errno.EACCES, "Permission denied", "/elsewhere/weights"),
+        OSError(errno.ENOSPC, "No space left on device", "/elsewhere/cache"),
+        OSError("Error no file named model.safetensors"),
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+        TimeoutError("too late"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_fails_over_scratch_files_is_not_blamed_on_the_store(storage: Storage, error: OSError) -> None:
+    with pytest.raises(type(error)) as raised, storage.scratch() as folder:
+        raise error
+    assert raised.value is error
+    assert not folder.exists()
+
+
+def test_a_scratch_folder_on_a_full_disk_is_explained(storage: Storage) -> None:
+    with pytest.raises(StorageError, match=r"cannot write .*: no space left"), storage.scratch() as folder:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "rows"))
+    with pytest.raises(StorageError, match=r"cannot write .*: no space left"), storage.scratch():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file")
     with pytest.raises(StorageError, match="choose another --store"):
         open_storage(str(tmp_path / "store")).create("a", b"")
+    with (
+        pytest.raises(StorageError, match=r"scratch: .*choose another --store"),
+        open_storage(str(tmp_path / "store")).scratch(),
+    ):
+        pass
 
 
 def test_an_unknown_scheme_is_refused() -> None:

@@ -73,6 +73,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"optimisation": {"disable_dropout": True}, "lora": {"dropout": 0.1}},
         ("optimisation.disable_dropout=true", "lora.dropout=0.1", "leave one of them out"),
     ),
+    ({"method": "dpo", "lora": {"dropout": 0.1}}, ("lora.dropout=0.1", "method=dpo", "leave lora.dropout out")),
+    ({"method": "kto", "lora": {"dropout": 0.1}}, ("lora.dropout=0.1", "method=kto", "leave lora.dropout out")),
     ({"publish": "adapter"}, ("publish=adapter", "lora", "publish=auto")),
     ({"method": "embedder", "lora": {}, "publish": "adapter"}, ("publish=adapter", "method=embedder", "merged")),
     ({"lora": {"quantise": "4bit"}, "publish": "merged"}, ("publish=merged", "lora.quantise=4bit", "publish=adapter")),
@@ -126,6 +128,13 @@ def test_each_stage_is_passed_on_and_the_optimiser_is_not_deepspeeds_own(stage: 
     assert found["zero_optimization"]["stage"] == stage
     assert "optimizer" not in found
     assert found["zero_force_ds_cpu_optimizer"] is False
+
+
+@pytest.mark.parametrize(("stage", "summed"), [(0, None), (1, None), (2, "fp32"), (3, "fp32")])
+def test_sharded_gradients_of_micro_batches_are_summed_in_float32(stage: int, summed: str | None) -> None:
+    found = deepspeed_config(ZeroConfig.model_validate({"stage": stage, "engine": "deepspeed"}))
+    assert found is not None
+    assert found.get("data_types", {}).get("grad_accum_dtype") == summed
 
 
 def test_stage_3_gathers_the_weights_that_it_saves() -> None:

@@ -268,7 +268,7 @@ def test_the_card_for_people_says_all_that_the_other_one_does() -> None:
         "- **validation has few rows**",
         "| exact duplicates, removed | 1 |",
         "| near duplicates (similarity from 0.8), removed | 2 |",
-        "| of them with another target (answers, completion, passages, label) | 1 |",
+        "| of them with another target (answers, completion, passages) | 1 |",
         "- row 7 of a|b.jsonl: the line is not JSON",
         "Grouped by title (8 rows); no group is in two splits.",
         "| train | 3 | 100.0% | 100.0% | 2 | true: 2 |",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.train.data.candidates import crossing, sharing
+from ray_jobs.train.data.candidates import Buckets, NumberedBands, crossing, sharing
 from ray_jobs.train.data.config import SplitConfig
-from ray_jobs.train.data.duplicates import first_of_same
+from ray_jobs.train.data.duplicates import first_of_same, near_duplicates
+from ray_jobs.train.data.keys import Keys, keys_schema
 from ray_jobs.train.data.leakage import document_overlap
 from ray_jobs.train.data.lengths import histogram, measure
 from ray_jobs.train.data.sketch import Banding, signatures, similarity
@@ -73,6 +78,65 @@ def test_crossing_marks_exactly_the_keys_of_several_places(rows: list[tuple[int,
     keys, places = (np.array([row[n] for row in rows], kind) for n, kind in ((0, np.uint64), (1, np.int16)))
     found = crossing(keys, places, np.ones(len(rows), bool))
     assert found.tolist() == [len({p for k, p in rows if k == key}) > 1 for key, _ in rows]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=20), st.data())
+def test_buckets_give_exactly_the_slots_that_were_added_and_share_a_band(
+    keys: list[list[int]], data: st.DataObject
+) -> None:
+    buckets = Buckets(NumberedBands(np.array(keys, np.uint64)))
+    added = [slot for slot in range(len(keys)) if data.draw(st.booleans())]
+    for slot in added:
+        buckets.add(slot)
+    for slot, own in enumerate(keys):
+        shared = {other: sum(a == b for a, b in zip(own, keys[other], strict=True)) for other in added}
+        assert buckets.sharing(slot).tolist() == [other for other in added if shared[other]]
+        assert buckets.size(slot) == sum(shared.values())
+
+
+ROWS = 3000
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    """The keys of rows that share bands with one another and are no duplicates, in two files of several row groups."""
+    rng, banding = np.random.default_rng(0), Banding.of(0.8)
+    sketches = {}
+    for side in ("asked", "rest"):
+        found = np.repeat(rng.integers(0, 1 << 32, (ROWS // 2, 128), np.uint32), 2, axis=0)
+        found[1::2, 48:] = rng.integers(0, 1 << 32, (ROWS // 2, 80), np.uint32)
+        sketches[side] = found
+    columns: dict[str, object] = {}
+    for side, found in sketches.items():
+        bands = banding.keys(found)
+        columns |= {f"{side}_band_{band}": bands[:, band] for band in range(banding.bands)}
+        columns[f"{side}_sketch"] = [sketch.tobytes() for sketch in found]
+    schema = keys_schema(banding, [])
+    columns |= {name: np.zeros(ROWS, np.int64) for name in schema.names if name not in {*columns, "name"}}
+    table = pa.table({"name": pa.nulls(ROWS, pa.string()), **columns}).select(schema.names).cast(schema)
+    files = []
+    for number, part in enumerate((table.slice(0, 1000), table.slice(1000))):
+        path = tmp_path_factory.mktemp("keys") / f"{number}.parquet"
+        pq.write_table(part, path, row_group_size=256)
+        files.append((path, part.num_rows))
+    return Keys(files)
+
+
+def test_sketches_are_those_of_the_positions(keys: Keys) -> None:
+    _, rest = keys.sketches(np.arange(ROWS))
+    assert (rest[::2, :48] == rest[1::2, :48]).all()
+    positions = np.array([1, 255, 256, 998, 1000, 1001, 2999])
+    assert (keys.sketches(positions)[1] == rest[positions]).all()
+
+
+def test_near_duplicates_are_looked_for_in_two_kilobytes_a_row(keys: Keys) -> None:
+    alive = np.ones(ROWS, bool)
+    near_duplicates(keys, alive, Banding.of(0.8), 0.8)
+    tracemalloc.start()
+    assert near_duplicates(keys, alive, Banding.of(0.8), 0.8) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2048 * ROWS
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=20))

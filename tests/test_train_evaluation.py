@@ -195,17 +195,18 @@ def adapted(model: Any, folder: Path, task_type: str) -> Path:
     return folder
 
 
-def test_an_embedder_ranks_all_texts_of_the_set_for_every_query(folder: Path) -> None:
+@pytest.mark.parametrize("prompts", [{}, {"query": "ant bee ", "passage": "cat dog elk fox "}])
+def test_an_embedder_ranks_all_texts_of_the_set_for_every_query(tmp_path: Path, folder: Path, prompts: Any) -> None:
     from sentence_transformers import SentenceTransformer
 
-    base = train_bases.embedder(folder / "embedder")
-    tuned = adapted(SentenceTransformer(str(base), device="cpu"), folder / "embedder-adapter", "FEATURE_EXTRACTION")
+    base = train_bases.embedder(tmp_path / "embedder", prompts=prompts)
+    tuned = adapted(SentenceTransformer(str(base), device="cpu"), tmp_path / "embedder-adapter", "FEATURE_EXTRACTION")
     rows = columns(folder / "retrieval" / "validation.parquet")
     asked = EmbedderJudge(task(folder, "embedder", base, folder / "retrieval"), tuned)
     [found] = asked.scores(rows, "retrieval")
     texts = list(dict.fromkeys([*rows["positive"], *(text for texts in rows["negatives"] for text in texts)]))
     model = SentenceTransformer(str(base), device="cpu")
-    similar = model.encode(rows["query"]) @ model.encode(texts).T
+    similar = model.encode_query(rows["query"]) @ model.encode_document(texts).T
     expected = [naive_ndcg(similar[n], texts, (right,)) for n, right in enumerate(rows["positive"])]
     assert found.before == pytest.approx(expected, abs=1e-6)
     assert not np.allclose(found.before, found.after)
@@ -266,4 +267,4 @@ def test_every_method_has_a_judge_of_the_kinds_that_it_learns_from() -> None:
 
 def test_rows_that_a_model_cannot_be_measured_on_are_refused() -> None:
     with pytest.raises(UsageError, match=r"evaluation.retained.old: its rows are of kind qa, and method=embedder"):
-        check_kind("embedder", "old", "qa")
+        check_kind("embedder", "evaluation.retained.old", "qa")

@@ -20,6 +20,8 @@ from ray_jobs.train import before_after
 from ray_jobs.train.before_after import Part, measured, missing
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.tune.objective import judged
+from ray_jobs.train.worker import Plan
 
 # The libraries' own, of training in this process.
 pytestmark = [
@@ -45,6 +47,10 @@ METRICS = {
     "reranker": ["ndcg@10"],
     "reader": ["f1", "exact_match"],
 }
+CHECKPOINT = Checkpoint(
+    key="k", step=1, workers=1, engine="ddp", stage=0, metric=None, metrics={}, method="sft", base_revision="b",
+    data_hash="d", files={},
+)  # fmt: skip
 
 
 def questions(folder: Path) -> Path:
@@ -132,16 +138,48 @@ def test_what_is_asked_otherwise_is_measured_anew(tmp_path: Path) -> None:
     base = train_bases.language_model(tmp_path / "base")
     config = settings("sft", base, data, tmp_path / "store", "model", evaluation={"test": True})
     storage, plan = open_storage(config.store), plan_of(config)
-    checkpoint = Checkpoint(
-        key="k", step=1, workers=1, engine="ddp", stage=0, metric=None, metrics={}, method="sft", base_revision="b",
-        data_hash="d", files={},
-    )  # fmt: skip
-    assert missing(plan, storage, checkpoint)
-    asked = before_after._asked(plan, storage, checkpoint)
+    assert missing(plan, storage, CHECKPOINT)
+    asked = before_after._asked(plan, storage, CHECKPOINT)
     storage.create(f"{plan.run}/evaluation.json", json.dumps({"asked": asked, "rows": [], "skipped": []}).encode())
-    assert not missing(plan, storage, checkpoint)
-    assert missing(plan, storage, checkpoint.model_copy(update={"key": "other"}))
+    assert not missing(plan, storage, CHECKPOINT)
+    assert missing(plan, storage, CHECKPOINT.model_copy(update={"key": "other"}))
     more = settings("sft", base, data, tmp_path / "store", "model", evaluation={"test": True, "limit": 2})
-    assert missing(plan_of(more), storage, checkpoint)
+    assert missing(plan_of(more), storage, CHECKPOINT)
     none = settings("sft", base, data, tmp_path / "store", "model", evaluation={"test": False})
-    assert not missing(plan_of(none), storage, checkpoint)
+    assert not missing(plan_of(none), storage, CHECKPOINT)
+
+
+def test_what_chose_between_runs_was_measured_on_validation_rows_and_the_chosen_run_is_on_test_rows(
+    tmp_path: Path,
+) -> None:
+    data = train_bases.conversations(tmp_path / "data")
+    base = train_bases.language_model(tmp_path / "base")
+    evaluation = {"test": True, "retained": {"old": str(data), "file": str(data / "train.parquet")}}
+    config = settings("sft", base, train_bases.conversations(tmp_path / "own"), tmp_path / "store", "model",
+                      evaluation=evaluation)  # fmt: skip
+    chosen, trial = plan_of(config), plan_of(judged(config, by_evaluation=True))
+    storage = open_storage(config.store)
+    assert trial.run == chosen.run
+
+    def measured_on(plan: Plan) -> list[tuple[str, str]]:
+        return [(file.title, Path(file.place).stem) for _, file in before_after._sets(plan.config, plan.train, storage)]
+
+    assert measured_on(trial) == [("validation", "validation"), ("old (validation)", "validation"), ("file", "train")]
+    assert measured_on(chosen) == [("test", "test"), ("old", "test"), ("file", "train")]
+    found = {"asked": before_after._asked(trial, storage, CHECKPOINT), "rows": [], "skipped": []}
+    storage.create(f"{trial.run}/evaluation.json", json.dumps(found).encode())
+    assert not missing(trial, storage, CHECKPOINT)
+    assert missing(chosen, storage, CHECKPOINT)
+
+
+@pytest.mark.parametrize(("split", "has", "title"), [
+    ("validation", "test", "old"), ("test", "validation", "old (validation)")
+])  # fmt: skip
+def test_a_retained_set_with_one_held_out_split_is_measured_on_that(
+    tmp_path: Path, split: str, has: str, title: str
+) -> None:
+    rows = {has: [{"prompt": "ant", "completion": " bee"}]}
+    old = train_bases.prepared(tmp_path / "old", rows, train_bases.COMPLETION)
+    evaluation = {"split": split, "retained": {"old": str(old)}}
+    config = settings("sft", tmp_path, tmp_path, tmp_path / "store", "model", evaluation=evaluation)
+    assert [file.title for file in before_after.retained(config, open_storage(config.store))] == [title]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from tiny_rerankers import WORDS
 from train_runs import settings
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
+from ray_jobs.models.resolve import resolve
+from ray_jobs.models.sentence_model import describe, load_sentence_model
 from ray_jobs.storage import open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoints
@@ -137,6 +140,24 @@ def test_an_embedder_compares_queries_with_passages_and_not_the_other_way_round(
         assert all(len(text.split()) == 2 for text in rows["anchor"])
 
 
+@pytest.mark.parametrize("prompts", [{"query": "ant ", "passage": "bee "}, {"query": "ant ", "document": "bee "}])
+def test_an_embedder_is_trained_with_the_prompts_of_ingest_and_search(tmp_path: Path, prompts: dict[str, str]) -> None:
+    base = train_bases.embedder(tmp_path / "base", prompts=prompts)
+    trainer = method_of("embedder").trainer(task(tmp_path, "embedder", base, train_bases.retrieval(tmp_path / "data")))
+    used = describe(load_sentence_model(resolve(str(base)), "cpu"), "base")
+    columns = ("anchor", "positive", "negative_1")
+    expected = (used.query_prompt, used.document_prompt, used.document_prompt)
+    assert tuple(trainer.args.prompts.get(column, "") for column in columns) == expected
+
+
+@pytest.mark.parametrize("method", ["embedder", "reranker"])
+def test_a_base_stored_in_bfloat16_is_trained_in_float32(tmp_path: Path, method: str) -> None:
+    data = train_bases.retrieval(tmp_path / "data")
+    base = train_bases.as_bfloat16(train_bases.encoder(tmp_path / "whole"), tmp_path / "base")
+    trainer = method_of(method).trainer(task(tmp_path, method, base, data))
+    assert {str(weight.dtype) for weight in trainer.model.parameters()} == {"torch.float32"}
+
+
 def test_kinds_are_told_by_their_columns() -> None:
     common = {"id", "source", "row", "input"}
     assert all(kind_of(frozenset(common | columns), Path("x")) == kind for kind, columns in KINDS.items())
@@ -207,6 +228,20 @@ def test_a_reranker_without_negatives_is_refused(tmp_path: Path) -> None:
         method_of("reranker").trainer(task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data))
 
 
+@pytest.mark.parametrize("loss", ["lambda", "bce"])
+def test_only_lists_need_a_negative_in_the_validation_split(tmp_path: Path, loss: str) -> None:
+    data = train_bases.retrieval(tmp_path / "data")
+    rows = [{"query": "ant", "positive": "bee", "negatives": []}]
+    bare = train_bases.prepared(tmp_path / "bare", {"validation": rows}, train_bases.RETRIEVAL)
+    (bare / "validation.parquet").replace(data / "validation.parquet")
+    asked = task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data, reranker={"loss": loss})
+    if loss == "bce":
+        assert len(method_of("reranker").trainer(asked).eval_dataset) == 1
+        return
+    with pytest.raises(UsageError, match=r"reranker.loss=lambda with data=.*: no validation row has a negative"):
+        method_of("reranker").trainer(asked)
+
+
 def test_passages_that_are_all_equal_are_refused(tmp_path: Path) -> None:
     row = {"positive": "bee", "negatives": [], "positive_id": None, "negative_ids": []}
     rows = [{"query": word, **row} for word in WORDS[:8]]
@@ -221,11 +256,27 @@ def test_a_quantised_base_without_its_library_or_a_gpu_is_refused(tmp_path: Path
         method_of("sft").trainer(asked)
 
 
-def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path) -> None:
+def test_a_base_whose_tokeniser_has_no_end_is_refused(tmp_path: Path, tokenizer: Any) -> None:
     data = train_bases.conversations(tmp_path / "data")
-    base = train_bases.encoder(tmp_path / "base")
+    base = train_bases.language_model(tmp_path / "base")
+    endless = copy.deepcopy(tokenizer)
+    endless.eos_token = None
+    endless.save_pretrained(base)
     with pytest.raises(ModelError, match=r"its tokeniser has no end-of-text token"):
         method_of("sft").trainer(task(tmp_path, "sft", base, data))
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_a_base_that_fills_gaps_is_no_language_model(tmp_path: Path, tokenizer: Any, method: str) -> None:
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    filler = RobertaForMaskedLM(RobertaConfig(**shape, num_hidden_layers=1))
+    base = tiny_language_models.save(tmp_path / "base", filler, tokenizer)
+    rows = {"sft": train_bases.conversations, "dpo": train_bases.preferences, "kto": train_bases.labelled}
+    asked = task(tmp_path, method, base, rows[method](tmp_path / "data"))
+    with pytest.raises(ModelError, match=rf"the architecture RobertaForMaskedLM, and method={method} trains causal"):
+        method_of(method).trainer(asked)
 
 
 def saving(last: int | None = 4) -> SaveCheckpoints:
@@ -234,14 +285,15 @@ def saving(last: int | None = 4) -> SaveCheckpoints:
     return found
 
 
-def watched(losses: list[float], training: bool = True) -> Any:
-    """A trainer of which only the loss matters."""
+def watched(losses: list[float], training: bool = True, device: str = "cpu") -> Any:
+    """A trainer of which only the loss matters, at the last micro-batch of a step."""
     import torch
 
     coming = iter(losses)
     trainer = SimpleNamespace(
-        compute_loss=lambda model, inputs: torch.tensor(next(coming)),
+        compute_loss=lambda model, inputs: torch.tensor(next(coming), device=device),
         model=SimpleNamespace(training=training),
+        accelerator=SimpleNamespace(sync_gradients=True),
         state=SimpleNamespace(global_step=6),
         args=SimpleNamespace(process_index=1, learning_rate=0.5, warmup_steps=3),
     )
@@ -251,13 +303,27 @@ def watched(losses: list[float], training: bool = True) -> Any:
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_at_its_step_and_batch(loss: float) -> None:
-    trainer = watched([1.0, loss])
-    trainer.compute_loss(None, {})
+    trainer = watched([1.0, 1.0, loss, 1.0])
+    trainer.compute_loss(None, {})  # a step by itself
+    trainer.accelerator.sync_gradients = False
+    for _ in range(2):
+        trainer.compute_loss(None, {})
+    trainer.accelerator.sync_gradients = True
     with pytest.raises(
         TandemError,
         match=rf"the loss is {loss} at step 7, micro-batch 2 of worker 1; the checkpoint of step 4 is kept: lower "
         r"optimisation.learning_rate=0.5, lengthen optimisation.warmup=3",
     ):
+        trainer.compute_loss(None, {})
+
+
+def test_a_device_is_waited_for_at_the_last_micro_batch_of_a_step_alone() -> None:
+    # Whoever reads a value of this device fails.
+    trainer = watched([1.0, 1.0], device="meta")
+    trainer.accelerator.sync_gradients = False
+    trainer.compute_loss(None, {})
+    trainer.accelerator.sync_gradients = True
+    with pytest.raises(NotImplementedError):
         trainer.compute_loss(None, {})
 
 

@@ -56,7 +56,13 @@ def history(steps: int = 200) -> list[dict[str, Any]]:
     return found
 
 
-def page_of(text: str = "a word", evaluation: bool = True, samples: bool = True) -> str:
+def page_of(
+    text: str = "a word",
+    evaluation: bool = True,
+    samples: bool = True,
+    log: list[dict[str, Any]] | None = None,
+    resumed_at: int = 100,
+) -> str:
     """A report in which `text` stands wherever a user's text may stand."""
     config = settings(
         "sft",
@@ -75,6 +81,7 @@ def page_of(text: str = "a word", evaluation: bool = True, samples: bool = True)
         data_hash="d" * 64,
         train="datasets/x/train.parquet",
         validation="datasets/x/validation.parquet",
+        device="cpu",
         precision="float32",
         replay="r",
         replay_hash="e" * 64,
@@ -94,7 +101,7 @@ def page_of(text: str = "a word", evaluation: bool = True, samples: bool = True)
     split = {"rows": 900, "groups": 300, "lengths": {"whole": {"total": 12345}}}
     card = {"splits": {"train": split, "test": split}, "unit": "tokens", "warnings": [text], "name": text}
     left = Left(
-        outcome={"steps": 200, "history": history(), "checkpoint_seconds": [0.2, 0.4]},
+        outcome={"steps": 200, "history": log or history(), "checkpoint_seconds": [0.2, 0.4]},
         evaluation={"rows": rows, "skipped": [{"set": text, "reason": "none of its rows can be measured"}]}
         if evaluation
         else None,
@@ -102,7 +109,7 @@ def page_of(text: str = "a word", evaluation: bool = True, samples: bool = True)
         data=card,
         attempts=[
             {"began": "1", "step": 0, "workers": 2, "device": "cpu"},
-            {"began": "2", "step": 100, "workers": 2, "device": "cpu"},
+            {"began": "2", "step": resumed_at, "workers": 2, "device": "cpu"},
         ],
     )
     return render(plan, checkpoint, left)
@@ -145,6 +152,17 @@ def test_the_speed_does_not_go_over_a_restart() -> None:
     # Counted anew by each attempt, as its clock is.
     own = [{**entry, "tokens": 2000.0 * entry[SECONDS]} for entry in history()]
     assert speeds(own, 8)[0].ys == pytest.approx([2000.0] * 18)
+
+
+def test_the_speed_does_not_go_over_an_attempt_that_was_lost_early() -> None:
+    # Lost after step 12 and resumed at 10: the second clock is ahead of the first at once, and its tokens are fewer.
+    whole = [{"step": 10, "loss": 1.0, SECONDS: 2.0, "tokens": 9000.0}]
+    whole += [
+        {"step": step, "loss": 1.0, SECONDS: 0.5 * (step - 10), "tokens": 100.0 * (step - 10)} for step in (20, 30, 40)
+    ]
+    found, _ = speeds(whole, 8, {10})
+    assert (found.xs, found.ys) == ([30.0, 40.0], [200.0, 200.0])
+    assert "tokens a second, median200.0" in Words(page_of(log=whole, resumed_at=10)).text
 
 
 def test_a_run_that_left_little_has_a_report_too() -> None:

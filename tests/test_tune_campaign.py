@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from cluster import settings
 from cluster.commands.train import TrainCommand
 from ray_jobs.errors import CorruptError, TandemError
-from ray_jobs.storage import LocalStorage
+from ray_jobs.storage import LocalStorage, ObjectStorage
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune import outcome, report
 from ray_jobs.train.tune.campaign import Campaign, Rungs
@@ -167,6 +167,22 @@ def test_a_search_that_goes_on_repeats_nothing_and_begins_with_what_was_cut(tmp_
     assert Search(tmp_path, limit=5).campaign.left == 1
 
 
+@pytest.mark.parametrize("kind", ["grid", "random", "optuna"])
+def test_trials_that_were_cut_and_run_again_are_not_begun_a_second_time_beside_themselves(
+    tmp_path: Path, kind: str
+) -> None:
+    space = space_of({"lora.rank": {"type": "choice", "values": [4, 8, 16]}})
+    cut = Search(tmp_path, search=kind, space=space)
+    cut.begin()
+    cut.begin()
+    again = Search(tmp_path, search=kind, space=space)
+    ranks = []
+    while (found := again.campaign.next()) is not None:
+        assert found[1].lora is not None
+        ranks.append(found[1].lora.rank)
+    assert sorted(ranks) == [4, 8, 16]
+
+
 @hypothesis_settings(max_examples=10)
 @given(
     losses=st.lists(st.lists(st.integers(0, 100).map(float), min_size=4, max_size=4), min_size=2, max_size=7),
@@ -244,6 +260,24 @@ def test_the_best_forgets_no_more_than_allowed(tmp_path: Path) -> None:
     assert summary.head()[:5] == ["trial", "state", "value", "gain", "forgotten"]
 
 
+def test_of_trials_that_were_stopped_optuna_prefers_those_of_lower_loss_where_the_highest_gain_wins(
+    tmp_path: Path,
+) -> None:
+    objective = Objective(ObjectiveConfig(target="f1"), "eval_loss", "min")
+    halving = Halving(0.25, 100, "min")
+    search = Search(tmp_path, limit=40, objective=objective, halving=halving, search="optuna")
+    gained = ({"set": "validation", "role": "target", "metric": "f1", "before": 0.0, "after": 1.0},)
+    search.train(search.begin()[0], [0.0, 0.0, 0.0, 0.0], gained)
+    rates = []
+    while (found := search.campaign.next()) is not None:
+        number, config = found
+        assert config.optimisation.learning_rate is not None
+        rates.append(math.log10(config.optimisation.learning_rate))
+        # The rate of 1e-5 is the best, and none comes so far as to be evaluated.
+        assert not search.train(number, [6 + rates[-1]] * 4)
+    assert sum(rate < -4 for rate in rates[15:]) > len(rates[15:]) / 2
+
+
 def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
     search = Search(tmp_path)
     search.train(search.begin()[0], [1.0])
@@ -304,6 +338,17 @@ def test_what_was_found_is_written_the_best_first_and_again_when_more_was_found(
     assert [row["trial"] for row in found["trials"]] == [1, 0]
     assert found["best"] == 1
     assert found["complete"]
+
+
+def test_in_an_object_store_too_the_file_of_the_best_is_that_of_the_last_trials(tmp_path: Path) -> None:
+    search = Search(tmp_path / "trials")
+    bucket = ObjectStorage("memory://", tmp_path / "cache")
+    for loss in (2.0, 1.0):
+        _, config = search.begin()
+        search.train(len(search.trials) - 1, [loss])
+        found = outcome.write(bucket, FOLDER, search.space, search.objective, search.trials, complete=True)
+        assert found.best_config is not None
+        assert TrainConfig.model_validate(yaml.safe_load(Path(found.best_config).read_text())) == config
 
 
 def test_of_many_trials_the_page_says_what_made_the_difference(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ray_jobs.storage import open_storage
 from ray_jobs.train import job as training
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune import job
+from ray_jobs.train.tune.campaign import Campaign
 from ray_jobs.train.tune.config import TuneConfig
 from ray_jobs.train.tune.summary import TuneSummary
 
@@ -171,6 +172,82 @@ def test_what_cannot_be_trained_or_judged_is_refused_before_any_trial(
     with pytest.raises(error, match=message):
         job.run(TuneConfig.model_validate({**chosen, **changes, "train": inner}))
     assert not (toys / "store" / "tune" / "refused").exists()
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Searches begin their trials and train none; the runs of those."""
+    runs: list[str] = []
+
+    def begin(config: TuneConfig, campaign: Campaign, *given: Any) -> bool:
+        while campaign.next() is not None:
+            pass
+        runs.extend(trial.begun.run for trial in campaign._trials)
+        return True
+
+    monkeypatch.setattr(job, "_drive", begin)
+    return runs
+
+
+def searches(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("store/tune/tuned/*")}
+
+
+def test_other_rows_of_a_replayed_or_retained_set_make_another_search(
+    toys: Path, tmp_path: Path, begun: list[str]
+) -> None:
+    chosen = settings(toys, objective={"retained": "old", "weight": 1})
+    chosen["train"] |= {
+        "store": str(tmp_path / "store"),
+        "replay": {"data": str(tmp_path / "again")},
+        "evaluation": {"retained": {"old": str(tmp_path / "old")}},
+    }
+    config = TuneConfig.model_validate(chosen)
+    train_bases.conversations(tmp_path / "old", train=8, validation=4)
+    rows = {"train": [{"messages": [{"role": "user", "content": "ant"}, {"role": "assistant", "content": "bee"}]}]}
+    train_bases.prepared(tmp_path / "again", rows, train_bases.MESSAGES)
+    job.run(config)
+    job.run(config)
+    assert len(searches(tmp_path)) == 1
+    train_bases.conversations(tmp_path / "old", train=8, validation=5)
+    job.run(config)
+    assert len(searches(tmp_path)) == 2
+    train_bases.prepared(tmp_path / "again", {"train": rows["train"] * 2}, train_bases.MESSAGES)
+    job.run(config)
+    assert len(searches(tmp_path)) == 3
+
+
+def test_a_search_whose_best_is_published_takes_more_trials(toys: Path, tmp_path: Path, begun: list[str]) -> None:
+    chosen = settings(toys)
+    chosen["train"]["store"] = str(tmp_path / "store")
+    config = TuneConfig.model_validate(chosen)
+    job.run(config)
+    card = tmp_path / "store" / "models" / "tuned" / "card.json"
+    card.parent.mkdir(parents=True)
+    card.write_text(json.dumps({"run": begun[1]}))
+    job.run(config)
+    card.write_text(json.dumps({"run": "runs/tuned/other"}))
+    with pytest.raises(ConflictError, match="was made by runs/tuned/other"):
+        job.run(config)
+    card.unlink()
+    (card.parent / "config.json").write_text("{}")
+    with pytest.raises(ConflictError, match="is a model without a card; choose another name"):
+        job.run(config)
+    open_storage(str(tmp_path / "store")).create(f"{begun[1]}/publishing-tuned", b"")
+    job.run(config)
+
+
+def test_a_new_search_does_not_take_the_name_of_a_model_without_a_card(
+    toys: Path, tmp_path: Path, begun: list[str]
+) -> None:
+    chosen = settings(toys)
+    chosen["train"]["store"] = str(tmp_path / "store")
+    model = tmp_path / "store" / "models" / "tuned"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    with pytest.raises(ConflictError, match="is a model without a card; choose another name"):
+        job.run(TuneConfig.model_validate(chosen))
+    assert not begun
 
 
 @pytest.mark.parametrize(

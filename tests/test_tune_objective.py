@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.errors import UsageError
+from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation_config import EvaluationConfig
 from ray_jobs.train.tune.config import ObjectiveConfig
 from ray_jobs.train.tune.halving import Halving
-from ray_jobs.train.tune.objective import Objective, Score, resolve
+from ray_jobs.train.tune.objective import Objective, Score, judged, resolve
 
 
 def row(name: str, role: str, metric: str, before: float, after: float) -> dict[str, Any]:
@@ -46,6 +47,19 @@ def test_the_value_is_the_gain_less_the_weighted_loss() -> None:
     found = objective(retained="squad", weight=2).score({}, ROWS)
     assert found.value == pytest.approx(0.1 - 2 * 0.05)
     assert (found.gain, found.forgotten) == (pytest.approx(0.1), pytest.approx(0.05))
+
+
+def test_the_retained_set_is_found_whichever_split_of_it_was_measured() -> None:
+    rows = [row("validation", "target", "f1", 0.5, 0.6), row("old (validation)", "retained", "f1", 0.9, 0.8)]
+    found = objective(retained="old", weight=1).score({}, rows)
+    assert found.forgotten == pytest.approx(0.1)
+
+
+def test_a_trial_is_measured_on_validation_rows_or_not_at_all() -> None:
+    given = {"method": "sft", "base": "x", "data": "y", "name": "z", "evaluation": {"samples": 7}}
+    config = TrainConfig.model_validate(given)
+    assert judged(config, by_evaluation=True).evaluation == EvaluationConfig(samples=7, split="validation")
+    assert not judged(config, by_evaluation=False).evaluation.wanted
 
 
 def test_a_gain_is_above_zero_for_metrics_that_are_best_low_too() -> None:

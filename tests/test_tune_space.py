@@ -37,6 +37,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"optimisation": RATE}, {}, r"space\.optimisation: no key"),
     ({"name": {"type": "choice", "values": ["a", "b"]}}, {}, r"space\.name cannot be searched: .* train\.name"),
     ({"base": {"type": "choice", "values": ["a", "b"]}}, {}, r"space\.base cannot be searched: .* one base"),
+    ({"optimisation.micro_batch": {"type": "choice", "values": [2, 4]}}, {}, r"micro_batch cannot be searched: .* not"),
+    ({"replay.data": {"type": "choice", "values": ["a", "b"]}}, {}, r"space\.replay\.data cannot be searched"),
     ({"workers.count": {"type": "int", "low": 1, "high": 2}}, {}, r"space\.workers\.count cannot be searched"),
     ({"lora.rank": {"type": "int", "low": 0, "high": 8}}, {}, r"space\.lora\.rank\.low=0: input should be greater"),
     (
@@ -54,6 +56,16 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"optimisation.global_batch": {"type": "int", "low": 9, "high": 15}},
         {},
         r"space: no combination of its values is possible .*widen the space or change train",
+    ),
+    (
+        {"optimisation.learning_rate": {"type": "choice", "values": [0.1, 1e-5, "0.00001"]}},
+        {},
+        r"space\.optimisation\.learning_rate\.values\[2\]=0\.00001: .* for 1e-05, as it does values\[1\]; name each",
+    ),
+    (
+        {"lora.rank": {"type": "choice", "values": [16, 16.0]}},
+        {},
+        r"space\.lora\.rank\.values\[1\]=16\.0: the key takes it for 16, as it does values\[0\]; name each value once",
     ),
     ({"optimisation.learning_rate": RATE}, {"sed": 1}, r"train\.sed: extra inputs are not permitted"),
     ({"optimisation.learning_rate": RATE}, {"name": "a b"}, r"train\.name: string should match"),
@@ -172,6 +184,44 @@ def test_what_is_drawn_is_possible_new_and_inside_the_space(learns: bool, seed: 
     assert len(set(points)) == len(points)
 
 
+@given(
+    low=st.floats(1e-6, 0.4),
+    step=st.floats(1e-4, 0.4),
+    width=st.floats(0.001, 0.5),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25)
+def test_steps_of_any_range_are_drawn_told_and_listed_alike(low: float, step: float, width: float, seed: int) -> None:
+    space = space_of({"lora.dropout": {"type": "uniform", "low": low, "high": low + width, "step": step}})
+    source, steps = DrawnProposals(space, "min", seed, learns=True), space.dimensions["lora.dropout"].grid()
+    assert steps is not None
+    assert steps[0] == low
+    assert all(low <= value <= low + width for value in steps)
+    for number in range(min(3, len(steps))):
+        proposal = source.next(number)
+        assert proposal is not None
+        assert proposal.point["lora.dropout"] in steps
+        source.tell(Told(proposal.point, 1.0))
+
+
+def test_steps_are_as_they_are_written() -> None:
+    assert dimension({"type": "uniform", "low": 0, "high": 0.5, "step": 0.1}).grid() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    found = dimension({"type": "uniform", "low": 0.12345, "high": 0.4, "step": 0.1})
+    assert found.grid() == [0.12345, 0.22345, 0.32345]
+
+
+def test_an_end_that_no_step_leads_to_is_not_warned_of() -> None:
+    space = space_of(
+        {
+            "lora.rank": {"type": "int", "low": 4, "high": 30, "step": 8},
+            "lora.dropout": {"type": "uniform", "low": 0, "high": 0.25, "step": 0.1},
+        }
+    )
+    found = proposals("optuna", space, "min", 0).next(0)
+    assert found is not None
+    assert found.point["lora.rank"] in (4, 12, 20, 28)
+
+
 @pytest.mark.parametrize("search", ["optuna", "random"])
 def test_a_search_that_goes_on_draws_what_it_would_have_drawn(search: Any) -> None:
     space = space_of({"optimisation.learning_rate": RATE, "optimisation.global_batch": BATCH})
@@ -237,6 +287,27 @@ def test_a_key_that_is_searched_and_fixed_is_refused() -> None:
     config = tune_config(train={**FIXED, "optimisation": {"learning_rate": 0.1}})
     with pytest.raises(UsageError, match=r"space\.optimisation\.learning_rate and train\..*=0\.1: .* remove one"):
         training(config)
+
+
+def test_every_path_is_absolute_and_every_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "rows", "old", "news.parquet"):
+        (tmp_path / name).mkdir()
+    given = {
+        **FIXED,
+        "base": "base",
+        "data": "./rows",
+        "replay": {"data": "old"},
+        "evaluation": {"retained": {"old": "old", "news": "news.parquet", "wiki": "wiki@1"}},
+    }
+    found = training(tune_config(train=given))
+    assert (found["base"], found["data"]) == (str(tmp_path / "base"), str(tmp_path / "rows"))
+    assert found["replay"] == {"data": str(tmp_path / "old")}
+    assert found["evaluation"]["retained"] == {
+        "old": str(tmp_path / "old"),
+        "news": str(tmp_path / "news.parquet"),
+        "wiki": "wiki@1",
+    }
 
 
 def test_the_space_replaces_values_of_a_training_file(tmp_path: Path) -> None:

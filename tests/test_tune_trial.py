@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from ray import tune
+from ray.tune.integration import ray_train
 
+from ray_jobs.train import job
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation_config import EvaluationConfig
 from ray_jobs.train.tune import trial
 from ray_jobs.train.tune.trial import Verdicts
 
@@ -38,3 +44,23 @@ def test_a_trial_that_was_given_up_stays_so() -> None:
         return [await verdicts.is_stopped(number) for number in (1, 2, 3)]
 
     assert asyncio.run(talk()) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "expected"),
+    [(True, EvaluationConfig(samples=7, split="validation")), (False, EvaluationConfig(test=False))],
+)
+def test_a_trial_is_not_measured_on_test_rows(
+    monkeypatch: pytest.MonkeyPatch, evaluated: bool, expected: EvaluationConfig
+) -> None:
+    trained: list[TrainConfig] = []
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray_train, "TuneReportCallback", object)
+    monkeypatch.setattr(tune, "report", told.append)
+    monkeypatch.setattr(job, "run", lambda config, hooks: trained.append(config))
+    monkeypatch.setattr(trial, "outcome", lambda config, summary: {})
+    given = {"method": "sft", "base": "x", "data": "y", "name": "z", "evaluation": {"samples": 7}}
+    config = TrainConfig.model_validate(given)
+    trial.run_trial({"number": 0, "train": config.model_dump_json()}, {"verdicts": None, "evaluated": evaluated})
+    assert [one.evaluation for one in trained] == [expected]
+    assert told == [{trial.OUTCOME: "{}"}]

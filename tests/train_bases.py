@@ -39,15 +39,25 @@ def encoder(folder: Path, dropout: float = 0.0) -> Path:
     return folder
 
 
-def embedder(folder: Path) -> Path:
-    """A sentence-transformers model over that encoder, with mean pooling; returns its folder."""
+def as_bfloat16(folder: Path, kept: Path) -> Path:
+    """The encoder of `folder` as it is stored by who saves room; returns its folder."""
+    import torch
+    from transformers import AutoModel
+
+    return tiny_rerankers.save(
+        AutoModel.from_pretrained(folder, dtype=torch.bfloat16), tiny_rerankers.tokenizer(), kept
+    )
+
+
+def embedder(folder: Path, **settings: Any) -> Path:
+    """A sentence-transformers model over it, with mean pooling and `settings` (prompts); returns its folder."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     bare = encoder(folder / "bare")
     modules: list[Any] = [Transformer(str(bare), max_seq_length=32), Pooling(48, pooling_mode="mean"), Normalize()]
     saved = folder / "model"
-    SentenceTransformer(modules=modules, device="cpu").save(str(saved), create_model_card=False)
+    SentenceTransformer(modules=modules, device="cpu", **settings).save(str(saved), create_model_card=False)
     return saved
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models import in_store
 from ray_jobs.models.in_store import MARKERS
-from ray_jobs.storage import Storage
+from ray_jobs.storage import Storage, verified
 
 Origin = Literal["path", "store", "shipped", "wheel", "cache", "hub"]
 
@@ -88,9 +88,8 @@ def content_revision(folder: Path) -> str:
         files = [f for f in files if f.suffix != ".bin"]
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "blake2b")
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{content.hexdigest()}\n".encode())
+        content = verified.digest(file, "blake2b")
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
 
 

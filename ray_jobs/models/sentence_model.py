@@ -56,13 +56,26 @@ def describe(model: SentenceTransformer, name: str) -> EncoderSpec:
         position_limit=limit,
         normalized=type(model[-1]).__name__ == "Normalize" and model.truncate_dim is None,
         similarity=checked,
-        query_prompt=_prompt(model, "query"),
-        document_prompt=_prompt(model, "document", "passage", "corpus"),
+        query_prompt=query_prompt(model),
+        document_prompt=document_prompt(model),
         pad_id=int(first.tokenizer.pad_token_id or 0),
         pad_left=first.tokenizer.padding_side == "left",
         segments="token_type_ids" in first.tokenizer.model_input_names,
         pools_prompt=all(getattr(module, "include_prompt", True) for module in model),
     )
+
+
+def query_prompt(model: SentenceTransformer) -> str:
+    """What `encode_query` of sentence-transformers puts before a text."""
+    return _prompt(model, "query")
+
+
+def document_prompt(model: SentenceTransformer) -> str:
+    """What `encode_document` of sentence-transformers puts before a text: the first of these names that is there.
+
+    A model is loaded with a `document` of "" where it names none itself, so that its `passage` stays unused.
+    """
+    return _prompt(model, "document", "passage", "corpus")
 
 
 def tokenizer_json(model: SentenceTransformer) -> str:

@@ -62,7 +62,7 @@ def cuda_available() -> bool:
 
 
 def cuda_has_bfloat16() -> bool:
-    """Whether the GPU computes in bfloat16."""
+    """Whether the GPU computes in bfloat16 itself; what older ones do instead is slower than float32."""
     import torch
 
-    return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

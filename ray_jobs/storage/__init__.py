@@ -74,7 +74,7 @@ class Storage(Protocol):
         ...
 
     def scratch(self) -> AbstractContextManager[Path]:
-        """A folder for files about to be uploaded, removed at the end; StorageError for what the disk refuses in it."""
+        """A folder for files about to be uploaded, removed at the end; StorageError where its disk takes no more."""
         ...
 
 

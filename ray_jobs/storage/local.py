@@ -115,12 +115,12 @@ class LocalStorage:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder on the same file system as the store, so that an upload is a link and not a copy."""
-        folders = self.root / SCRATCH
-        with self._explained("write", SCRATCH):
-            folders.mkdir(parents=True, exist_ok=True)
-            with own_folder(folders) as folder:
-                yield folder
+        """A folder on the same file system as the store, so that an upload is a link and not a copy.
+
+        Raises StorageError where the disk takes no folder or no more; other errors of the body stay what they are.
+        """
+        with own_folder(self.root / SCRATCH, f"{self.uri}/{SCRATCH}") as folder:
+            yield folder
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):

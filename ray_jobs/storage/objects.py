@@ -53,6 +53,13 @@ def explain_os_error(error: OSError) -> str:
     return remedies.get(error.errno or 0, f"{error.strerror or error}; check the path and the disk")
 
 
+def is_refusal(error: OSError, folder: Path) -> bool:
+    """Whether the disk of `folder` takes no more: other errors, and those of files elsewhere, are not its own."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+    named = error.filename
+    return full and (named is None or Path(os.fsdecode(named)).is_relative_to(folder))
+
+
 def now() -> str:
     """The time as records have it: UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

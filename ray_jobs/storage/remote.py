@@ -143,12 +143,13 @@ class ObjectStorage:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder on the local disk."""
-        try:
-            with own_folder(Path(tempfile.gettempdir())) as folder:
-                yield folder
-        except OSError as error:
-            raise StorageError(f"cannot write to {tempfile.gettempdir()}: {explain_os_error(error)}") from error
+        """A folder on the local disk.
+
+        Raises StorageError where the disk takes no folder or no more; other errors of the body stay what they are.
+        """
+        root = Path(tempfile.gettempdir())
+        with own_folder(root, str(root)) as folder:
+            yield folder
 
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:

@@ -19,21 +19,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ray_jobs.errors import StorageError
+from ray_jobs.storage.objects import explain_os_error, is_refusal
+
 _PREFIX = "tandem-scratch-"
 _NEW_SECONDS = 60.0  # until its lock is held
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
 
 
 @contextmanager
-def own_folder(root: Path) -> Iterator[Path]:
-    """A new folder in the folder `root`, removed at the end; what killed processes have left there goes first."""
-    _sweep(root)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_boot()}-", dir=root))
+def own_folder(root: Path, name: str) -> Iterator[Path]:
+    """A new folder in the folder `root`, removed at the end; what killed processes have left there goes first.
+
+    Raises StorageError, which calls `root` by `name`, where the disk takes no folder or no more; other errors of the
+    body stay what they are.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_boot()}-", dir=root))
+    except OSError as error:
+        raise _unwritable(name, error) from error
     try:
         with _locked(folder):
             yield folder
+    except OSError as error:
+        if not is_refusal(error, folder):
+            raise
+        raise _unwritable(name, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unwritable(name: str, error: OSError) -> StorageError:
+    return StorageError(f"cannot write {name}: {explain_os_error(error)}")
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""The evaluation job: base and best checkpoint on the test split and on every retained set, by one task of Ray.
+"""The evaluation job: base and best checkpoint on held-out rows and on every retained set, by one task of Ray.
 
     runs/NAME/IDENTITY/samples.json       what the model said before and after
     runs/NAME/IDENTITY/evaluation.json    a row a set and metric; written last: it makes the evaluation complete
 
 Guaranteed: what cannot be measured is refused before anything is trained; a job that is killed here measures again and
-trains nothing again; what was measured by other sets or settings is measured anew. Not guaranteed: that a model card
-that was written before follows.
+trains nothing again; what was measured by other sets, splits or settings is measured anew. Not guaranteed: that a model
+card that was written before follows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted
+from ray_jobs.runtime import find_cause, raise_if_interrupted
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
@@ -26,10 +26,10 @@ from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.judges import check_kind, judge_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
 from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
+from ray_jobs.train.fit import explained
 from ray_jobs.train.methods import Place
 from ray_jobs.train.worker import Plan, task_of
 
-_HELD_OUT = ("test", "validation")
 _LOOK_SECONDS = 0.5
 
 
@@ -45,9 +45,8 @@ class Part:
 
 def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
     """The rows to replay, if any; raises UsageError or NotFoundError where sets do not fit the run or each other."""
-    retained = _retained(config, storage)
-    for found in retained:
-        check_kind(config.method, found.title, found.kind)
+    for found in retained(config, storage):
+        check_kind(config.method, found.name, found.kind)
         if found.place == train:
             raise UsageError(f"{found.name}: these are the training rows; name a set that is not learned")
     if config.replay is None:
@@ -62,6 +61,17 @@ def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
     for _, found in _sets(config, train, storage):
         check_apart(replayed, found, storage)
     return replayed
+
+
+def retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
+    """The rows of the sets that must not be forgotten; raises as `check` does where there are none."""
+    chosen = config.evaluation
+    # Better than nothing: a set that has only one of both.
+    splits = ("test", "validation") if chosen.split == "test" else ("validation", "test")
+    return [
+        find_split(f"evaluation.retained.{name}", reference, splits, storage)
+        for name, reference in chosen.retained.items()
+    ]
 
 
 def missing(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> bool:
@@ -87,7 +97,7 @@ def lines(plan: Plan, storage: Storage) -> tuple[str, ...]:
     )
 
 
-def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: ClusterSize, progress: Progress) -> None:
+def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, progress: Progress) -> None:
     """Measure base and `checkpoint`, and write what was found.
 
     Raises what the task raised, if it was an error of Tandem's.
@@ -95,12 +105,13 @@ def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: Clust
     sets = _sets(plan.config, plan.train, storage)
     parts: list[Part] = []
     with progress.stage("measure", len(sets)) as stage:
-        for part in _streamed(plan, sets, checkpoint, cluster):
+        for part in _streamed(plan, sets, checkpoint):
             parts.append(part)
             stage.advance(1, rows=part.measured)
     skipped = [reason for part in parts for reason in part.skipped]
+    split = plan.config.evaluation.split
     if plan.config.evaluation.test and not any(role == "target" for role, _ in sets):
-        skipped.append({"set": "test", "reason": "the data has no rows in its test split"})
+        skipped.append({"set": split, "reason": f"the data has no rows in its {split} split"})
     found = {
         "asked": _asked(plan, storage, checkpoint),
         "rows": [row for part in parts for row in part.rows],
@@ -117,14 +128,14 @@ def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, cluster: Clust
 def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint) -> Iterator[Part]:
     """What is found on each set, in turn; runs on a worker, and knows no Ray."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
-
     config, storage = plan.config, open_storage(plan.store)
     with storage.scratch() as scratch:
-        place = Place("cuda" if torch.cuda.is_available() else "cpu", plan.precision, 0, 1, _at_once)
+        place = Place(plan.device, plan.precision, 0, 1, _at_once)
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
-        judge = judge_of(task, Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model))
+        tuned = Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model)
+        with explained(task):
+            judge = judge_of(task, tuned)
         chosen = config.evaluation
         for role, file in sets:
             columns = read_columns(local_file(storage, file.place), file.kind, chosen.limit, config.seed)
@@ -139,15 +150,13 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
             yield Part(count, table, samples, skipped)
 
 
-def _streamed(
-    plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint, cluster: ClusterSize
-) -> Iterator[Part]:
+def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Checkpoint) -> Iterator[Part]:
     """The parts as they come from a worker; raises its error if it is one of Tandem's."""
     import ray
 
     if not sets:
         return
-    gpus = 1 if cluster.gpus and plan.config.workers.gpus_per_worker else 0
+    gpus = 1 if plan.device == "cuda" else 0
     task = ray.remote(num_cpus=_cpus(plan), num_gpus=gpus, max_calls=1)(measured)
     references = task.remote(plan, list(sets), checkpoint)
     try:
@@ -173,16 +182,12 @@ def _cpus(plan: Plan) -> float:
     return float(min(workers.most * workers.cpus_per_worker, max(1.0, largest)))
 
 
-def _retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
-    chosen = config.evaluation.retained.items()
-    return [find_split(f"evaluation.retained.{name}", reference, _HELD_OUT, storage) for name, reference in chosen]
-
-
 def _sets(config: TrainConfig, train: str, storage: Storage) -> list[tuple[Role, SetFile]]:
     """What is to be measured: the target first."""
-    target = beside("test", train, "test", storage) if config.evaluation.test else None
+    split = config.evaluation.split
+    target = beside(split, train, split, storage) if config.evaluation.test else None
     found: list[tuple[Role, SetFile]] = [] if target is None else [("target", target)]
-    return found + [("retained", one) for one in _retained(config, storage)]
+    return found + [("retained", one) for one in retained(config, storage)]
 
 
 def _asked(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from ray_jobs.train.replay_config import ReplayConfig
 MethodName = Literal["sft", "dpo", "kto", "embedder", "reranker", "reader"]
 LANGUAGE_MODELS: tuple[MethodName, ...] = ("sft", "dpo", "kto")
 """Methods whose base is a causal language model."""
+IN_BATCH = {"kto": "the KL term compares rows", "embedder": "negatives are the other rows"}
+"""Methods that learn from a micro-batch as a whole, and why: with them its size changes what is learned."""
 
 
 class _Part(BaseModel):
@@ -82,8 +84,8 @@ class WorkersConfig(_Part):
     count: int = Field(1, ge=1, description="workers, where min and max are not set")
     min: int | None = Field(None, ge=1, description="train with at least so many (with max)")
     max: int | None = Field(None, ge=1, description="and at most so many: as many as the cluster has room for")
-    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
-        "auto", description="auto: one where the cluster has GPUs"
+    gpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=0, le=1)] = Field(
+        "auto", description="one, or none; auto: one where the cluster has GPUs"
     )
     cpus_per_worker: float = Field(1, gt=0, description="CPUs, and so threads, of a worker")
 
@@ -257,10 +259,9 @@ def _batch_problems(config: TrainConfig) -> list[str]:
     sizes = config.optimisation
     counts = range(config.workers.least, config.workers.most + 1)
     found = [p for count in counts if (p := batches.problem(sizes.global_batch, sizes.micro_batch, count))]
-    in_batch = {"kto": "the KL term compares rows", "embedder": "negatives are the other rows"}
-    if config.method in in_batch and sizes.micro_batch < 2:
+    if config.method in IN_BATCH and sizes.micro_batch < 2:
         found.append(
-            f"method={config.method} with optimisation.micro_batch={sizes.micro_batch}: {in_batch[config.method]} of a "
+            f"method={config.method} with optimisation.micro_batch={sizes.micro_batch}: {IN_BATCH[config.method]} of a "
             "micro-batch; set optimisation.micro_batch=2 or more"
         )
     return found
@@ -302,6 +303,11 @@ def _method_problems(config: TrainConfig) -> list[str]:
     if config.optimisation.disable_dropout and config.lora is not None and config.lora.dropout:
         found.append(
             f"optimisation.disable_dropout=true with lora.dropout={config.lora.dropout}: leave one of them out"
+        )
+    if config.method in ("dpo", "kto") and config.lora is not None and config.lora.dropout:
+        found.append(
+            f"lora.dropout={config.lora.dropout} with method={config.method}: it trains without any dropout, so that "
+            "model and reference are compared as they are; leave lora.dropout out"
         )
     if config.publish == "adapter" and config.lora is None:
         found.append("publish=adapter without lora: all weights are trained; set lora or publish=auto")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,11 +14,16 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    test: bool = Field(True, description="measure on the test split of the data")
+    test: bool = Field(True, description="measure on held-out rows of the data: its test split, or what split says")
     retained: dict[SetName, str] = Field(
-        {}, description="what must not be forgotten: names with prepared data sets, or files of rows; their test split"
+        {}, description="what must not be forgotten: names with prepared data sets, or files of rows"
     )
-    samples: int = Field(4, ge=0, description="rows of the test split whose output is shown before and after")
+    split: Literal["test", "validation"] = Field(
+        "test",
+        description="rows to measure on; validation: to choose between runs, whose test rows then stay unseen, as the "
+        "trials of a search do; a retained set without that split is measured on its other one",
+    )
+    samples: int = Field(4, ge=0, description="of those rows, how many are shown with the output before and after")
     bootstrap: int = Field(1000, ge=100, description="draws behind an interval")
     limit: int | None = Field(
         None,

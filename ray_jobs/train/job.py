@@ -14,7 +14,9 @@ import os
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,22 +25,21 @@ from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.errors import ModelError, NotFoundError, TandemError, UsageError
 from ray_jobs.models.adapter import ADAPTER_CONFIG
-from ray_jobs.models.embedder_config import Precision
-from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.resolve import ResolvedModel, resolve
-from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.progress import Progress, SilentProgress, Stage
 from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
 from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
-from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.config import IN_BATCH, TrainConfig
 from ray_jobs.train.evaluation.sets import SetFile, local_file
 from ray_jobs.train.failures import raise_unless_lost
+from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
+from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.training_data import find_data, is_file, prepare_file
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ _RAY_TRAIN = {
 # With fewer workers the run goes on anyway: after a machine is lost Ray first takes it for there, and waits in vain.
 _ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
 _LOOK_SECONDS = 0.5
+# Workers wait so long for one that prepares rows or a checkpoint for its machine; Ray's half an hour is too short.
+_PATIENCE_SECONDS = 24 * 3600
 # What does not change what is learned: a run goes on with other values of these.
 _FREE: dict[str, Any] = {
     "name": True,
@@ -60,7 +63,7 @@ _FREE: dict[str, Any] = {
     "publish": True,
     "data": True,  # its hash counts
     "workers": True,
-    "optimisation": {"micro_batch"},
+    "optimisation": {"micro_batch", "gradient_checkpointing"},
     "checkpoints": {"keep", "max_failures", "log_every_steps"},
     "evaluation": True,
 }
@@ -112,31 +115,34 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     started = time.monotonic()
     storage = open_storage(config.store)
     progress, hooks = progress or SilentProgress(), hooks or Hooks()
-    data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
-    plan = make_plan(config, storage, data)
+    with _interrupted(lambda: "what is prepared and trained is kept: the same command goes on"):
+        data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
+        plan = make_plan(config, storage, data)
     if hooks.publish:
-        publish.check_free(storage, config.name, plan.run)
+        publish.check_free(storage, config.name, [plan.run])
+    going_on = partial(_how_to_go_on, plan, storage)
     restarts = 0
     trained = not storage.exists(plan.finished)
     if trained:
         check_data(plan, storage)
-        try:
-            # Ray handles signals its own way; what comes after its start counts.
-            with session() as cluster, terminated_as_interrupt():
-                restarts = _Run(plan, storage, cluster, progress, hooks).train()
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_how_to_go_on(plan, storage)) from None
+        # Ray handles signals its own way; what comes after its start counts.
+        with _interrupted(going_on), session() as cluster, terminated_as_interrupt():
+            plan = _on(plan, cluster)
+            restarts = _Run(plan, storage, cluster, progress, hooks).train()
     outcome = json.loads(storage.read(plan.finished))
+    plan = replace(plan, precision=outcome["precision"])
     chosen = best(Checkpoints(storage, plan.run).complete(), metric_of(config)[1])
     if chosen is None:
         raise NotFoundError(
             f"{storage.uri}/{plan.run}: the run is finished and has no checkpoint; delete it to train anew"
         )
-    if before_after.missing(plan, storage, chosen):
-        with session() as cluster, terminated_as_interrupt():
-            before_after.measure(plan, storage, chosen, cluster, progress)
-    model = publish.publish(plan, storage, chosen, before_after.rows(plan, storage)) if hooks.publish else None
-    written = report.write(plan, storage, chosen)
+    with _interrupted(going_on):
+        if before_after.missing(plan, storage, chosen):
+            with session() as cluster, terminated_as_interrupt():
+                plan = replace(plan, device=of_workers(plan.config, cluster).device)
+                before_after.measure(plan, storage, chosen, progress)
+        model = publish.publish(plan, storage, chosen, before_after.rows(plan, storage)) if hooks.publish else None
+        written = report.write(plan, storage, chosen)
     return TrainSummary(
         name=config.name,
         run=plan.run,
@@ -153,7 +159,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
 
 
 def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None) -> worker.Plan:
-    """Fix base, data and precision once, for every worker.
+    """Fix base and data once, for every worker; device and precision are those of this machine.
 
     `prepared` names the data that were prepared from the file `config.data`.
     """
@@ -165,6 +171,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
     config = config.model_copy(update={"store": storage.uri})
     replayed = before_after.check(config, data.train, storage)
+    hardware = of_this_machine(config)
     identity = _identity(config, base.revision, data.hash, replayed)
     return worker.Plan(
         config=config,
@@ -174,7 +181,8 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         data_hash=data.hash,
         train=data.train,
         validation=data.validation,
-        precision=_precision(config),
+        device=hardware.device,
+        precision=wanted_precision(config, hardware),
         replay=None if replayed is None else replayed.place,
         replay_hash=None if replayed is None else replayed.sha256,
     )
@@ -208,7 +216,6 @@ class _Run:
 
     def train(self) -> int:
         """Train to the end; returns how often it had to go on after workers were lost."""
-        self._check_room()
         allowed = self._plan.config.checkpoints.max_failures
         # Ray's own notes on the run, of no use after it. Checkpoints take another way, past Ray, into the store.
         with tempfile.TemporaryDirectory(prefix="tandem-train-") as notes, self._progress.stage("train", 1) as stage:
@@ -227,7 +234,7 @@ class _Run:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
         import ray
         from ray.train import FailureConfig, RunConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         for key, value in {**_RAY_TRAIN, **(_ELASTIC if self._is_elastic else {})}.items():
@@ -238,6 +245,7 @@ class _Run:
         trainer = TorchTrainer(
             worker.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
+            torch_config=TorchConfig(timeout_s=_PATIENCE_SECONDS),
             scaling_config=self._scaling(),
             run_config=RunConfig(
                 # Workers of several runs on one machine stand in folders of this name.
@@ -280,35 +288,12 @@ class _Run:
         from ray.train import ScalingConfig
 
         workers = self._plan.config.workers
-        gpus = self._gpus()
+        gpus = gpus_of(workers, self._cluster)
         return ScalingConfig(
             num_workers=workers.count if workers.max is None else (workers.least, workers.most),
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         )
-
-    def _gpus(self) -> float:
-        asked = self._plan.config.workers.gpus_per_worker
-        return (1.0 if self._cluster.gpus else 0.0) if asked == "auto" else asked
-
-    def _check_room(self) -> None:
-        """Raise UsageError where the workers can never be placed: they would wait for ever."""
-        workers = self._plan.config.workers
-        for what, each, there in (
-            ("CPU", workers.cpus_per_worker, self._cluster.cpus),
-            ("GPU", self._gpus(), self._cluster.gpus),
-        ):
-            if workers.least * each > there:
-                raise UsageError(
-                    f"workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower workers.count "
-                    f"or workers.{what.lower()}s_per_worker"
-                )
-        lora = self._plan.config.lora
-        if lora is not None and lora.quantise != "none" and not self._gpus():
-            raise UsageError(
-                f"lora.quantise={lora.quantise}: the workers have no GPU, and the library of quantised weights needs "
-                "one; set lora.quantise=none"
-            )
 
 
 def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
@@ -318,25 +303,41 @@ def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
     return found
 
 
-def _precision(config: TrainConfig) -> Precision:
-    asked = config.optimisation.precision
-    if asked == "float32":
-        return "float32"
-    has_bfloat16 = cuda_has_bfloat16() if cuda_available() else cpu_has_bfloat16()
-    if asked == "bfloat16" and not has_bfloat16:
-        raise UsageError("optimisation.precision=bfloat16: this machine does not compute in it; use float32")
-    return "bfloat16" if has_bfloat16 else "float32"
+def _on(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
+    """The plan on the hardware of this cluster's workers; raises UsageError where that lacks what was asked for."""
+    config = plan.config
+    check_room(config.workers, cluster)
+    hardware = of_workers(config, cluster)
+    if hardware.device == "cpu" and config.lora is not None and config.lora.quantise != "none":
+        raise UsageError(
+            f"lora.quantise={config.lora.quantise}: the workers have no GPU, and the library of quantised weights "
+            "needs one; set lora.quantise=none"
+        )
+    return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
 
 
 def _identity(config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None) -> str:
     """Identifies what is learned: configuration, base and data, not who works on it."""
     chosen = config.model_dump(mode="json", exclude=_FREE)
+    if config.method in IN_BATCH:
+        chosen["optimisation"]["micro_batch"] = config.optimisation.micro_batch
     learned = [base_revision, data_hash, *([] if replayed is None else [replayed.sha256])]
     text = json.dumps([chosen, *learned], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+@contextmanager
+def _interrupted(told: Callable[[], str]) -> Iterator[None]:
+    """Make an interruption say what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(told()) from None
+
+
 def _how_to_go_on(plan: worker.Plan, storage: Storage) -> str:
+    if storage.exists(plan.finished):
+        return "the run is trained and its checkpoints are kept: the same command measures and publishes it"
     found = Checkpoints(storage, plan.run).complete()
     if not found:
         return "there is no checkpoint yet: the same command begins anew"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray_jobs.errors import TandemError
-from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.config import IN_BATCH, TrainConfig
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -29,7 +29,9 @@ def memory_remedy(config: TrainConfig) -> str:
     """Which knobs take less memory, those that cost least first."""
     chosen, zero = config.optimisation, config.zero
     knobs = []
-    if chosen.micro_batch > 1:
+    if config.method == "embedder" and config.embedder.loss != "cached_mnrl":
+        knobs.append("set embedder.loss=cached_mnrl and embedder.mini_batch")
+    elif config.method not in IN_BATCH and chosen.micro_batch > 1:
         knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch} (the global batch stays)")
     if not chosen.gradient_checkpointing:
         knobs.append("set optimisation.gradient_checkpointing=true")
@@ -37,6 +39,8 @@ def memory_remedy(config: TrainConfig) -> str:
         knobs.append("set lora.rank=16")
     if zero.stage < 3:
         knobs.append(f"raise zero.stage={zero.stage} with more workers")
+    if config.method in IN_BATCH and chosen.micro_batch > 2:
+        knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch}, which starts the run anew")
     if zero.offload_optimizer == "none":
         knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")
     return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])

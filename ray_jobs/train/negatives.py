@@ -162,7 +162,7 @@ class _Job(MakingJob):
         return max(1, self.cluster.cpus // cpus), cpus, 0
 
     def _write(self, blocks: list[MinedBlock], folder: Path) -> Prepared:
-        written = write(self.storage, blocks, KINDS[self.config.output_kind], folder)
+        written = write(self.storage, blocks, KINDS[self.config.output_kind], folder, self.plan.data.card)
         indexed = len(self.queries.places)
         card = make_card(self.config, self.plan, written, self.queries.positives, indexed)
         files = {split.path.name: split.path for split in written.values()}

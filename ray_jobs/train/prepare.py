@@ -3,7 +3,7 @@
 Guaranteed: what is prepared depends on inputs and configuration alone, to the byte: not on parts, workers or the order
 in which they finish; a set is there whole or not at all; the same hash is not prepared again; every row of the inputs
 is in a split, a duplicate, a leak that was removed, or rejected with its number and reason. Texts are held one batch at
-a time; the driver holds what keys.py says, some 50 bytes a row and 1 kB for a row that shares bands with another.
+a time; the driver holds what keys.py says, some 80 bytes a row and 2 to 3 kB for a row that shares bands with another.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
     store refuses; in every case nothing is published.
     """
     storage = open_storage(config.store)
-    # Workers may stand in another folder.
-    config = config.model_copy(update={"store": storage.uri})
+    # Workers may stand in another folder, and so may who mines what is prepared.
+    config = config.model_copy(update={"store": storage.uri, "tokenizer": _anchored(config.tokenizer)})
     revision = None if config.tokenizer is None else resolve(config.tokenizer, storage).revision
     planned = plan(config, revision)
     return make_once(
@@ -56,6 +56,12 @@ def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
         planned.digest,
         lambda cluster: _Job(storage, config, planned, revision, cluster, progress or SilentProgress()),
     )
+
+
+def _anchored(tokenizer: str | None) -> str | None:
+    """The name of a model as it is; a folder that is there as an absolute path."""
+    folder = None if tokenizer is None else Path(tokenizer).expanduser()
+    return str(folder.absolute()) if folder is not None and folder.is_dir() else tokenizer
 
 
 class Stage:

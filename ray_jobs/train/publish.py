@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,12 @@ from ray_jobs.train.worker import Plan
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "sentence-transformers", "deepspeed")
 
 
-def check_free(storage: Storage, name: str, run: str) -> None:
-    """Raise ConflictError where the store has something of that name that another than `run` has made."""
-    own = in_store.run_of(storage, name) == run if in_store.is_complete(storage, name) else _claimed(storage, name, run)
+def check_free(storage: Storage, name: str, runs: Collection[str]) -> None:
+    """Raise ConflictError where the store has something of that name that none of these runs has made."""
+    if in_store.is_complete(storage, name):
+        own = in_store.run_of(storage, name) in runs
+    else:
+        own = any(_claimed(storage, name, run) for run in runs)
     if not own:
         in_store.check_free(storage, "name", name)
 
@@ -39,7 +42,7 @@ def check_free(storage: Storage, name: str, run: str) -> None:
 def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Sequence[Mapping[str, Any]] = ()) -> str:
     """Put the model of `checkpoint` into the store; returns its folder. A model that is there already stays."""
     name = plan.config.name
-    check_free(storage, name, plan.run)
+    check_free(storage, name, [plan.run])
     if in_store.is_complete(storage, name):
         return in_store.place(storage, name)
     if _claimed(storage, name, plan.run):
@@ -91,7 +94,7 @@ def card(
         "evaluation": list(evaluation),
         **({} if threshold is None else {"threshold": threshold}),
         "precision": plan.precision,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude={"store"}),
         "libraries": {library: version(library) for library in _LIBRARIES},
         "created": now(),
     }

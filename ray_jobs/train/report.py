@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -167,14 +167,19 @@ def _curves(history: Sequence[Entry]) -> list[str]:
     return [loss, rate, *([line_chart("Validation", lines, x="step", y="share")] if lines else [])]
 
 
-def speeds(history: Sequence[Entry], global_batch: int) -> tuple[Series, str]:
-    """How fast the run went between two entries of its log, without pauses, and in what it is counted."""
+def speeds(history: Sequence[Entry], global_batch: int, resumed: Collection[int] = ()) -> tuple[Series, str]:
+    """How fast the run went between two entries of its log, without pauses, and in what it is counted.
+
+    `resumed` has the steps that attempts went on from: their clocks began anew there, and between an entry before and
+    one after nothing is known.
+    """
     logged = [entry for entry in history if "loss" in entry and SECONDS in entry]
     counts = [name for name in ("tokens", "num_tokens") if logged and all(name in entry for entry in logged)]
     steps, values = [], []
     for before, after in itertools.pairwise(logged):
         seconds = after[SECONDS] - before[SECONDS]
-        if seconds <= 0:  # another attempt, whose clock began anew
+        is_another = any(before["step"] <= step < after["step"] for step in resumed)
+        if is_another or seconds <= 0:  # a log without attempts shows only some of them, by a clock that fell behind
             continue
         rows = (after["step"] - before["step"]) * global_batch
         done = after[counts[0]] - before[counts[0]] if counts else rows
@@ -185,7 +190,8 @@ def speeds(history: Sequence[Entry], global_batch: int) -> tuple[Series, str]:
 
 
 def _throughput(plan: Plan, left: Left) -> str:
-    found, unit = speeds(left.outcome["history"], plan.config.optimisation.global_batch)
+    begun_at = {attempt["step"] for attempt in left.attempts}
+    found, unit = speeds(left.outcome["history"], plan.config.optimisation.global_batch, begun_at)
     pauses: list[float] = left.outcome["checkpoint_seconds"]
     facts = []
     if found.ys:

@@ -150,10 +150,13 @@ class ReportProgress(TrainerCallback):  # type: ignore[misc]
 def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
     """Make `trainer` count its tokens, and stop with TandemError at a loss that is no number.
 
-    It stops before a weight changes, and says which micro-batch it was.
+    It stops before a weight changes, and says which micro-batch it was. The device is waited for once a step, before
+    the last micro-batch goes backward.
     """
+    import torch
+
     compute = trainer.compute_loss
-    place = {"step": -1, "batch": 0}
+    losses: list[torch.Tensor] = []
 
     def checked(model: Any, inputs: Mapping[str, Any], *given: Any, **named: Any) -> Any:
         learning = trainer.model.training
@@ -162,14 +165,17 @@ def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
         found = compute(model, inputs, *given, **named)
         if not learning:
             return found
-        step = trainer.state.global_step + 1
-        place.update(step=step, batch=place["batch"] + 1 if place["step"] == step else 1)
         loss = found[0] if isinstance(found, tuple) else found
-        if not math.isfinite(value := float(loss.detach())):
-            raise TandemError(
-                f"the loss is {value} at step {step}, micro-batch {place['batch']} of worker "
-                f"{trainer.args.process_index}; {saving.kept()}: {_tamer(trainer.args)}"
-            )
+        losses.append(loss.detach())
+        if trainer.accelerator.sync_gradients:
+            values = torch.stack(losses).tolist()
+            losses.clear()
+            for batch, value in enumerate(values, start=1):
+                if not math.isfinite(value):
+                    raise TandemError(
+                        f"the loss is {value} at step {trainer.state.global_step + 1}, micro-batch {batch} of worker "
+                        f"{trainer.args.process_index}; {saving.kept()}: {_tamer(trainer.args)}"
+                    )
         return found
 
     trainer.compute_loss = checked

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ray_jobs.errors import ModelError, TandemError
 from ray_jobs.models.embedder_config import Precision
@@ -25,6 +25,7 @@ from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.sets import local_file
+from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import Trainer, TrainerCallback
 
+T = TypeVar("T")
 _SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
 
@@ -63,6 +65,7 @@ class Plan:
     data_hash: str
     train: str  # keys of the splits in the store, or paths
     validation: str
+    device: Literal["cuda", "cpu"]
     precision: Precision
     replay: str | None = None  # like the splits
     replay_hash: str | None = None
@@ -90,15 +93,13 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     from ray_jobs.train.steps import ReportProgress, SaveCheckpoints, Tokens, watch
 
     config = plan.config
-    device = take_place(session, config)
+    take_place(session, plan)
     storage = open_storage(plan.store)
     checkpoints = Checkpoints(storage, plan.run)
     attempt = _agreed(session, new_id())
-    place = Place(device, plan.precision, session.rank, session.world_size, _first_on_machine(session))
+    place = Place(plan.device, plan.precision, session.rank, session.world_size, _first_on_machine(session))
     sizes = config.optimisation
     with storage.scratch() as scratch, memory_explained(config):
-        if session.rank == 0:
-            checkpoints.sweep()
         point = _resume_point(session, plan, checkpoints, place, attempt)
         saving = SaveCheckpoints(
             checkpoints, _draft(plan, session, point), attempt, metric_of(config), config.checkpoints.keep, barrier
@@ -118,7 +119,8 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
                 *callbacks,
             ),
         )
-        trainer = method_of(config.method).trainer(task)
+        with explained(task):
+            trainer = method_of(config.method).trainer(task)
         check_world(trainer, session)
         trainer.remove_callback(PrinterCallback)  # it would print what is shown and kept otherwise
         watch(trainer, tokens, saving)
@@ -128,7 +130,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
         if session.rank == 0:
-            storage.create(plan.finished, _outcome(trainer, saving.seconds))
+            storage.create(plan.finished, _outcome(trainer, plan, saving.seconds))
         if point is not None and point.universal and session.local_rank == 0:
             universal.sweep(point.folder)
         barrier()
@@ -160,21 +162,19 @@ def task_of(
     )
 
 
-def take_place(session: Session, config: TrainConfig) -> Literal["cuda", "cpu"]:
-    """Choose the device and join the peers; returns "cuda" or "cpu"."""
+def take_place(session: Session, plan: Plan) -> None:
+    """Take the device that the plan says, and join the peers."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
-
-    device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
+    if plan.device == "cpu":
+        # Ray hides no GPUs from a worker that asked for none.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["DS_ACCELERATOR"] = "cpu"
     import transformers
 
     if not os.environ.get("TANDEM_DEBUG"):
         transformers.logging.set_verbosity_error()
-    if config.zero.uses_deepspeed:
-        _join_deepspeed(device)
-    return device
+    if plan.config.zero.uses_deepspeed:
+        _join_deepspeed(plan.device)
 
 
 def check_world(trainer: Trainer, session: Session) -> None:
@@ -224,7 +224,7 @@ def _first_on_machine(session: Session) -> Callable[[Callable[[], object]], None
     return first
 
 
-def _agreed(session: Session, value: str) -> str:
+def _agreed(session: Session, value: T) -> T:
     """The first worker's `value`, on all of them."""
     import torch.distributed
 
@@ -240,7 +240,12 @@ def _resume_point(
 ) -> resume.ResumePoint | None:
     converted = universal.folder_of(plan.store, plan.run, attempt)
     place.first_on_machine(lambda: universal.sweep(converted))
-    found = resume.newest(checkpoints, plan.expected)
+    # The first worker chooses for all: while it sweeps, others would list what goes.
+    found = None
+    if session.rank == 0:
+        checkpoints.sweep()
+        found = resume.newest(checkpoints, plan.expected)
+    found = _agreed(session, found)
     if found is None:
         return None
     return resume.fit(found, checkpoints, session.world_size, session.rank, converted, place.first_on_machine)
@@ -289,9 +294,14 @@ def splits_of(storage: Storage, plan: Plan) -> Splits:
     )
 
 
-def _outcome(trainer: Trainer, pauses: list[float]) -> bytes:
+def _outcome(trainer: Trainer, plan: Plan, pauses: list[float]) -> bytes:
     history: list[dict[str, Any]] = trainer.state.log_history
-    found = {"steps": trainer.state.global_step, "history": history, "checkpoint_seconds": pauses}
+    found = {
+        "steps": trainer.state.global_step,
+        "history": history,
+        "checkpoint_seconds": pauses,
+        "precision": plan.precision,
+    }
     return json.dumps(found, indent=1).encode()
 
 

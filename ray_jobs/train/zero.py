@@ -1,7 +1,9 @@
 """From the small typed configuration of ZeRO to DeepSpeed's own.
 
 Guaranteed: the optimiser is torch's AdamW, so that nothing is compiled; sizes of batches, clipping and precision are
-filled in by the trainer, so that they cannot differ from it. Impossible pairs are refused by `TrainConfig`.
+filled in by the trainer, so that they cannot differ from it; where gradients are sharded, those of the micro-batches of
+a step are summed in float32, whatever the precision. Impossible pairs are refused by `TrainConfig`. Not guaranteed:
+that sum at stages 0 and 1, where DeepSpeed has it only with an optimiser of its own for bfloat16.
 """
 
 from __future__ import annotations
@@ -40,5 +42,7 @@ def deepspeed_config(zero: ZeroConfig, load_universal: bool = False) -> DeepSpee
         # DeepSpeed's own optimiser for the CPU compiles for minutes.
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": _NEVER,
+        # Summed in bfloat16, small gradients after a large one would be lost.
+        **({"data_types": {"grad_accum_dtype": "fp32"}} if zero.stage >= 2 else {}),
         **({"checkpoint": {"load_universal": True}} if load_universal else {}),
     }

@@ -42,27 +42,48 @@ def crossing(column: npt.NDArray[np.uint64], places: npt.NDArray[np.int16], aliv
     return found
 
 
+class NumberedBands:
+    """The bands of slots, each distinct key of a band as a number; four bytes a slot and band."""
+
+    def __init__(self, keys: npt.NDArray[np.uint64]) -> None:
+        """`keys` are (slots, bands)."""
+        kind = np.min_scalar_type(keys.size)
+        self.of = np.empty(keys.shape, kind)
+        """The numbers of each slot, ascending."""
+        counts, total = [], 0
+        for band in range(keys.shape[1]):
+            _, numbers, found = np.unique(keys[:, band], return_inverse=True, return_counts=True)
+            self.of[:, band] = numbers + total
+            counts.append(found)
+            total += len(found)
+        self.starts = np.cumsum(np.concatenate([[0], *counts])).astype(kind)
+        """For each number, how many slots have one that is lower; last, how many have any."""
+
+
 class Buckets:
-    """Slots by the bands of their signatures, so that a new one finds those it may be near to."""
+    """Slots by the bands of their signatures, so that another one finds those it may be near to."""
 
-    def __init__(self, bands: int) -> None:
-        self._tables: list[dict[int, list[int]]] = [{} for _ in range(bands)]
+    def __init__(self, bands: NumberedBands) -> None:
+        self._bands = bands
+        self._filled = np.zeros(len(bands.starts) - 1, bands.starts.dtype)
+        self._slots = np.empty(int(bands.starts[-1]), bands.starts.dtype)
 
-    def add(self, slot: int, keys: Sequence[int]) -> None:
+    def add(self, slot: int) -> None:
         """Remember a slot."""
-        for table, key in zip(self._tables, keys, strict=True):
-            table.setdefault(key, []).append(slot)
+        numbers = self._bands.of[slot]
+        self._slots[self._bands.starts[numbers] + self._filled[numbers]] = slot
+        self._filled[numbers] += 1
 
-    def size(self, keys: Sequence[int]) -> int:
+    def size(self, slot: int) -> int:
         """How many entries `sharing` looks at."""
-        return sum(len(table.get(key, ())) for table, key in zip(self._tables, keys, strict=True))
+        return int(self._filled[self._bands.of[slot]].sum())
 
-    def sharing(self, keys: Sequence[int]) -> Positions:
-        """The slots that share a band, ascending."""
-        found: set[int] = set()
-        for table, key in zip(self._tables, keys, strict=True):
-            found.update(table.get(key, ()))
-        return np.array(sorted(found), np.int64)
+    def sharing(self, slot: int) -> Positions:
+        """The slots that were added and share a band with this one, ascending."""
+        numbers = self._bands.of[slot]
+        starts, filled = self._bands.starts[numbers].tolist(), self._filled[numbers].tolist()
+        parts = [self._slots[start : start + size] for start, size in zip(starts, filled, strict=True) if size]
+        return np.unique(np.concatenate(parts)).astype(np.int64) if parts else np.empty(0, np.int64)
 
 
 def nearness(sketches: Sequence[npt.NDArray[np.uint32]], slots: Positions, slot: int) -> npt.NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """The data card: all that was found out about a data set while it was prepared, for programs and for people.
 
-Guaranteed: equal inputs and configuration give the same card, byte for byte; it holds no time and no path of this
-machine. Its sums hold: what was accepted is kept, a duplicate, or a leak that was removed; what mining
-added or left out is counted apart.
+Guaranteed: equal inputs and configuration give the same card, byte for byte; it holds no time, and no path of this
+machine but that of a tokenizer that is a folder. Its sums hold: what was accepted is kept, a duplicate, or a leak that
+was removed; what mining added or left out is counted apart.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Duplicates(_Frozen):
     exact: int
     near: int | None  # None: not looked for
     near_asked: int  # of the near ones, those that ask in other words than the row that stayed
-    near_target: int  # and those with another target (answers, completion, passages, label)
+    near_target: int  # and those with another target (answers, completion, passages)
     threshold: float
     bands: int
     rows_a_band: int
@@ -78,7 +78,7 @@ class SharedDocuments(_Frozen):
     unit: str  # "query" or "row"
     units: int
     shared_units: int
-    disjoint: tuple[str, ...]  # ids of rows (of evaluation sets: of queries) that share none; all if empty
+    disjoint: tuple[str, ...]  # ids of rows (of evaluation sets: of queries) that share none; not listed if all do
 
 
 class SplitRecord(_Frozen):

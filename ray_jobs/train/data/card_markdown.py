@@ -88,7 +88,7 @@ def _near(duplicates: Duplicates) -> list[tuple[str, str]]:
         return []
     return [
         ("of them with another wording of what is asked", f"{duplicates.near_asked:,}"),
-        ("of them with another target (answers, completion, passages, label)", f"{duplicates.near_target:,}"),
+        ("of them with another target (answers, completion, passages)", f"{duplicates.near_target:,}"),
     ]
 
 

@@ -90,13 +90,25 @@ class PrepareConfig(BaseModel):
         apart = {"inputs", "name", "store", "max_rejected", "block_bytes", "evaluation_sets"}
         return self.model_dump(mode="json", exclude=apart)
 
-    def content_hash(self, kind: str, files: dict[str, list[tuple[str, str]]], tokenizer: str | None) -> str:
+    def content_hash(
+        self, kind: str, files: dict[str, list[tuple[str, str]]], tokenizer: str | None, *, lists: bool = False
+    ) -> str:
         """A hash of configuration and inputs: the same hash is not prepared again.
 
-        `files` are (name, sha256) of the inputs and of each evaluation set, `tokenizer` is the revision of its model.
+        `files` are (name, sha256) of the inputs and of each evaluation set, `tokenizer` is the revision of its model,
+        `lists` tells whether rows have lists of positives.
         """
-        deciding = [PREPARATION, self.deciding(), kind, sorted(files.items()), tokenizer]
+        deciding = [PREPARATION, self.deciding(), kind, sorted(files.items()), tokenizer, *self._changed(kind, lists)]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _changed(self, kind: str, lists: bool) -> list[str]:
+        """What has been prepared otherwise since PREPARATION was raised, where it concerns this preparation."""
+        by_content = self.split.by == "source" and self.source_column is None
+        changes = {
+            "near duplicates have one label": kind == "label" and self.near_duplicates,
+            "positives of a row stay together": kind == "retrieval" and lists and by_content,
+        }
+        return [change for change, concerned in changes.items() if concerned]
 
 
 PREPARATION = 2  # raised when this program would prepare the same inputs to something else

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ray_jobs.errors import ModelError
 from ray_jobs.models.resolve import resolve
 from ray_jobs.storage import Storage
-from ray_jobs.train.data.kind import Measured, Turn
+from ray_jobs.train.data.kind import Content, Kind, Measured, Turn
 
 # Scripts without spaces between words have a word a character.
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -78,6 +78,16 @@ class TokenCounter:
 def said(turns: list[Turn]) -> str:
     """A conversation without its roles."""
     return "\n".join(turn["content"] for turn in turns)
+
+
+def lengths(kind: Kind, contents: Sequence[Content], counter: Counter) -> dict[str, list[int]]:
+    """The length of each text that the kind measures, a list of one a row; of several texts that of the longest."""
+    measured = [kind.measured(content) for content in contents]
+    found: dict[str, list[int]] = {}
+    for name in kind.lengths:
+        counted = iter(counter.count([text for row in measured for text in row[name]]))
+        found[name] = [max(next(counted) for _ in row[name]) for row in measured]
+    return found
 
 
 def counter(name: str | None, store: Storage | None) -> Counter:

@@ -2,13 +2,13 @@
 
 Exact: equal content of all the kind's columns, ids apart. Near: what is asked and what is to be learnt are both similar
 to those of an earlier row that stays, so that equal answers to different questions, and different answers to one
-question, are no duplicates. The text that decides, by kind:
+question, are no duplicates. Rows of different labels are never near. The text that decides, by kind:
 
     kind         asked                                       rest
     messages     turns before the last one, system apart     the last turn
     completion   prompt                                      completion
     preference   prompt                                      chosen and rejected
-    label        prompt                                      label and completion
+    label        prompt                                      completion
     retrieval    query                                       positive and negatives
     qa           question                                    passage
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ray_jobs.train.data.candidates import Buckets, Mask, Positions, nearness, sharing
+from ray_jobs.train.data.candidates import Buckets, Mask, NumberedBands, Positions, nearness, sharing
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.sketch import Banding
 
@@ -57,20 +57,20 @@ def near_duplicates(keys: Keys, alive: Mask, banding: Banding, threshold: float)
     asked, rest = (_sharing_any(keys, name, alive, banding) for name in ("asked", "rest"))
     positions = np.flatnonzero(asked & rest)
     sketches = keys.sketches(positions)
-    bands = [banding.keys(sketch).tolist() for sketch in sketches]
-    buckets = [Buckets(banding.bands) for _ in sketches]
+    exact = keys.column("exact")[positions]
+    buckets = [Buckets(NumberedBands(banding.keys(sketch))) for sketch in sketches]
     matches = []
     for slot, position in enumerate(positions):
         # Thousands of rows may ask the same and answer differently, or the other way round: the rarer side is asked.
-        rarer = min((0, 1), key=lambda side: buckets[side].size(bands[side][slot]))
-        others = buckets[rarer].sharing(bands[rarer][slot])
+        others = min(buckets, key=lambda side: side.size(slot)).sharing(slot)
+        others = others[exact[others] == exact[slot]]
         near = nearness(sketches, others, slot) if len(others) else np.empty(0)
         if len(near) and near.max() >= threshold:
             best = int(near.argmax())
             matches.append(Match(int(position), int(positions[others[best]]), float(near[best])))
         else:
-            for side in (0, 1):
-                buckets[side].add(slot, bands[side][slot])
+            for side in buckets:
+                side.add(slot)
     return matches
 
 

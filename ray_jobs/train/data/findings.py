@@ -20,6 +20,8 @@ from ray_jobs.train.data.staging import StagedPart, group_number
 
 TINY = 20  # rows of a split below which its figures say little
 LARGE = 1 / 3  # share of the rows from which one group spoils a split by groups
+LEAKING = 0.05  # share of the rows from which leaks that were removed are worth a warning
+TOGETHER = "keep rows that ask the same in one split with source_column=row (of retrieval data also split.by=query)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def warnings_of(
     files: Mapping[str, Path],
 ) -> list[str]:
     """What makes results on these splits say less than they seem to; `files` are those of the splits."""
-    return [*_large_group(found, files), *_of_splits(found.config, splits, leaks)]
+    return [*_large_group(found, files), *_many_leaks(found), *_of_splits(found.config, splits, leaks)]
 
 
 def _large_group(found: Findings, files: Mapping[str, Path]) -> list[str]:
@@ -72,6 +74,17 @@ def _large_group(found: Findings, files: Mapping[str, Path]) -> list[str]:
         f"group {name!r} has {counts[largest]:,} of {total:,} rows ({counts[largest] / total:.1%}), all in {split}: "
         f"rows are grouped by {by}; name another source_column"
     ]
+
+
+def _many_leaks(found: Findings) -> list[str]:
+    """A warning where leaks cost a large share of the rows."""
+    rows, leaked = sum(part.rows for part in found.data), found.decisions.leaked
+    if leaked < LEAKING * rows or not leaked:
+        return []
+    leaks = found.decisions.leaks
+    remedy = f"; {TOGETHER}" if any(leak.same and leak.place < len(SPLITS) for leak in leaks) else ""
+    listed = ", ".join(dict.fromkeys(found.place(leak.place) for leak in leaks))
+    return [f"{leaked:,} of {rows:,} rows ({leaked / rows:.1%}) were removed as leaks, asked again in {listed}{remedy}"]
 
 
 def _of_splits(

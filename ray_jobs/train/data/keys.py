@@ -1,8 +1,10 @@
 """The keys of rows: all that global decisions look at, in columns beside the staged rows.
 
 A row's texts stay on the disk. In memory, all at once: 16 bytes of content, 8 each of group, question and document, 1
-of place; for the card 8 of the target; one column of bands (8) at a time; 4 bytes a row for one column of lengths; and
-signatures (1 kB) of the rows that share bands with another.
+of place; for the card 8 of the target; 8 of what near duplicates must have in common (0 where that is nothing); one
+column of bands (8) at a time; 4 bytes a row for one column of lengths; and of the rows that share bands with another
+signatures (1 kB) and bands by which they find each other: together 1.8 kB at a near_threshold of 0.8 and 2.9 kB at 0.5,
+measured over 20,000 such rows, without what reading one file of keys takes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ LENGTH = "length_"
 
 def keys_schema(banding: Banding, lengths: Sequence[str]) -> pa.Schema:
     """The columns of a file of keys."""
-    numbers = ("content_high", "content_low", "group", "asked", "document", "target")
+    numbers = ("content_high", "content_low", "group", "asked", "document", "target", "exact")
     bands = [f"{side}_band_{number}" for side in ("asked", "rest") for number in range(banding.bands)]
     return pa.schema(
         [
@@ -62,8 +64,9 @@ class Keys:
                 table = pq.read_table(path, columns=["asked_sketch", "rest_sketch"])
                 taken = table.take(positions[first:last] - start)
                 for side in range(2):
-                    data = b"".join(taken.column(side).to_pylist())
-                    found[side, first:last] = np.frombuffer(data, np.uint32).reshape(-1, PERMUTATIONS)
+                    data = taken.column(side).combine_chunks().buffers()[1]
+                    values = np.frombuffer(data, np.uint32, count=(last - first) * PERMUTATIONS)
+                    found[side, first:last] = values.reshape(-1, PERMUTATIONS)
         return found[0], found[1]
 
     def names(self, positions: npt.NDArray[np.int64]) -> list[str]:

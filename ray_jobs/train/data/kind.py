@@ -23,13 +23,15 @@ class Compared:
 
     `asked` is what the model is given and `rest` what it is to learn from it: two rows are near duplicates only if both
     are near, so equal answers to different questions are none. `document` is the text that the row is about, None
-    where the kind has none. `target` is what is to come out, where that is not the rest.
+    where the kind has none. `target` is what is to come out, where that is not the rest. `exact` is what near
+    duplicates must have in common to the letter, None where nearness says enough.
     """
 
     asked: str
     rest: str
     document: str | None = None
     target: str | None = None
+    exact: str | None = None
 
     @property
     def learnt(self) -> str:
@@ -83,7 +85,7 @@ class Kind(Protocol):
         ...
 
     def group(self, content: Content) -> str:
-        """What the row is grouped by where the input names no source."""
+        """What the row is grouped by where the input names no source, and the raw row gave no other."""
         ...
 
     def measured(self, content: Content) -> dict[str, tuple[Measured, ...]]:

@@ -39,7 +39,7 @@ class Label:
 
     def compared(self, content: Content) -> Compared:
         """Asked is the prompt; a completion that is praised and one that is blamed are two."""
-        return Compared(content["prompt"], f"{content['label']}\n{content['completion']}")
+        return Compared(content["prompt"], content["completion"], exact=str(content["label"]))
 
     def group(self, content: Content) -> str:
         """By the prompt."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ray_jobs.train.data.candidates import Buckets, Mask, Positions, crossing, nearness
+from ray_jobs.train.data.candidates import Buckets, Mask, NumberedBands, Positions, crossing, nearness
 from ray_jobs.train.data.duplicates import Match
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.sketch import Banding
@@ -52,7 +52,7 @@ class _Sides:
     asked: npt.NDArray[np.uint64]
     documents: npt.NDArray[np.uint64]
     sketches: tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]  # of what is asked, and of the rest
-    bands: list[list[int]]
+    bands: NumberedBands
 
     @classmethod
     def of(cls, keys: Keys, places: Places, alive: Mask, banding: Banding) -> _Sides:
@@ -63,21 +63,22 @@ class _Sides:
         positions = np.flatnonzero(marked)
         sketches = keys.sketches(positions)
         asked, documents = keys.column("asked")[positions], keys.column("document")[positions]
-        return cls(positions, places[positions], asked, documents, sketches, banding.keys(sketches[0]).tolist())
+        bands = NumberedBands(banding.keys(sketches[0]))
+        return cls(positions, places[positions], asked, documents, sketches, bands)
 
-    def buckets(self, place: int, alive: Mask, strict: bool, banding: Banding) -> Buckets:
+    def buckets(self, place: int, alive: Mask, strict: bool) -> Buckets:
         """What rows of a place ask, to be found again."""
-        buckets = Buckets(banding.bands)
+        buckets = Buckets(self.bands)
         passages = self.documents if strict else np.zeros_like(self.documents)
         for slot in _distinct(np.flatnonzero((self.places == place) & alive), self.asked, passages):
-            buckets.add(int(slot), self.bands[slot])
+            buckets.add(int(slot))
         return buckets
 
     def leak(self, split: int, place: int, buckets: Buckets, threshold: float, strict: bool) -> Leak:
         """What rows of a split ask again."""
         leak = Leak(split, place)
         for slot in np.flatnonzero(self.places == split):
-            others = buckets.sharing(self.bands[slot])
+            others = buckets.sharing(int(slot))
             sketches = self.sketches if strict else self.sketches[:1]
             near = nearness(sketches, others, int(slot)) if len(others) else np.empty(0)
             hits = others[near >= threshold]
@@ -111,7 +112,7 @@ def find_leaks(
     for split in reversed(range(len(SPLITS))):
         for place in range(split + 1, len(strict)):
             if place not in above:
-                above[place] = sides.buckets(place, staying, strict[place], banding)
+                above[place] = sides.buckets(place, staying, strict[place])
             leak = sides.leak(split, place, above[place], threshold, strict[place] and strict[split])
             leaks += [leak] if leak.found else []
         if not keep:

@@ -63,6 +63,11 @@ class MineConfig(MiningRules):
             )
         return self
 
+    @property
+    def shows_index(self) -> bool:
+        """Whether positives, too, are shown as a reranker sees hits, not as the data have them."""
+        return self.texts == "index" and self.output_kind == "retrieval"
+
     def deciding(self) -> dict[str, object]:
         """Everything of the configuration that decides what comes out."""
         apart = {"data": True, "name": True, "store": True, "snapshot": True, "embedder": True, "block_queries": True}
@@ -70,7 +75,9 @@ class MineConfig(MiningRules):
 
     def content_hash(self, data: str, snapshot: tuple[str, int, str], reranker: str | None) -> str:
         """A hash of configuration, data (its hash), snapshot (index, number, job) and reranker (its revision)."""
-        deciding = [MINING, self.deciding(), data, snapshot, reranker]
+        # What is mined otherwise since MINING was raised.
+        changed = [] if reranker is None else ["every positive has its own score"]
+        deciding = [MINING, self.deciding(), data, snapshot, reranker, *changed]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -4,13 +4,14 @@
     mine    a block of prepared rows    -> rows with negatives, in a file of the store
 
 Guaranteed: a block's file is that of its rows alone, in order, whoever makes it. Memory: the index is mapped, and one
-block of rows with its hits.
+block of rows with its hits and, for a reranker, the other positives of its queries.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
+from collections.abc import Set as AbstractSet
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
@@ -30,12 +31,12 @@ from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.models.reranker import Reranker
 from ray_jobs.models.reranker_config import RerankerConfig
 from ray_jobs.storage import Storage, new_id, open_storage
-from ray_jobs.train.data.counting import counter
+from ray_jobs.train.data.counting import counter, lengths
 from ray_jobs.train.data.keys import LENGTH
 from ray_jobs.train.data.kind import Kind, schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.mine_config import MineConfig
-from ray_jobs.train.data.mined_rows import Asked, RowMiner
+from ray_jobs.train.data.mined_rows import BEFORE, Asked, RowMiner
 from ray_jobs.train.data.mining_record import MinedSplit
 from ray_jobs.train.data.positives import Place, Wanted, find
 
@@ -44,12 +45,13 @@ _DOCUMENTS_KEPT = 4096
 
 
 class BlockRow(BaseModel):
-    """Where the positives of one row's query lie, its own first."""
+    """Where the positives of one row's query lie, its own first, and which rows have the others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     places: tuple[tuple[Place, ...], ...]
     hashes: frozenset[str]
+    others: tuple[tuple[str, int], ...]  # split of a row, and its place there
 
 
 class Block(BaseModel):
@@ -116,7 +118,11 @@ class Miner:
         """The rows of one block with their negatives."""
         config = self._task.config
         rows = self._read(block)
-        asked = [Asked(row, own.places, own.hashes) for row, own in zip(rows, block.rows, strict=True)]
+        texts = self._texts({other for own in block.rows for other in own.others}) if self._shows_others else {}
+        asked = [
+            Asked(row, own.places, own.hashes, [texts[other] for other in own.others if other in texts])
+            for row, own in zip(rows, block.rows, strict=True)
+        ]
         depth = min(_MOST_HITS, config.range_max + max(one.chunks for one in asked))
         search = SearchConfig.model_validate(config.search.model_dump() | {"k": depth, "by": "chunk"})
         hits = self._snapshot.search([one.query for one in asked], search, self._embedder)
@@ -168,17 +174,37 @@ class Miner:
         found: list[dict[str, Any]] = table.to_pylist()
         return found
 
+    @property
+    def _shows_others(self) -> bool:
+        """Whether the reranker sees the other positives of a query as their rows have them."""
+        return self._task.reranker is not None and not self._task.config.shows_index
+
+    def _texts(self, wanted: AbstractSet[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """The positives of some rows; of each split one row group at a time."""
+        found: dict[tuple[str, int], str] = {}
+        for split in sorted({split for split, _ in wanted}):
+            file = pq.ParquetFile(self._storage.local(*self._task.files[split]))
+            column = "positive" if "positive" in file.schema_arrow.names else "passage"
+            places = np.array(sorted(place for other, place in wanted if other == split))
+            start = 0
+            for number in range(file.num_row_groups):
+                end = start + file.metadata.row_group(number).num_rows
+                here = places[(places >= start) & (places < end)]
+                if len(here):
+                    texts = file.read_row_group(number, columns=[column]).column(0).take(here - start).to_pylist()
+                    found |= {(split, place): text for place, text in zip(here.tolist(), texts, strict=True)}
+                start = end
+        return found
+
     def _fetch(self, place: Place) -> list[Hit]:
         rows = self._snapshot.partition.shards[place.shard].rows
         return [Hit.of(row) for row in rows.take(np.arange(place.first, place.first + place.count))]
 
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        """The rows with the lengths of their texts beside them."""
+        """The rows with the ids that they had and the lengths of their texts beside them."""
         table = pa.Table.from_pylist(rows, schema=schema_of(self._kind))
-        measured = [self._kind.measured(row) for row in rows]
-        for name in self._kind.lengths:
-            counted = iter(self._counter.count([text for row in measured for text in row[name]]))
-            longest = [max(next(counted) for _ in row[name]) for row in measured]
+        table = table.append_column(BEFORE, pa.array([row.get(BEFORE) for row in rows], pa.string()))
+        for name, longest in lengths(self._kind, rows, self._counter).items():
             table = table.append_column(
                 pa.field(LENGTH + name, pa.int32(), nullable=False), pa.array(longest, pa.int32())
             )

@@ -5,7 +5,10 @@
 
 Guaranteed: rows keep their order, their source and the numbers that they had in the input, so that no row changes its
 split; positive and negatives have one form (see `MineConfig.texts`). A row whose positive is not in the index keeps
-its text and gets no negatives where texts are the index's, since the two forms could be told apart.
+its text and gets no negatives where texts are the index's, since the two forms could be told apart. With a reranker a
+margin is that to the lowest score of all positives of the query, each in the form of the negatives; one of another row
+that has no such form (texts are the index's, and it is not in the index) has no score. Not guaranteed: that what is
+near a positive of another row is recognised where the index does not have that one; it is known by a hash.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from ray_jobs.train.data.positives import Place
 UNANSWERABLE = "no-answer"
 NOT_IN_INDEX = "positive-not-in-index"
 QUERY_TOO_LONG = "query-too-long"
+BEFORE = "before"
+"""Beside a row: the id that it had. Rows that are new have none."""
 _KEPT = 1 << 14  # texts: hits of one query are hits of others
 Row = Mapping[str, Any]
 Fetch = Callable[[Place], list[Hit]]
@@ -57,6 +62,7 @@ class Asked:
     row: Row
     places: Sequence[Sequence[Place]]  # of each positive; empty where it is not in the index
     hashes: AbstractSet[str] = frozenset()  # text_hash of each positive
+    others: Sequence[str] = ()  # text of each positive but its own, where a reranker is to see it
 
     @property
     def query(self) -> str:
@@ -67,6 +73,12 @@ class Asked:
     def positive(self) -> str:
         """The text of its positive."""
         return str(self.row["positive"] if "positive" in self.row else self.row["passage"])
+
+    def text(self, number: int) -> str | None:
+        """The text of the positive of this number; None where it is not at hand."""
+        if number == 0:
+            return self.positive
+        return self.others[number - 1] if number <= len(self.others) else None
 
     @property
     def answers(self) -> list[str]:
@@ -121,7 +133,7 @@ class RowMiner:
         documents = [{place.doc_id for place in places} for places in asked.places]
         own = next((hit for hit in hits if hit.doc_id in documents[0]), None)
         chunks = [[chunk for place in places for chunk in self._fetch(place)] for places in asked.places]
-        positive = self._positive(asked, chunks[0], hits)
+        positive = self._positive(asked, 0, chunks[0], hits)
         mined, scores = self._mined(asked, documents, chunks, positive, hits)
         rows = self._rows(asked, positive, mined, own)
         made.rows += rows
@@ -161,10 +173,9 @@ class RowMiner:
         lowest = _lowest(documents, hits)
         rescore: Rescore | None = None
         if self._reranker is not None:
-            others = [self._positive(asked, of_one, hits) for of_one in chunks[1:]]
-            texts = [positive, *(text for text in others if text is not None)]
-            rescored: list[float] = []
-            rescore = self._rescore(asked.query, texts, rescored)
+            others = [self._positive(asked, number, chunks[number], hits) for number in range(1, len(chunks))]
+            rescored: list[float | None] = []
+            rescore = self._rescore(asked.query, [positive, *others], rescored)
             mined = choose(candidates, known, self._config, None, str(asked.row["id"]), rescore)
             return mined, rescored[0] if rescored else None
         return choose(candidates, known, self._config, lowest, str(asked.row["id"])), lowest
@@ -178,25 +189,26 @@ class RowMiner:
             return False
         return True
 
-    def _rescore(self, query: str, positives: Sequence[str], kept: list[float]) -> Rescore:
+    def _rescore(self, query: str, positives: Sequence[str | None], kept: list[float | None]) -> Rescore:
         reranker = self._reranker
         assert reranker is not None, "only asked for with a reranker"
+        known = list(dict.fromkeys(text for text in positives if text is not None))
 
-        def rescore(texts: Sequence[str]) -> tuple[Sequence[float], float]:
-            scores = [float(score) for score in reranker.scores(query, [*positives, *texts])]
-            kept.append(min(scores[: len(positives)]))
-            return scores[len(positives) :], kept[0]
+        def rescore(texts: Sequence[str]) -> tuple[Sequence[float], float | None]:
+            scores = [float(score) for score in reranker.scores(query, [*known, *texts])]
+            kept.append(None if None in positives else min(scores[: len(known)]))
+            return scores[len(known) :], kept[0]
 
         return rescore
 
-    def _positive(self, asked: Asked, chunks: Sequence[Hit], hits: Sequence[Hit]) -> str | None:
+    def _positive(self, asked: Asked, number: int, chunks: Sequence[Hit], hits: Sequence[Hit]) -> str | None:
         """The text of a positive in the form of the negatives; None where the index has to give it and does not.
 
         Of several chunks the one that holds an answer, then the one that the query ranks best, then the one with most
         of the query's words.
         """
-        if self._config.texts == "data" or self._config.output_kind == "qa":
-            return asked.positive
+        if not self._config.shows_index:
+            return asked.text(number)
         if not chunks:
             return None
         ranks = {hit.chunk_id: hit.rank for hit in hits}
@@ -211,8 +223,7 @@ class RowMiner:
         return self._shown(chunks[min(range(len(chunks)), key=order)])
 
     def _shown(self, hit: Hit) -> str:
-        whole = self._config.texts == "index" and self._config.output_kind == "retrieval"
-        return _cleaned(passage(hit) if whole else hit.text)
+        return _cleaned(passage(hit) if self._config.shows_index else hit.text)
 
     def _rows(self, asked: Asked, positive: str | None, mined: Mined, own: Hit | None) -> list[dict[str, Any]]:
         if self._config.output_kind == "qa":
@@ -233,10 +244,13 @@ class RowMiner:
             "positive_id": identity,
             "negative_ids": [*ids, *(found.doc_id for found in mined.negatives)] if len(ids) == len(had) else [],
         }
-        return [self._row(asked, content)]
+        return [self._own(asked, content)]
 
     def _same(self, asked: Asked) -> dict[str, Any]:
-        return self._row(asked, {name: asked.row[name] for name in ("question", "passage", "answers", "starts")})
+        return self._own(asked, {name: asked.row[name] for name in ("question", "passage", "answers", "starts")})
+
+    def _own(self, asked: Asked, content: Content) -> dict[str, Any]:
+        return {**self._row(asked, content), BEFORE: asked.row["id"]}
 
     def _row(self, asked: Asked, content: Content) -> dict[str, Any]:
         kept = {name: asked.row[name] for name in ("source", "row", "input")}

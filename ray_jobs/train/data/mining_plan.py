@@ -1,7 +1,8 @@
 """What mining does, fixed before any work: which rows, which index, which models, and what comes out is called.
 
 Guaranteed: the same data, snapshot, rules and reranker have the same hash, so that nothing is mined twice.
-Held in memory for all rows at once: a hash of each query and of each positive, some 300 bytes a row.
+Held in memory for all rows at once: a hash of each query and of each positive, and where the positives lie; 0.7 kB a
+row, 1 kB while they are read, and 1.4 kB with the blocks, measured over 20,000 rows.
 """
 
 from __future__ import annotations
@@ -128,19 +129,29 @@ class Queries:
 
     def blocks(self, size: int) -> Iterator[Block]:
         """The rows of all splits, `size` at a time."""
-        number = 0
+        number, others = 0, self._others()
         for split, rows in self.rows.items():
             for start in range(0, len(rows), size):
-                part = tuple(self._row(*row) for row in rows[start : start + size])
+                part = tuple(self._row(*row, others) for row in rows[start : start + size])
                 yield Block(number=number, split=split, start=start, rows=part)
                 number += 1
 
-    def _row(self, asked: str, own: str) -> BlockRow:
+    def _others(self) -> dict[tuple[str, str], tuple[str, int]]:
+        """Of queries with several positives, the first row of each: (hash of the query, key) to (split, place)."""
+        found: dict[tuple[str, str], tuple[str, int]] = {}
+        for split, rows in self.rows.items():
+            for place, (asked, key) in enumerate(rows):
+                if key and len(self.keys[asked]) > 1:
+                    found.setdefault((asked, key), (split, place))
+        return found
+
+    def _row(self, asked: str, own: str, others: Mapping[tuple[str, str], tuple[str, int]]) -> BlockRow:
         known: Mapping[str, str] = self.keys.get(asked, {})
         # Its own first.
         keys = [key for key in (own,) if key] + [key for key in known if key != own]
         places = tuple(tuple(_in_order(self.places.get(key, ()))) for key in keys)
-        return BlockRow(places=places, hashes=frozenset(known.values()))
+        rows = tuple(others[asked, key] for key in keys if key != own)
+        return BlockRow(places=places, hashes=frozenset(known.values()), others=rows)
 
 
 def _in_order(places: Sequence[Place]) -> list[Place]:

@@ -19,9 +19,11 @@ from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.kind import Kind
 from ray_jobs.train.data.kinds import EVALUATION_KINDS, KINDS, expected, kind_of
 from ray_jobs.train.data.reading import read_rows
+from ray_jobs.train.data.retrieval import lists_positives
 from ray_jobs.train.data.validate import Rules, renamed
 
 FORMATS = ("jsonl", "parquet")
+INPUTS = "inputs"
 PROBED_ROWS = 1000  # of a file, to find one that tells the kind
 MIN_PARTS = 32  # below which parts are made smaller, so that work spreads
 SMALLEST_PART = 256 << 10
@@ -48,6 +50,7 @@ class InputSet:
 
     name: str
     kind: str
+    lists: bool  # whether the row that tells the kind has a list of positives
     files: tuple[SourceFile, ...]
     hashes: tuple[tuple[str, str], ...]  # (name, sha256) of each file
     ignored: tuple[str, ...]  # files of another format in the same folders
@@ -88,12 +91,12 @@ def plan(config: PrepareConfig, tokenizer: str | None) -> Plan:
         _input_set(name, (source,), EVALUATION_KINDS, {}) for name, source in sorted(config.evaluation_sets.items())
     )
     files = {found.name: list(found.hashes) for found in (data, *evaluation)}
-    digest = config.content_hash(data.kind, files, tokenizer)
+    digest = config.content_hash(data.kind, files, tokenizer, lists=data.lists)
     return Plan(data, evaluation, tuple(_parts((data, *evaluation), config.block_bytes)), digest)
 
 
 def _input_set(name: str, sources: tuple[str, ...], kinds: Mapping[str, Kind], columns: Mapping[str, str]) -> InputSet:
-    key = f"evaluation_sets.{name}" if name else "inputs"
+    key = f"evaluation_sets.{name}" if name else INPUTS
     listed = list(list_sources(sources))
     files = tuple(file for file in listed if file.format in FORMATS)
     named = next((file for file in listed if file.format not in FORMATS and not file.relative), None)
@@ -102,10 +105,13 @@ def _input_set(name: str, sources: tuple[str, ...], kinds: Mapping[str, Kind], c
         raise UsageError(f"{key}={wrong}: expected JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst) or Parquet (.parquet)")
     hashes = tuple((file.doc_id, _sha256(file)) for file in files)
     ignored = tuple(file.doc_id for file in listed if file.format not in FORMATS)
-    return InputSet(name, _find_kind(key, files, kinds, columns), files, hashes, ignored)
+    return InputSet(name, *_find_kind(key, files, kinds, columns), files, hashes, ignored)
 
 
-def _find_kind(key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind], columns: Mapping[str, str]) -> str:
+def _find_kind(
+    key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind], columns: Mapping[str, str]
+) -> tuple[str, bool]:
+    """The kind, and whether the row that tells it has a list of positives."""
     wanted = frozenset(name for kind in kinds.values() for name in kind.spellings) | set(columns.values())
     seen: set[str] = set()
     for file in files:
@@ -117,14 +123,16 @@ def _find_kind(key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind],
                 names = {name for name, value in row.items() if value is not None}
                 found = kind_of(names, kinds)
                 if found is not None:
-                    return found
+                    return found, lists_positives(row)
                 seen |= names
     if not seen and len(kinds) == 1:
         # Whether there are rows at all, and what is wrong with them, is told by reading them.
-        return next(iter(kinds))
+        return next(iter(kinds)), False
+    # What the user says of columns is said of what is prepared.
+    remedy = "or name columns to rename" if key == INPUTS else "rename the columns in its file"
     raise UsageError(
         f"{key}: no kind of training rows has the columns {', '.join(sorted(seen)[:20]) or '(none was found)'}; "
-        f"expected {expected(kinds.values())}, or name columns to rename"
+        f"expected {expected(kinds.values())}, {remedy}"
     )
 
 

@@ -13,7 +13,7 @@ from ray_jobs.errors import RejectedError, UsageError
 from ray_jobs.storage import sha256_of
 from ray_jobs.train.data import card as cards
 from ray_jobs.train.data.config import PrepareConfig
-from ray_jobs.train.data.findings import Findings, warnings_of
+from ray_jobs.train.data.findings import TOGETHER, Findings, warnings_of
 from ray_jobs.train.data.keys import LENGTH
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.lengths import Lengths, measure
@@ -46,16 +46,40 @@ def check_rejected(config: PrepareConfig, parts: Sequence[StagedPart]) -> None:
 
 
 def check_splits(found: Findings) -> None:
-    """Raise UsageError where a wished split has no rows."""
+    """Raise UsageError where a wished split has no rows, or none that stays."""
     places, kept = found.decisions.places, found.decisions.kept
     groups = len(np.unique(found.keys.column("group")[places < len(SPLITS)]))
     for number, (name, share) in enumerate(found.config.split.shares.items()):
-        if share and not (kept & (places == number)).any():
-            by = ", ".join(sorted({column for part in found.data for column in part.grouped_by}))
-            raise UsageError(
-                f"split.{name}={share:g}: no row falls into it, of {groups:,} groups by {by}; add rows, raise it, "
-                f"set it to 0, or choose another split.seed or source_column ('row' groups nothing but equal questions)"
-            )
+        if not share or (kept & (places == number)).any():
+            continue
+        if (places == number).any():
+            raise UsageError(f"split.{name}={share:g}: {_removed(found, number)}")
+        by = ", ".join(sorted({column for part in found.data for column in part.grouped_by}))
+        raise UsageError(
+            f"split.{name}={share:g}: no row falls into it, of {groups:,} groups by {by}; add rows, raise it, "
+            f"set it to 0, or choose another split.seed or source_column ('row' groups nothing but equal questions)"
+        )
+
+
+def _removed(found: Findings, split: int) -> str:
+    """Why no row of a split stays, and what to do about it."""
+    decisions, config = found.decisions, found.config
+    rows = int((decisions.places == split).sum())
+    leaks = [leak for leak in decisions.leaks if leak.split == split and not config.keep_leaks]
+    leaked = len({row for leak in leaks for row in leak.rows})
+    near = sum(int(decisions.places[match.row]) == split for match in decisions.near)
+    asked_in = ", ".join(found.place(leak.place) for leak in leaks)
+    counts = {
+        f"leaks (asked again in {asked_in})": leaked,
+        "near duplicates": near,
+        "exact duplicates": rows - leaked - near,
+    }
+    remedies = ["add rows"]
+    remedies += [TOGETHER] if any(leak.same and leak.place < len(SPLITS) for leak in leaks) else []
+    remedies += ["set keep_leaks=true"] if leaked else []
+    remedies += ["set near_duplicates=false"] if near else []
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
+    return f"all {rows:,} rows that fall into it were removed: {listed}; {', or '.join(remedies)}"
 
 
 def check_labels(config: PrepareConfig, labels: Mapping[str, Mapping[str, int] | None]) -> None:

@@ -1,11 +1,11 @@
 """A query, a passage that answers it, and passages that do not: `query` or `anchor`, `positive`, `negative`.
 
-A list of positives becomes one row each, with the same negatives.
+A list of positives becomes one row each, with the same negatives; all of them are in the same split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import ClassVar
 
@@ -73,3 +73,9 @@ class Retrieval:
     def measured(self, content: Content) -> dict[str, tuple[Measured, ...]]:
         """The query, and the passages, since an encoder cuts each by itself."""
         return {"query": (content["query"],), "passage": (content["positive"], *content["negatives"])}
+
+
+def lists_positives(raw: Mapping[str, object]) -> bool:
+    """Whether a raw row has a list of positives."""
+    found = RawRow(raw).value(*_POSITIVE)
+    return isinstance(found, Sequence) and not isinstance(found, str)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.storage import Storage, new_id
 from ray_jobs.train.data.config import SplitConfig
-from ray_jobs.train.data.counting import Counter
+from ray_jobs.train.data.counting import Counter, lengths
 from ray_jobs.train.data.keys import LENGTH, keys_schema
 from ray_jobs.train.data.kind import Compared, schema_of, text_hash
 from ray_jobs.train.data.planning import Part
@@ -141,14 +141,15 @@ class Stager:
             "asked": [int(text_hash(texts.asked), 16) for texts in compared],
             "document": [_document(texts) for texts in compared],
             "target": [int(text_hash(texts.learnt), 16) for texts in compared],
+            "exact": [0 if texts.exact is None else group_number(texts.exact) for texts in compared],
             "place": [split_of(row.group, self._split) for row in rows],
             "name": [row.name for row in rows],
         }
         columns |= self._sketches("asked", [texts.asked for texts in compared])
         columns |= self._sketches("rest", [texts.rest for texts in compared])
-        lengths = self._lengths(rows)
-        columns |= {LENGTH + name: found for name, found in lengths.items()}
-        schema = keys_schema(self._banding, list(lengths))
+        measured = lengths(kind, [row.content for row in rows], self._counter)
+        columns |= {LENGTH + name: found for name, found in measured.items()}
+        schema = keys_schema(self._banding, list(measured))
         return content, pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
     def _sketches(self, side: str, texts: list[str]) -> dict[str, Any]:
@@ -156,15 +157,6 @@ class Stager:
         bands = self._banding.keys(found)
         columns: dict[str, Any] = {f"{side}_band_{band}": bands[:, band] for band in range(self._banding.bands)}
         return columns | {f"{side}_sketch": [sketch.tobytes() for sketch in found]}
-
-    def _lengths(self, rows: Sequence[Accepted]) -> dict[str, list[int]]:
-        """The length of each text that the kind measures; of several, of the longest."""
-        measured = [self._rules.kind.measured(row.content) for row in rows]
-        lengths: dict[str, list[int]] = {}
-        for name in self._rules.kind.lengths:
-            counted = iter(self._counter.count([text for row in measured for text in row[name]]))
-            lengths[name] = [max(next(counted) for _ in row[name]) for row in measured]
-        return lengths
 
     def _publish(self, part: Part, seen: _Seen, scratch: Path) -> StagedPart:
         keys = {}

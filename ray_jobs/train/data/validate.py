@@ -1,7 +1,7 @@
 """From a raw row to canonical ones, or to a rejection with its reason.
 
 Guaranteed: whatever a row holds, validating it ends in rows or in one rejection, never in an exception; equal rows give
-equal rows on every machine.
+equal rows on every machine; all rows that a raw one gives have one group.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class Rules:
         row = RawRow(renamed(raw, dict(self.columns)))
         contents = self.kind.read(row)
         name = next((row.identity(column) for column in IDS if _is_name(row.value(column))), None)
-        return [self._accepted(row, content, name) for content in contents], row.cleaned
+        return [self._accepted(row, content, name, len(contents) > 1) for content in contents], row.cleaned
 
-    def _accepted(self, row: RawRow, content: Content, name: str | None) -> Accepted:
-        group, by = self._group(row, content)
+    def _accepted(self, row: RawRow, content: Content, name: str | None, several: bool) -> Accepted:
+        group, by = self._group(row, content, several)
         return Accepted(content_id(self.kind, content), group, by, name, content)
 
-    def _group(self, row: RawRow, content: Content) -> tuple[str, str]:
+    def _group(self, row: RawRow, content: Content, several: bool) -> tuple[str, str]:
         asked = self.kind.compared(content).asked
         if self.by_query:
             return row.identity("query_id") or f"query:{text_hash(asked)}", "query"
@@ -85,6 +85,9 @@ class Rules:
                 raise WrongRowError("missing-source", f"there is no {self.source_column!r}, which source_column names")
             return _group_name(self.source_column, row.identity(self.source_column)), self.source_column
         column = next((name for name in SOURCES if _is_name(row.value(name))), None)
+        if column is None and several:
+            # Apart, one would be asked again in another split, and be no more than a leak.
+            return f"query:{text_hash(asked)}", "content"
         if column is None:
             return self.kind.group(content), "content"
         return _group_name(column, row.identity(column)), column

@@ -29,10 +29,10 @@ def judge_of(task: Task, tuned: Path) -> Judge:
 
 
 def check_kind(method: str, name: str, kind: str) -> None:
-    """Raise UsageError where what `method` trains cannot be measured on rows of this kind."""
+    """Raise UsageError where what `method` trains cannot be measured on the rows that the key `name` refers to."""
     kinds = JUDGES[method][2]
     if kind not in kinds:
         raise UsageError(
-            f"evaluation.retained.{name}: its rows are of kind {kind}, and method={method} is measured on "
+            f"{name}: its rows are of kind {kind}, and method={method} is measured on "
             f"{' or '.join(kinds)}; choose other data"
         )

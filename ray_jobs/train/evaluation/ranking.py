@@ -4,8 +4,8 @@ An embedder ranks all distinct positives and negatives of the set for every quer
 own. A text is right for a query if a row says so; gains are linear, as trec_eval computes them (Järvelin and
 Kekäläinen, TOIS 2002).
 
-Guaranteed: the model's own prompts and length; a query counts once, with all its positives. Not guaranteed: a figure
-that can be compared with other collections: one with few texts is easy.
+Guaranteed: the model's own prompts and length, and float32, as it was trained; a query counts once, with all its
+positives. Not guaranteed: a figure that can be compared with other collections: one with few texts is easy.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train.evaluation.bootstrap import Floats
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
 from ray_jobs.train.evaluation.tuned import is_adapter, over
 from ray_jobs.train.methods import Task
-from ray_jobs.train.methods.sentences import set_length
+from ray_jobs.train.methods.sentences import load
 
 DEPTH = 10
 _QUERIES = 128  # ranked at a time
-_PROMPTS = ("document", "passage", "corpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,7 @@ class EmbedderJudge:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         from sentence_transformers import SentenceTransformer
 
-        def load(folder: Path) -> Any:
-            with quiet_transformers():
-                found = SentenceTransformer(str(folder), device=task.place.device, local_files_only=True)
-            set_length(found, task)
-            return found
-
-        self._models = _Switched(load, task.base, tuned)
+        self._models = _Switched(lambda folder: load(SentenceTransformer, folder, task), task.base, tuned)
         # The texts of the last set, which are asked for again by its samples: by side, with their vectors.
         self._kept: dict[bool, tuple[list[str], Any]] = {}
 
@@ -110,17 +103,17 @@ class EmbedderJudge:
         import torch
 
         with self._models.state(tuned) as model, torch.inference_mode():
-            prompts = model.prompts or {}
-            document = next((prompts[name] for name in _PROMPTS if prompts.get(name)), "")
             if tuned not in self._kept or self._kept[tuned][0] != list(texts):
-                vectors = model.encode(list(texts), prompt=document, convert_to_tensor=True, show_progress_bar=False)
+                vectors = model.encode(
+                    list(texts), prompt=document_prompt(model), convert_to_tensor=True, show_progress_bar=False
+                )
                 self._kept[tuned] = list(texts), vectors
             kept = self._kept[tuned][1]
             found: list[list[int]] = []
             for start in range(0, len(asked), _QUERIES):
                 queries = [one.query for one in asked[start : start + _QUERIES]]
                 vectors = model.encode(
-                    queries, prompt=prompts.get("query") or "", convert_to_tensor=True, show_progress_bar=False
+                    queries, prompt=query_prompt(model), convert_to_tensor=True, show_progress_bar=False
                 )
                 found += model.similarity(vectors, kept).topk(min(depth, len(texts)), dim=1).indices.tolist()
         return found
@@ -136,14 +129,11 @@ class RerankerJudge:
         from sentence_transformers import CrossEncoder
         from transformers import set_seed
 
-        def load(folder: Path) -> Any:
+        def seeded(folder: Path) -> Any:
             set_seed(task.config.seed)
-            with quiet_transformers():
-                found = CrossEncoder(str(folder), device=task.place.device, num_labels=1, local_files_only=True)
-            set_length(found, task)
-            return found
+            return load(CrossEncoder, folder, task, num_labels=1)
 
-        self._models = _Switched(load, task.base, tuned)
+        self._models = _Switched(seeded, task.base, tuned)
 
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """nDCG@10 over each query's own texts; queries without a wrong one are left out."""

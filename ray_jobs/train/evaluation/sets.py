@@ -26,18 +26,28 @@ _ROWS = 4096  # compared at a time
 
 @dataclass(frozen=True, slots=True)
 class SetFile:
-    """One split of a prepared set: a key of the store or an absolute path, what identifies it, what it holds."""
+    """One split of a prepared set: a key of the store or an absolute path, what identifies it, what it holds.
+
+    `split` is empty for a file of rows that is no split.
+    """
 
     name: str
     place: str
     sha256: str
     kind: str
     rows: int
+    split: str = ""
 
     @property
     def title(self) -> str:
-        """The last part of its name: what tables call it."""
-        return self.name.rpartition(".")[2]
+        """What tables call it: the last part of its name, and the split unless these are test rows."""
+        name = self.name.rpartition(".")[2]
+        return name if self.split in ("", "test", name) else f"{name} ({self.split})"
+
+
+def is_of(title: str, name: str) -> bool:
+    """Whether tables call the set of this name so, whichever split of it they tell of."""
+    return title.partition(" (")[0] == name
 
 
 def find_split(name: str, reference: str, splits: tuple[str, ...], storage: Storage) -> SetFile:
@@ -51,12 +61,12 @@ def find_split(name: str, reference: str, splits: tuple[str, ...], storage: Stor
         found = [_described(name, str(path), path, sha256_of(path))]
     elif path.is_dir():
         files = [file for split in splits if (file := path / f"{split}.parquet").is_file()]
-        found = [_described(name, str(file), file, sha256_of(file)) for file in files]
+        found = [_described(name, str(file), file, sha256_of(file), file.stem) for file in files]
     else:
         prepared = open_prepared(storage, reference)
         records = [(split, prepared.card.splits[split]) for split in splits if split in prepared.card.splits]
         found = [
-            SetFile(name, f"{prepared.folder}/{split}.parquet", record.sha256, prepared.card.kind, record.rows)
+            SetFile(name, f"{prepared.folder}/{split}.parquet", record.sha256, prepared.card.kind, record.rows, split)
             for split, record in records
         ]
     for one in found:
@@ -72,7 +82,7 @@ def beside(name: str, train: str, split: str, storage: Storage) -> SetFile | Non
     if not there:
         return None
     file = local_file(storage, place)
-    found = _described(name, place, file, sha256_of(file))
+    found = _described(name, place, file, sha256_of(file), split)
     return found if found.rows else None
 
 
@@ -114,9 +124,9 @@ def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:
         )
 
 
-def _described(name: str, place: str, file: Path, sha256: str) -> SetFile:
+def _described(name: str, place: str, file: Path, sha256: str, split: str = "") -> SetFile:
     rows = pq.read_metadata(file).num_rows
-    return SetFile(name, place, sha256, kind_of(frozenset(pq.read_schema(file).names), file), rows)
+    return SetFile(name, place, sha256, kind_of(frozenset(pq.read_schema(file).names), file), rows, split)
 
 
 def _digests(file: Path, kind: str, only: set[bytes] | None = None) -> set[bytes]:

@@ -90,7 +90,10 @@ class Method(Protocol):
     """What tells the best checkpoint, where the user does not say."""
 
     def trainer(self, task: Task) -> Trainer:
-        """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
+        """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit.
+
+        What a library says of a base that it cannot load is left to whoever asks: see ray_jobs.train.fit.
+        """
         ...
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
-from ray_jobs.train.methods.language import longest_row, over_the_base, tokenizer_of
+from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import in_order, read_splits, steps_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class DirectPreferences:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
         from trl import DPOConfig, DPOTrainer
 
+        check_base(task)
         train, validation, _ = read_splits(task, self)
         columns = ["prompt", "chosen", "rejected"]
         config = DPOConfig(

@@ -1,7 +1,8 @@
 """Contrastive fine-tuning of an embedder: a query near its passage, far from its hard negatives and others' passages.
 
-Guaranteed: the model's own prompts for queries and documents are used; a micro-batch has no text twice, where the rows
-allow it. Not guaranteed: the same negatives for another size of micro-batch; they are the other rows of it.
+Guaranteed: queries and documents have the prompts with which ingest and search use the model; a micro-batch has no
+text twice, where the rows allow it. Not guaranteed: the same negatives for another size of micro-batch; they are the
+other rows of it.
 """
 
 from __future__ import annotations
@@ -11,19 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import UsageError
-from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train import batches
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, made_once, read_splits, selected, steps_of
-from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, saving_rightly, set_length, with_adapter
+from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from transformers import Trainer
-
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 class ContrastiveEmbedder:
@@ -51,9 +50,7 @@ class ContrastiveEmbedder:
                 "it from; prepare rows with different ones"
             )
         set_seed(task.config.seed)
-        with quiet_transformers():
-            model = SentenceTransformer(str(task.base), device=task.place.device, local_files_only=True)
-        set_length(model, task)
+        model = load(SentenceTransformer, task.base, task)
         check_shardable(model, task)
         if task.config.lora is not None:
             with_adapter(model, task.config.lora, "FEATURE_EXTRACTION")
@@ -127,8 +124,7 @@ def _in_order(rows: Dataset, task: Task) -> Dataset:
 
 
 def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:
-    """The model's own prompt of each column that has one."""
-    document = next((model.prompts[name] for name in _DOCUMENT_PROMPTS if model.prompts.get(name)), "")
-    query = model.prompts.get("query") or ""
+    """The model's own prompt of each column that has one, as ingest and search use it."""
+    query, document = query_prompt(model), document_prompt(model)
     found = {column: query if column == "anchor" else document for column in columns}
     return {column: prompt for column, prompt in found.items() if prompt}

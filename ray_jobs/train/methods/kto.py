@@ -11,7 +11,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
-from ray_jobs.train.methods.language import longest_row, over_the_base, tokenizer_of
+from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import in_order, read_splits, steps_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class LabelledPreferences:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
         from trl import KTOConfig, KTOTrainer
 
+        check_base(task)
         train, validation, _ = read_splits(task, self)
         check_labels(train, task.config.data)
         columns = ["prompt", "completion", "label"]

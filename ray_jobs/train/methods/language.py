@@ -1,4 +1,4 @@
-"""What the methods over causal language models share: tokeniser, lengths, quantised base."""
+"""What the methods over causal language models share: which base they take, tokeniser, lengths, quantised base."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ from ray_jobs.train.methods.arguments import adapter, row_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def check_base(task: Task) -> None:
+    """Raise ModelError for a base whose architecture is no causal language model.
+
+    TRL makes whatever network the base names; one that fills gaps would learn each token from that token itself.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
+    found = (config.architectures or ["none"])[0]
+    if found not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        raise ModelError(
+            f"base={task.config.base} has the architecture {found}, and method={task.config.method} trains causal "
+            "language models; choose a base whose config.json names one, such as LlamaForCausalLM"
+        )
 
 
 def tokenizer_of(task: Task) -> PreTrainedTokenizerBase:

@@ -9,8 +9,7 @@ that a model refuses anything without rows that have no answer.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +66,8 @@ class SpanReader:
         asked.sort(key=lambda item: len(item[0].ids))
         made: dict[str, object] = {"length": length, "stride": chosen.stride, "targets": TARGETS}
         train = made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans")
+        for name, windows in (("train", len(train)), ("validation", len(asked))):
+            check_windows(windows, name, length, task)
         lengths = pc.list_value_length(train.data.column("input_ids")).to_numpy().astype(np.int64)
         # Before the network: under ZeRO-3 its weights are sharded as they are read.
         settings = TrainingArguments(
@@ -99,12 +100,21 @@ def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def check_windows(count: int, name: str, length: int, task: Task) -> None:
+    """Raise UsageError where the rows of a split have no window: their questions alone fill it."""
+    if not count:
+        raise UsageError(
+            f"data={task.config.data}: no question of {name} leaves room for a passage within {length} tokens; raise "
+            "sequence.max_length or shorten the questions"
+        )
+
+
 def window_length(task: Task) -> tuple[int, int]:
     """Tokens of a window, and those that the base takes; raises UsageError where the user asks for more."""
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
-    with explained(task), torch.device("meta"):
+    with torch.device("meta"):
         config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
         limit = position_limit(AutoModelForQuestionAnswering.from_config(config))
     asked = task.config.sequence.max_length
@@ -116,25 +126,12 @@ def network_of(task: Task) -> Any:
     import torch
     from transformers import AutoModelForQuestionAnswering
 
-    with explained(task), quiet_transformers():
+    with quiet_transformers():
         network = AutoModelForQuestionAnswering.from_pretrained(
             task.base, local_files_only=True, trust_remote_code=False, dtype=torch.float32, num_labels=2
         )
     lora = task.config.lora
     return network if lora is None else with_adapter(network, adapter(lora, "QUESTION_ANS", heads_of(network)))
-
-
-@contextmanager
-def explained(task: Task) -> Iterator[None]:
-    """Turn what transformers says of a base that can have no span head into a ModelError of one line."""
-    try:
-        yield
-    except (ValueError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"base={task.config.base} cannot be loaded with a span head ({type(error).__name__}: {reason}); choose an "
-            "encoder"
-        ) from error
 
 
 def takes_segments(tokenizer: PreTrainedTokenizerFast) -> bool:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import ModelError, UsageError
-from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
+from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
-from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, saving_rightly, set_length, with_adapter
+from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
 from ray_jobs.train.span_targets import PAD_MULTIPLE
 
 if TYPE_CHECKING:
@@ -46,15 +46,9 @@ class CrossEncoderReranker:
 
         chosen = task.config.reranker
         train, validation, _ = read_splits(task, self)
-        if not any(map(len, train["negatives"])):
-            raise UsageError(
-                f"data={task.config.data}: no training row has a negative, so that all labels are equal; mine hard "
-                "negatives first"
-            )
+        check_negatives(train, validation, task.config)
         set_seed(task.config.seed)
-        with quiet_transformers():
-            model = CrossEncoder(str(task.base), device=task.place.device, num_labels=1, local_files_only=True)
-        set_length(model, task)
+        model = load(CrossEncoder, task.base, task, num_labels=1)
         check_shardable(model, task)
         if task.config.lora is not None:
             with_adapter(model, task.config.lora, "SEQ_CLS", _heads(model, task))
@@ -77,6 +71,20 @@ class CrossEncoderReranker:
             eval_dataset=validation,
             loss=loss,
             callbacks=list(task.callbacks),
+        )
+
+
+def check_negatives(train: Dataset, validation: Dataset, config: TrainConfig) -> None:
+    """Raise UsageError where no row has a negative: nothing is learned, or with `lambda` nothing is evaluated."""
+    if not any(map(len, train["negatives"])):
+        raise UsageError(
+            f"data={config.data}: no training row has a negative, so that all labels are equal; mine hard negatives "
+            "first"
+        )
+    if config.reranker.loss == "lambda" and not any(map(len, validation["negatives"])):
+        raise UsageError(
+            f"reranker.loss=lambda with data={config.data}: no validation row has a negative, so that there is no "
+            "order to evaluate; mine hard negatives for the validation split too, or set reranker.loss=bce"
         )
 
 

@@ -1,16 +1,19 @@
 """What the methods over sentence-transformers share: adapters inside a model of modules, saved and loaded right.
 
-Guaranteed: only the first worker writes a model; under ZeRO-3 it writes the gathered weights, never empty ones; an
-adapter is saved as PEFT saves it, so that every loader of adapters takes it. Not covered, and refused with ModelError:
-ZeRO-3 where other modules than the transformer have weights.
+Guaranteed: weights are learned in float32, in whatever dtype the base is stored; only the first worker writes a model;
+under ZeRO-3 it writes the gathered weights, never empty ones; an adapter is saved as PEFT saves it, so that every
+loader of adapters takes it. Not covered, and refused with ModelError: ZeRO-3 where other modules than the transformer
+have weights.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ray_jobs.errors import ModelError
+from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.config import LoraConfig
 from ray_jobs.train.methods import Task
@@ -23,12 +26,28 @@ if TYPE_CHECKING:
 
     SentenceModel: TypeAlias = SentenceTransformer | CrossEncoder
 
+Model = TypeVar("Model", bound="SentenceModel")
 
-def set_length(model: SentenceModel, task: Task) -> None:
-    """Cut rows at the length that the user sets; the base's own where they set none."""
-    asked = task.config.sequence.max_length
-    if asked is not None:
+
+def load(kind: type[Model], folder: Path, task: Task, **given: Any) -> Model:
+    """The model of `folder`, of sentence-transformers' class `kind`, in float32 whatever dtype it is stored in.
+
+    Rows are cut at the length that the user sets, the model's own where they set none. Raises UsageError where the
+    user asks for more than the model takes.
+    """
+    import torch
+
+    with quiet_transformers():
+        model: Model = kind(
+            str(folder),
+            device=task.place.device,
+            local_files_only=True,
+            model_kwargs={"dtype": torch.float32},
+            **given,
+        )
+    if task.config.sequence.max_length is not None:
         model.max_seq_length = row_length(task.config, position_limit(model[0].model))
+    return model
 
 
 def with_adapter(model: SentenceModel, lora: LoraConfig, task_type: str, heads: tuple[str, ...] = ()) -> None:

@@ -15,7 +15,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
-from ray_jobs.train.methods.language import longest_row, over_the_base, tokenizer_of
+from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class SupervisedFineTuning:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
         from trl import SFTConfig, SFTTrainer
 
+        check_base(task)
         tokenizer = tokenizer_of(task)
         train, validation, kind = read_splits(task, self)
         if kind == "messages":

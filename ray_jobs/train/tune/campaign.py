@@ -67,7 +67,9 @@ class Campaign:
         self._reopened = [trial.number for trial in trials.open]
         self.fault: TandemError | None = None
         """Why the search cannot go on."""
-        for trial in trials.ended:
+        for trial in trials:
+            # Before anything is drawn: what was cut may still run while the next trial begins.
+            self._proposals.hold(trial.begun.point)
             self._learn(trial)
         self.sweep()
 
@@ -227,13 +229,13 @@ class Campaign:
             )
         )
         trial = self._trials[number]
-        if (told := trial.told) is not None:
+        if (told := trial.told(self._objective)) is not None:
             self._proposals.tell(told)
         self._advance(number, 1.0)
 
     def _learn(self, trial: Trial) -> None:
         """Take over what an earlier run of this search has found out."""
-        if (told := trial.told) is not None:
+        if (told := trial.told(self._objective)) is not None:
             self._proposals.tell(told)
         if trial.ended is None or self._rungs.halving is None:
             return

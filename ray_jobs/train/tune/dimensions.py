@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -64,8 +65,29 @@ class Uniform(_Range):
         """Every step."""
         if self.step is None:
             return None
-        count = int((self.high - self.low) / self.step + 1e-9) + 1
-        return [self.tidy(self.low + number * self.step) for number in range(count)]
+        return [self.at(number) for number in range(self.last + 1)]
+
+    def tidy(self, value: Any) -> Any:
+        """A drawn value: the nearest step, or one with four significant digits inside the range."""
+        return super().tidy(value) if self.step is None else self.at(self.number(value))
+
+    @property
+    def last(self) -> int:
+        """Number of the last step, from 0."""
+        return int((Decimal(repr(self.high)) - Decimal(repr(self.low))) // self._step)
+
+    def at(self, number: int) -> float:
+        """The value of a step, as people write it: 0.3, where the sum of 0.1 and 0.2 is another number."""
+        return float(Decimal(repr(self.low)) + number * self._step)
+
+    def number(self, value: float) -> int:
+        """The step that is nearest to a value."""
+        return min(max(round((value - self.low) / float(self._step)), 0), self.last)
+
+    @property
+    def _step(self) -> Decimal:
+        assert self.step is not None, "a range without steps has none to count"
+        return Decimal(repr(self.step))
 
 
 class LogUniform(_Range):
@@ -87,7 +109,7 @@ class Int(_Range):
     high: int
     step: int = Field(1, ge=1)
 
-    def grid(self) -> Sequence[Any] | None:
+    def grid(self) -> Sequence[int]:
         """Every step."""
         return range(self.low, self.high + 1, self.step)
 

@@ -6,6 +6,7 @@ both fixed and searched.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _ABSENT = object()
 def training(config: TuneConfig) -> dict[str, Any]:
     """The keys of 'tandem train' that all trials share; raises UsageError for conflicts and a file that is none."""
     if config.train is not None:
-        found = dict(config.train)
+        found = copy.deepcopy(config.train)
         for key in config.space:
             if (value := value_at(found, key, _ABSENT)) is not _ABSENT:
                 raise UsageError(f"space.{key} and train.{key}={value}: searched and fixed at once; remove one of them")
@@ -31,10 +32,20 @@ def training(config: TuneConfig) -> dict[str, Any]:
         found = _read(config.train_config)
     if isinstance(found.get("name"), str):
         found["store"] = open_storage(str(found.get("store", DEFAULT_STORE))).uri
-    for key in ("base", "data"):
-        if isinstance(found.get(key), str) and (path := Path(found[key]).expanduser()).exists():
-            found[key] = str(path.absolute())
+    _anchor(found, "base", "data")
+    _anchor(found.get("replay"), "data")
+    _anchor(value_at(found, "evaluation.retained"))
     return found
+
+
+def _anchor(mapping: Any, *keys: str) -> None:
+    """Make those of its values (all without `keys`) absolute that are paths of files or folders, and not names."""
+    if not isinstance(mapping, dict):
+        return
+    for key in keys or mapping:
+        value = mapping.get(key)
+        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
+            mapping[key] = str(path.absolute())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,8 +7,9 @@
 
 Guaranteed: a trial is a run of the training job under the name that the user chose, so that training the best
 configuration finds its run finished and only publishes it; the same command goes on where it stopped, and with more
-trials it adds to those that were run; nothing is published. Not guaranteed: that two drivers with the same search at
-once do not disturb each other.
+trials it adds to those that were run, even once the best of them is published; the search itself publishes nothing.
+With other rows to learn from, to be reminded of or to be measured on it is another search. Not guaranteed: that two
+drivers with the same search at once do not disturb each other.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ import json
 import time
 from typing import Any
 
-from ray_jobs.errors import UsageError
-from ray_jobs.models import in_store
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
-from ray_jobs.train import job
+from ray_jobs.train import before_after, job, publish
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import metric_of
+from ray_jobs.train.room import check_room, runs_at_once
 from ray_jobs.train.training_data import is_file, prepare_file
 from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
@@ -64,11 +64,14 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
         # Once, for all trials; what is written out names the prepared data.
         space = Space({**fixed, "data": prepare_file(space.example.data, storage, progress)}, config.space)
     plan = job.make_plan(space.example, storage)
+    judged = objective.judged(space.example, config.objective.from_evaluation)
+    before_after.check(judged, plan.train, storage)
+    retained = {file.name: file.sha256 for file in before_after.retained(judged, storage)}
     goal = objective.resolve(config.objective, space.example, metric_of(space.example))
     source = proposals(config.search, space, goal.mode, config.seed)
     limit = _limit(config, source)
     name = space.example.name
-    folder = f"tune/{name}/{_identity(config, space, plan)}"
+    folder = f"tune/{name}/{_identity(config, space, plan, retained)}"
     trials = Trials(storage, folder)
     campaign = Campaign(
         space,
@@ -83,7 +86,7 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     complete = True
     try:
         if campaign.left:
-            in_store.check_free(storage, "name", name)
+            publish.check_free(storage, name, {trial.begun.run for trial in trials})
             job.check_data(plan, storage)
             complete = _drive(config, campaign, space.example, progress)
     except KeyboardInterrupt:
@@ -114,18 +117,8 @@ def _drive(config: TuneConfig, campaign: Campaign, example: TrainConfig, progres
 
 def parallel(config: TrainConfig, cluster: ClusterSize) -> int:
     """How many trials the cluster has room for; raises UsageError where it has none for a single one."""
-    workers = config.workers
-    gpus = (1.0 if cluster.gpus else 0.0) if workers.gpus_per_worker == "auto" else workers.gpus_per_worker
-    found = []
-    for what, each, there in (("CPU", workers.cpus_per_worker, cluster.cpus), ("GPU", gpus, cluster.gpus)):
-        if workers.least * each > there:
-            raise UsageError(
-                f"train.workers={workers.least} with {each:g} {what}s each: the cluster has {there}; lower "
-                f"train.workers.count or train.workers.{what.lower()}s_per_worker"
-            )
-        if each:
-            found.append(there / (workers.most * each))
-    return max(1, int(min(found) + 1e-9))
+    check_room(config.workers, cluster, "train.workers")
+    return runs_at_once(config.workers, cluster)
 
 
 def _hint(config: TuneConfig, trials: Trials) -> str:
@@ -156,8 +149,11 @@ def _rungs(config: TuneConfig, mode: objective.Mode) -> Rungs:
     )
 
 
-def _identity(config: TuneConfig, space: Space, plan: Plan) -> str:
-    """Identifies what is searched and how, not how many trials there are nor who runs them."""
+def _identity(config: TuneConfig, space: Space, plan: Plan, retained: dict[str, str]) -> str:
+    """Identifies what is searched and how, not how many trials there are nor who runs them.
+
+    `retained` has the sha256 of each retained set that trials are measured on.
+    """
     fixed = space.example.model_dump(mode="json", exclude=_FREE)
     for key in space.dimensions:
         *blocks, last = key.split(".")
@@ -166,5 +162,6 @@ def _identity(config: TuneConfig, space: Space, plan: Plan) -> str:
             inner = inner[block]
         del inner[last]
     searched = config.model_dump(mode="json", include={"space", "search", "scheduler", "objective", "seed"})
-    text = json.dumps([fixed, searched, plan.base_revision, plan.data_hash], sort_keys=True)
+    read = [plan.base_revision, plan.data_hash, plan.replay_hash, retained]
+    text = json.dumps([fixed, searched, *read], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

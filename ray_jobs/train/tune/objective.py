@@ -1,9 +1,10 @@
 """What makes one trial better than another.
 
 By default the metric that tells the best checkpoint; or, from the evaluation before and after training, what was gained
-on the target less what was forgotten. Guaranteed: a gain is above 0 where the model became better and forgetting is
-above 0 where it became worse, whichever way the metric points. A retained set on which the model became better counts
-as nothing forgotten.
+on the target less what was forgotten, both on validation rows: test rows have no say in what is chosen. Guaranteed: a
+gain is above 0 where the model became better and forgetting is above 0 where it became worse, whichever way the metric
+points. A retained set on which the model became better counts as nothing forgotten. Not guaranteed: that rows of a
+retained set without a validation split are unseen when the best is measured on them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from ray_jobs.errors import UsageError
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.scores import METRICS
+from ray_jobs.train.evaluation.sets import is_of
 from ray_jobs.train.evaluation_config import EvaluationConfig
 from ray_jobs.train.tune.config import ObjectiveConfig
 
@@ -57,7 +59,7 @@ class Objective:
         chosen = self.config
         if not chosen.from_evaluation:
             return self.metric
-        gain = f"gain in {chosen.target or 'the target metric'}"
+        gain = f"gain in {chosen.target or 'the target metric'} on validation rows"
         if chosen.weight is not None:
             return f"{gain} - {chosen.weight:g} x forgotten on {chosen.retained}"
         limit = "" if chosen.max_loss is None else f", at most {chosen.max_loss:g} forgotten on {chosen.retained}"
@@ -69,6 +71,10 @@ class Objective:
             found = ", ".join(sorted(key for key in metrics if key.startswith("eval_")))
             raise UsageError(f"objective.metric={self.metric}: the evaluation gave {found}; choose one of them")
         return metrics[self.metric]
+
+    def aligned(self, running: float) -> float:
+        """The value of one evaluation during training, best high or low as the values of trials are."""
+        return running if self.metric_mode == self.mode else -running
 
     def score(self, metrics: Mapping[str, float], rows: Sequence[Row]) -> Score:
         """The score of a trial by its best checkpoint's metrics and its evaluation.
@@ -106,6 +112,19 @@ def resolve(config: ObjectiveConfig, train: TrainConfig, by_default: tuple[str, 
     return Objective(config, metric, mode)
 
 
+def judged(config: TrainConfig, by_evaluation: bool) -> TrainConfig:
+    """The same run, measured as its search needs it.
+
+    Where the evaluation decides, it is on validation rows: those of the test are kept for what is chosen. Elsewhere
+    nothing is measured before and after: the run's own validation decides.
+    """
+    if by_evaluation:
+        evaluation = config.evaluation.model_copy(update={"split": "validation"})
+    else:
+        evaluation = EvaluationConfig(test=False)
+    return config.model_copy(update={"evaluation": evaluation})
+
+
 def _check_evaluation(config: ObjectiveConfig, evaluation: EvaluationConfig) -> None:
     asked = f"objective.target={config.target}" if config.retained is None else f"objective.retained={config.retained}"
     if not evaluation.test:
@@ -121,7 +140,7 @@ def _check_evaluation(config: ObjectiveConfig, evaluation: EvaluationConfig) -> 
 
 
 def _row(rows: Sequence[Row], role: str, metric: str | None, name: str | None) -> Row:
-    candidates = [row for row in rows if row["role"] == role and name in (None, row["set"])]
+    candidates = [row for row in rows if row["role"] == role and (name is None or is_of(row["set"], name))]
     found = [row for row in candidates if metric in (None, row["metric"])]
     if not found:
         what = f"objective.target={metric}" if role == "target" else f"objective.retained={name} by {metric}"

@@ -1,10 +1,14 @@
 """What a search leaves in the store: the table, the best configuration, the report.
 
-Guaranteed: the best configuration reads back as the very one that was tried. Not guaranteed: the importance of keys
-where there were few trials; it is left out then.
+Guaranteed: the best configuration reads back as the very one that was tried, also from the local file that stands for
+an object of a bucket. Not guaranteed: the importance of keys where there were few trials; it is left out then.
 """
 
 from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
 
 import yaml
 
@@ -44,8 +48,9 @@ def write(
         trials=tuple(_row(trial) for trial in ranked),
     )
     if best is not None:
-        _replace(storage, f"{folder}/best.yaml", best_yaml(space, best, summary).encode())
-        summary = summary.model_copy(update={"best_config": str(storage.local(f"{folder}/best.yaml"))})
+        text = best_yaml(space, best, summary).encode()
+        _replace(storage, f"{folder}/best.yaml", text)
+        summary = summary.model_copy(update={"best_config": str(_local(storage, f"{folder}/best.yaml", text))})
     _replace(storage, f"{folder}/trials.json", summary.model_dump_json(indent=1).encode())
     _replace(storage, f"{folder}/report.html", report.page(summary).encode())
     return summary
@@ -99,8 +104,8 @@ def _place(trial: Trial, objective: Objective) -> tuple[int, float, float, float
 
 def _importance(space: Space, objective: Objective, trials: Trials) -> dict[str, float]:
     """By the values of finished trials; where validation decides, by those of all at a share that all have reached."""
-    ended = [found for trial in trials.ended if (found := trial.told) is not None and found.value is not None]
-    finished = [entry for entry in ended if not entry.stopped]
+    ended = [found for trial in trials.ended if (found := trial.told(objective)) is not None]
+    finished = [entry for entry in ended if entry.value is not None and not entry.stopped]
     told = finished if objective.config.from_evaluation else _at_one_share(trials)
     if len(told) < _ENOUGH or len({entry.value for entry in told}) < 2:
         return {}
@@ -122,3 +127,12 @@ def _at_one_share(trials: Trials) -> list[Told]:
 def _replace(storage: Storage, key: str, data: bytes) -> None:
     storage.delete(key)
     storage.create(key, data)
+
+
+def _local(storage: Storage, key: str, data: bytes) -> Path:
+    """A local file of `key`, which holds `data`."""
+    digest = hashlib.sha256(data).hexdigest()
+    # A copy of what the key held before is dropped when it is found to be another's.
+    with suppress(CorruptError):
+        return storage.local(key, digest)
+    return storage.local(key, digest)

@@ -24,12 +24,12 @@ _ATTEMPTS = 300  # to draw a point that is possible and new, before the space co
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What became of a point."""
+    """What became of a point; all values are best high or low as those of the search are."""
 
     point: Point
     value: float | None  # None: the trial failed
     excess: float = 0.0
-    evaluations: tuple[tuple[int, float], ...] = ()  # step, value
+    evaluations: tuple[tuple[int, float], ...] = ()  # step, value of the metric that trials are compared by
     stopped: bool = False  # early: value is that of its last evaluation
 
 
@@ -46,6 +46,10 @@ class Proposals(Protocol):
 
     def next(self, number: int) -> Proposal | None:
         """The point of trial `number`; None where there is none left."""
+        ...
+
+    def hold(self, point: Point) -> None:
+        """Do not propose a point that a trial has already, and that is not told yet."""
         ...
 
     def tell(self, told: Told) -> None:
@@ -73,16 +77,20 @@ class GridProposals:
         return len(self._points)
 
     def next(self, number: int) -> Proposal | None:
-        """The next point that was neither proposed nor told."""
+        """The next point that was neither proposed, held nor told."""
         for point in self._points:
             if identity(point) not in self._known:
                 self._known.add(identity(point))
                 return Proposal(point, 0)
         return None
 
+    def hold(self, point: Point) -> None:
+        """Not to be proposed again."""
+        self._known.add(identity(point))
+
     def tell(self, told: Told) -> None:
         """Not to be proposed again."""
-        self._known.add(identity(told.point))
+        self.hold(told.point)
 
 
 class DrawnProposals:
@@ -116,6 +124,10 @@ class DrawnProposals:
             self._known.add(identity(point))
             self._close(trial)
         return None
+
+    def hold(self, point: Point) -> None:
+        """Not to be proposed again; the sampler learns nothing from it."""
+        self._known.add(identity(point))
 
     def tell(self, told: Told) -> None:
         """Add the outcome to what the sampler learns from."""
@@ -151,12 +163,22 @@ class DrawnProposals:
         return optuna.samplers.TPESampler(seed=seed)
 
     def _value(self, key: str, drawn: Any) -> Any:
-        dimension = self._space.dimensions[key]
-        return dimension.values[drawn] if isinstance(dimension, Choice) else dimension.tidy(drawn)
+        match self._space.dimensions[key]:
+            case Choice(values=values):
+                return values[drawn]
+            case Uniform(step=float()) as steps:
+                return steps.at(drawn)
+            case dimension:
+                return dimension.tidy(drawn)
 
     def _drawn(self, key: str, value: Any) -> Any:
-        dimension = self._space.dimensions[key]
-        return dimension.values.index(value) if isinstance(dimension, Choice) else value
+        match self._space.dimensions[key]:
+            case Choice(values=values):
+                return values.index(value)
+            case Uniform(step=float()) as steps:
+                return steps.number(value)
+            case _:
+                return value
 
 
 def importance(space: Space, mode: Literal["min", "max"], told: Iterable[Told]) -> dict[str, float]:
@@ -178,10 +200,14 @@ def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution
             # By place: Optuna takes true for 1, and no lists.
             return CategoricalDistribution(tuple(range(len(dimension.values))))
         case Int():
-            return IntDistribution(dimension.low, dimension.high, step=dimension.step)
+            # It warns of an end that no step leads to.
+            return IntDistribution(dimension.low, dimension.grid()[-1], step=dimension.step)
         case LogInt():
             return IntDistribution(dimension.low, dimension.high, log=True)
+        case Uniform(step=float()):
+            # By number: a sum of steps is no longer a step once it is rounded.
+            return IntDistribution(0, dimension.last)
         case Uniform():
-            return FloatDistribution(dimension.low, dimension.high, step=dimension.step)
+            return FloatDistribution(dimension.low, dimension.high)
         case LogUniform():
             return FloatDistribution(dimension.low, dimension.high, log=True)

@@ -18,7 +18,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ray_jobs.errors import UsageError
-from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.config import IN_BATCH, TrainConfig
 from ray_jobs.train.tune.dimensions import Choice, Dimension, Int, Point, Uniform
 
 _COMBINATIONS = 512  # of the ends of other keys that a value is tried with
@@ -33,6 +33,7 @@ _FIXED = {
     "store": "all trials are kept in one store; set train.store",
     "publish": "it does not change what is learned; set train.publish",
     "workers": "it does not change what is learned; set train.workers",
+    "replay.data": "trials are compared with each other, and so are reminded of the same rows; set train.replay.data",
     "optimisation.micro_batch": "it does not change what is learned; set train.optimisation.micro_batch",
     "checkpoints": "trials are evaluated at the same steps, by the same metric; set train.checkpoints",
     "evaluation": "trials are evaluated alike; set train.evaluation",
@@ -49,7 +50,7 @@ class Space:
         """
         self._fixed = dict(fixed)
         for key in dimensions:
-            _check_key(key)
+            _check_key(key, str(fixed.get("method")))
         self.dimensions: dict[str, Dimension] = dict(dimensions)
         for key, dimension in dimensions.items():
             self._check_ends(key, dimension)
@@ -124,11 +125,17 @@ class Space:
         """Choices in the key's own type: YAML reads 1e-5 as text."""
         if not isinstance(dimension, Choice):
             return dimension
-        values = []
-        for value in dimension.values:
+        values: list[Any] = []
+        for place, value in enumerate(dimension.values):
             found = (self.config_at({**others, key: value}) for others in self._ends_of_others(key))
             config = next(config for config in found if config is not None)
-            values.append(value_at(config.model_dump(mode="json"), key))
+            taken = value_at(config.model_dump(mode="json"), key)
+            if taken in values:
+                raise UsageError(
+                    f"space.{key}.values[{place}]={value}: the key takes it for {taken!r}, as it does "
+                    f"values[{values.index(taken)}]; name each value once"
+                )
+            values.append(taken)
         return Choice(type="choice", values=tuple(values))
 
     def _any_config(self) -> TrainConfig:
@@ -170,8 +177,10 @@ def value_at(mapping: Mapping[str, Any], key: str, absent: Any = None) -> Any:
     return found
 
 
-def _check_key(key: str) -> None:
+def _check_key(key: str, method: str) -> None:
     known = keys()
+    if key == "optimisation.micro_batch" and method in IN_BATCH:
+        return
     for place in (key, key.split(".")[0]):
         if place in _FIXED and key in known:
             raise UsageError(f"space.{key} cannot be searched: {_FIXED[place]}")

@@ -15,6 +15,7 @@ from ray.train import UserCallback
 
 from ray_jobs.errors import TandemError
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.tune.objective import judged
 
 ANSWER_SECONDS = 10.0
 FAILED, OUTCOME = "failed", "outcome"
@@ -78,10 +79,8 @@ def run_trial(given: dict[str, Any], common: dict[str, Any]) -> None:
 
     from ray_jobs.train import job
 
-    config = TrainConfig.model_validate_json(given["train"])
+    config = judged(TrainConfig.model_validate_json(given["train"]), common["evaluated"])
     number, verdicts = given["number"], common["verdicts"]
-    if not common["evaluated"]:
-        config = without_evaluation(config)
     # The first passes the evaluation on, the second waits for what is said to it.
     callbacks = (TuneReportCallback(), Obey(verdicts, number))
     try:
@@ -110,10 +109,3 @@ def outcome(config: TrainConfig, summary: Any) -> dict[str, Any]:
         "rows": rows,
         "history": [entry for entry in history if "step" in entry],
     }
-
-
-def without_evaluation(config: TrainConfig) -> TrainConfig:
-    """The same run, nothing measured before and after: what decides is its validation."""
-    if "evaluation" not in TrainConfig.model_fields:
-        return config
-    return TrainConfig.model_validate({**config.model_dump(), "evaluation": {"test": False}})

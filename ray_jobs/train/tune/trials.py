@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ray_jobs.errors import CorruptError
 from ray_jobs.storage import Storage
 from ray_jobs.train.tune.dimensions import Point
-from ray_jobs.train.tune.objective import Score
+from ray_jobs.train.tune.objective import Objective, Score
 from ray_jobs.train.tune.proposals import Told
 
 State = Literal["finished", "stopped", "failed"]
@@ -74,13 +74,12 @@ class Trial(_Record):
         """Its number, from 0."""
         return self.begun.number
 
-    @property
-    def told(self) -> Told | None:
+    def told(self, objective: Objective) -> Told | None:
         """What whoever proposes points learns from it; None while it runs."""
         ended = self.ended
         if ended is None:
             return None
-        evaluations = tuple((entry.step, entry.value) for entry in ended.evaluations)
+        evaluations = tuple((entry.step, objective.aligned(entry.value)) for entry in ended.evaluations)
         if ended.state == "stopped":
             value = evaluations[-1][1] if evaluations else None
             return Told(self.begun.point, value, evaluations=evaluations, stopped=True)
