@@ -226,11 +226,11 @@ def test_a_name_that_is_taken_in_the_bucket_is_refused(bucket: Bucket) -> None:
     from ray_jobs.train.publish import check_free
 
     store = open_storage(STORE)
-    check_free(store, "judge", "runs/judge/1")
-    check_free(store, "new", "runs/new/1")
+    check_free(store, "judge", ["runs/judge/1"])
+    check_free(store, "new", ["runs/new/1"])
     for name, whose in (("judge", "made by runs/judge/1"), ("words", "is there already")):
         with pytest.raises(ConflictError, match=rf"name={name}: .*{whose}.*; choose another name"):
-            check_free(store, name, "runs/other/2")
+            check_free(store, name, ["runs/other/2"])
 
 
 @pytest.mark.parametrize("name", ["../models/words", "/words", "words/", "a//b", "."])

@@ -167,7 +167,7 @@ def test_an_attempt_removes_what_those_before_it_have_converted(
     monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
     storage = LocalStorage(tmp_path / "store")
     config = settings("sft", tmp_path / "base", tmp_path / "data", tmp_path / "store", "model")
-    plan = Plan(config, storage.uri, RUN, "b1", "d1", "train.parquet", "validation.parquet", "float32")
+    plan = Plan(config, storage.uri, RUN, "b1", "d1", "train.parquet", "validation.parquet", "cpu", "float32")
     killed, other = universal.folder_of(storage.uri, RUN, "a"), universal.folder_of(storage.uri, "runs/other/1", "a")
     for folder in (killed, other):
         (folder / "global_step4_universal").mkdir(parents=True)

@@ -45,7 +45,7 @@ def checkpoint(storage: Storage) -> Checkpoint:
 
 def plan(storage: Storage, run: str = RUN) -> Plan:
     config = settings("sft", Path("base"), Path("data"), Path("store"), "model")
-    return Plan(config, storage.uri, run, "b1", "d1", "train.parquet", "validation.parquet", "float32")
+    return Plan(config, storage.uri, run, "b1", "d1", "train.parquet", "validation.parquet", "cpu", "float32")
 
 
 def test_a_published_model_is_found_by_its_name_with_nothing_of_the_run(
@@ -75,8 +75,8 @@ def test_a_publication_that_was_killed_is_made_anew(
             publish.publish(plan(storage), storage, checkpoint)
     assert not in_store.is_complete(storage, "model")
     with pytest.raises(ConflictError, match=r"name=model: .*models/model is there already; choose another name"):
-        publish.check_free(storage, "model", "runs/model/4567")
-    publish.check_free(storage, "model", RUN)
+        publish.check_free(storage, "model", ["runs/model/4567"])
+    publish.check_free(storage, "model", [RUN])
     publish.publish(plan(storage), storage, checkpoint)
     assert in_store.run_of(storage, "model") == RUN
 
