@@ -198,7 +198,7 @@ def test_a_model_that_changes_while_it_is_fetched_is_no_mixture(
 
     def download(self: ObjectStorage, key: str, path: Path) -> None:
         real(self, key, path)
-        if key.endswith("config.json") and not bucket.found("store/changed"):
+        if key.endswith("model.safetensors") and not bucket.found("store/changed"):
             bucket.put("store/changed", b"")
             put(bucket, other, "words")
 
