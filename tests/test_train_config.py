@@ -75,6 +75,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"method": "dpo", "lora": {"dropout": 0.1}}, ("lora.dropout=0.1", "method=dpo", "leave lora.dropout out")),
     ({"method": "kto", "lora": {"dropout": 0.1}}, ("lora.dropout=0.1", "method=kto", "leave lora.dropout out")),
+    ({"method": "dpo", "lora": {"start": "a"}}, ("lora.start=a", "method=dpo", "merge it first")),
+    ({"lora": {"start": "a"}, "zero": {"stage": 3}}, ("lora.start=a", "zero.stage=3", "set zero.stage=2")),
     ({"publish": "adapter"}, ("publish=adapter", "lora", "publish=auto")),
     ({"method": "embedder", "lora": {}, "publish": "adapter"}, ("publish=adapter", "method=embedder", "merged")),
     ({"lora": {"quantise": "4bit"}, "publish": "merged"}, ("publish=merged", "lora.quantise=4bit", "publish=adapter")),

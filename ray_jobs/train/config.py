@@ -39,6 +39,9 @@ class LoraConfig(_Part):
     dora: bool = Field(False, description="DoRA: magnitude and direction apart")
     rslora: bool = Field(False, description="rank-stabilised scale")
     quantise: Literal["none", "4bit"] = Field("none", description="keep the base in 4 bits (QLoRA; needs a GPU)")
+    start: str | None = Field(
+        None, description="an adapter of the same base, rank and scale to start from, of any task"
+    )
 
 
 class ZeroConfig(_Part):
@@ -300,6 +303,14 @@ def _method_problems(config: TrainConfig) -> list[str]:
             f"lora.quantise={config.lora.quantise} with method={config.method}: only language models "
             f"({', '.join(LANGUAGE_MODELS)}) are trained over a quantised base; set lora.quantise=none"
         )
+    if config.lora is not None and config.lora.start is not None:
+        if config.method in ("dpo", "kto"):
+            found.append(
+                f"lora.start={config.lora.start} with method={config.method}: the reference is the base without an "
+                "adapter, not with that one; merge it first (tandem models merge) and name the result as base"
+            )
+        if config.zero.stage == 3:
+            found.append(f"lora.start={config.lora.start} with zero.stage=3: sharded weights; set zero.stage=2")
     if config.optimisation.disable_dropout and config.lora is not None and config.lora.dropout:
         found.append(
             f"optimisation.disable_dropout=true with lora.dropout={config.lora.dropout}: leave one of them out"

@@ -40,6 +40,7 @@ from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
 from ray_jobs.train.room import check_room, gpus_of
+from ray_jobs.train.starting import find_start
 from ray_jobs.train.training_data import find_data, is_file, prepare_file
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
     config = config.model_copy(update={"store": storage.uri})
     replayed = before_after.check(config, data.train, storage)
     hardware = of_this_machine(config)
-    identity = _identity(config, base.revision, data.hash, replayed)
+    start = find_start(config, base.revision, storage)
+    identity = _identity(config, base.revision, data.hash, replayed, start)
     return worker.Plan(
         config=config,
         store=storage.uri,
@@ -185,6 +187,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         precision=wanted_precision(config, hardware),
         replay=None if replayed is None else replayed.place,
         replay_hash=None if replayed is None else replayed.sha256,
+        start_revision=None if start is None else start.revision,
     )
 
 
@@ -316,12 +319,15 @@ def _on(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
     return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
 
 
-def _identity(config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None) -> str:
+def _identity(
+    config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None, start: ResolvedModel | None
+) -> str:
     """Identifies what is learned: configuration, base and data, not who works on it."""
     chosen = config.model_dump(mode="json", exclude=_FREE)
     if config.method in IN_BATCH:
         chosen["optimisation"]["micro_batch"] = config.optimisation.micro_batch
     learned = [base_revision, data_hash, *([] if replayed is None else [replayed.sha256])]
+    learned += [] if start is None else [start.revision]
     text = json.dumps([chosen, *learned], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ray_jobs.errors import ModelError, TandemError
 from ray_jobs.models.embedder_config import Precision
-from ray_jobs.models.resolve import resolve
+from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, new_id, open_storage
 from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
@@ -28,6 +28,7 @@ from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
+from ray_jobs.train.starting import begin_as, find_start
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Plan:
     precision: Precision
     replay: str | None = None  # like the splits
     replay_hash: str | None = None
+    start_revision: str | None = None  # of the adapter that it starts from
 
     @property
     def expected(self) -> resume.Expected:
@@ -126,6 +128,8 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         watch(trainer, tokens, saving)
         if sizes.disable_dropout:
             disable_dropout(trainer.model)
+        if point is None and (start := start_of(storage, plan)) is not None:
+            begin_as(trainer.model, start)
         if point is not None and point.universal:
             universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
@@ -277,6 +281,17 @@ def base_folder(storage: Storage, plan: Plan) -> Path:
             f"has {plan.base_revision}; bring both to one state"
         )
     return found.path
+
+
+def start_of(storage: Storage, plan: Plan) -> ResolvedModel | None:
+    """The adapter to start from, on this machine; raises ModelError for another revision than the driver has."""
+    found = find_start(plan.config, plan.base_revision, storage)
+    if found is not None and found.revision != plan.start_revision:
+        raise ModelError(
+            f"lora.start={found.name}: this machine has revision {found.revision} in {str(found.path)!r}, the driver "
+            f"has {plan.start_revision}; bring both to one state"
+        )
+    return found
 
 
 def splits_of(storage: Storage, plan: Plan) -> Splits:
