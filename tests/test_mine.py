@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import train_bases
 
 from ray_jobs.errors import NotFoundError, RejectedError, TandemError, UsageError
 from ray_jobs.index.search import SearchConfig
@@ -19,6 +18,7 @@ from ray_jobs.ingest import job as ingest_job
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.models.for_queries import load_for_queries
 from ray_jobs.models.reranker import Reranker, RerankerConfig
+from ray_jobs.models.resolve import resolve
 from ray_jobs.progress import Stage
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import negatives, prepare
@@ -160,13 +160,15 @@ def test_the_negatives_are_the_passages_that_share_most_words_and_are_no_copies(
 
 @on_ray
 def test_an_index_made_by_a_model_of_the_store_is_searched_by_it(store: str, tmp_path: Path) -> None:
-    train_bases.embedder(tmp_path / "made").rename(Path(store) / "models" / "small")
-    source, torch = str(tmp_path / "corpus.jsonl"), {"model": "small", "engine": "torch"}
+    models = Path(store) / "models"
+    models.mkdir(exist_ok=True)
+    (models / "own").symlink_to(resolve("all-MiniLM-L6-v2").path)
+    source, torch = str(tmp_path / "corpus.jsonl"), {"model": "own", "engine": "torch"}
     write(Path(source), corpus())
     ingest_job.run(
-        IngestConfig.model_validate({"sources": [source], "index": "by-small", "store": store, "embedder": torch})
+        IngestConfig.model_validate({"sources": [source], "index": "by-own", "store": store, "embedder": torch})
     )
-    mined = mine(store, name="by-small", index="by-small", search={"mode": "dense"}, embedder={"engine": "torch"})
+    mined = mine(store, name="by-own", index="by-own", search={"mode": "dense"}, embedder={"engine": "torch"})
     record = mined.prepared.card.mining
     assert record is not None
     assert record.total.negatives
