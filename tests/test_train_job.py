@@ -28,7 +28,7 @@ from train_runs import (
 
 from ray_jobs.errors import ConflictError, ModelError, UsageError
 from ray_jobs.runtime import ClusterSize
-from ray_jobs.storage import LocalStorage, open_storage
+from ray_jobs.storage import LocalStorage
 from ray_jobs.train import job
 from ray_jobs.train.config import TrainConfig
 
@@ -150,7 +150,7 @@ def test_a_name_that_another_run_has_taken_is_refused_before_work(
     config, _ = killed
     other = config.model_copy(update={"seed": 7})
     with pytest.raises(
-        ConflictError, match=r"name=killed: .* with another base, data or configuration; choose another"
+        ConflictError, match=r"name=killed: .*, made by runs/killed/.*, is there already; choose another"
     ):
         job.run(other)
 
@@ -187,16 +187,14 @@ def test_an_adapter_is_no_base(places: Places, tmp_path: Path) -> None:
 
 def test_more_workers_than_the_cluster_can_ever_hold_are_refused(places: Places) -> None:
     plan = plan_of(sft(places, "many", workers={"count": 2, "cpus_per_worker": 3}))
-    run = job._Run(plan, open_storage(plan.store), ClusterSize(4, 0), job.SilentProgress())
     with pytest.raises(UsageError, match=r"workers=2 with 3 CPUs each: the cluster has 4; lower workers.count"):
-        run.train()
+        job.placed(plan, ClusterSize(4, 0))
 
 
 def test_a_quantised_base_needs_a_gpu(places: Places) -> None:
     plan = plan_of(sft(places, "quantised", lora={"quantise": "4bit"}))
-    run = job._Run(plan, open_storage(plan.store), ClusterSize(4, 0), job.SilentProgress())
     with pytest.raises(UsageError, match=r"lora.quantise=4bit: the workers have no GPU.*set lora.quantise=none"):
-        run.train()
+        job.placed(plan, ClusterSize(4, 0))
 
 
 def test_rows_that_are_too_few_are_refused_before_ray_is_asked_for(places: Places, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from train_runs import settings
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.worker import Plan
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_stopped_while_it_prepares_its_data_it_says_how_to_go_on(
 def test_stopped_while_it_measures_it_says_that_it_is_trained(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = SimpleNamespace(run="runs/model/1", finished="runs/model/1/finished.json")
-    open_storage(config.store).create(plan.finished, b"{}")
+    plan = Plan(config, config.store, "runs/model/1", "b", "d", "train", "validation", "cpu", "float32")
+    open_storage(config.store).create(plan.finished, b'{"precision": "float32"}')
     monkeypatch.setattr(job, "prepare_file", lambda *given: "rows")
     monkeypatch.setattr(job, "make_plan", lambda *given: plan)
     monkeypatch.setattr(job.publish, "check_free", lambda *given: None)

@@ -227,11 +227,11 @@ def test_a_search_whose_best_is_published_takes_more_trials(toys: Path, tmp_path
     card.write_text(json.dumps({"run": begun[1]}))
     job.run(config)
     card.write_text(json.dumps({"run": "runs/tuned/other"}))
-    with pytest.raises(ConflictError, match="was made by runs/tuned/other"):
+    with pytest.raises(ConflictError, match="made by runs/tuned/other, is there already"):
         job.run(config)
     card.unlink()
     (card.parent / "config.json").write_text("{}")
-    with pytest.raises(ConflictError, match="is a model without a card; choose another name"):
+    with pytest.raises(ConflictError, match="is there already; choose another name"):
         job.run(config)
     open_storage(str(tmp_path / "store")).create(f"{begun[1]}/publishing-tuned", b"")
     job.run(config)
@@ -245,7 +245,7 @@ def test_a_new_search_does_not_take_the_name_of_a_model_without_a_card(
     model = tmp_path / "store" / "models" / "tuned"
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
-    with pytest.raises(ConflictError, match="is a model without a card; choose another name"):
+    with pytest.raises(ConflictError, match="is there already; choose another name"):
         job.run(TuneConfig.model_validate(chosen))
     assert not begun
 

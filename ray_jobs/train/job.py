@@ -128,7 +128,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         check_data(plan, storage)
         # Ray handles signals its own way; what comes after its start counts.
         with _interrupted(going_on), session() as cluster, terminated_as_interrupt():
-            plan = _on(plan, cluster)
+            plan = placed(plan, cluster)
             restarts = _Run(plan, storage, cluster, progress, hooks).train()
     outcome = json.loads(storage.read(plan.finished))
     plan = replace(plan, precision=outcome["precision"])
@@ -306,16 +306,16 @@ def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
     return found
 
 
-def _on(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
+def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
     """The plan on the hardware of this cluster's workers; raises UsageError where that lacks what was asked for."""
     config = plan.config
     check_room(config.workers, cluster)
-    hardware = of_workers(config, cluster)
-    if hardware.device == "cpu" and config.lora is not None and config.lora.quantise != "none":
+    if config.lora is not None and config.lora.quantise != "none" and not gpus_of(config.workers, cluster):
         raise UsageError(
             f"lora.quantise={config.lora.quantise}: the workers have no GPU, and the library of quantised weights "
             "needs one; set lora.quantise=none"
         )
+    hardware = of_workers(config, cluster)
     return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
 
 
