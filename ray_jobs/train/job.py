@@ -55,6 +55,7 @@ _RAY_TRAIN = {
 # With fewer workers the run goes on anyway: after a machine is lost Ray first takes it for there, and waits in vain.
 _ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
 _LOOK_SECONDS = 0.5
+_PARTING_SECONDS = 60.0  # until a group whose workers are gone has told so
 # Workers wait so long for one that prepares rows or a checkpoint for its machine; Ray's half an hour is too short.
 _PATIENCE_SECONDS = 24 * 3600
 # What does not change what is learned: a run goes on with other values of these.
@@ -279,6 +280,8 @@ class _Run:
         except BaseException:
             # Whoever goes on in this Ray session finds its CPUs free.
             stop(board, partial(ray.kill, no_restart=True))
+            # Whoever asks Ray for something once its session is over ends this process at once, without a word.
+            thread.join(_PARTING_SECONDS)
             raise
         return ended[0]
 
