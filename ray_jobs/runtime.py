@@ -23,6 +23,7 @@ from ray_jobs.errors import TandemError
 
 MAX_BLOCKS = 2_000  # input blocks of a stage: below it each group is a block of its own, and its receipt comes at once
 _INTERRUPTION: ContextVar[list[int] | None] = ContextVar("interruption", default=None)
+_LOOK_SECONDS = 0.5
 LAPTOP_CPUS = 4  # up to which one embedding actor takes every CPU
 
 
@@ -216,6 +217,14 @@ def raise_if_interrupted() -> None:
     asked = _INTERRUPTION.get()
     if asked:
         raise KeyboardInterrupt
+
+
+def wait_for(reference: Any) -> None:
+    """Wait until Ray has made what the reference stands for; raises KeyboardInterrupt when asked to stop."""
+    import ray
+
+    while not ray.wait([reference], timeout=_LOOK_SECONDS)[0]:
+        raise_if_interrupted()
 
 
 def _quiet_ray_data() -> None:

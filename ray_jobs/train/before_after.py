@@ -18,7 +18,7 @@ from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import find_cause, raise_if_interrupted
+from ray_jobs.runtime import find_cause, wait_for
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
@@ -29,8 +29,6 @@ from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_sp
 from ray_jobs.train.fit import explained
 from ray_jobs.train.methods import Place
 from ray_jobs.train.worker import Plan, task_of
-
-_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +159,7 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
     references = task.remote(plan, list(sets), checkpoint)
     try:
         for _ in sets:
-            while not ray.wait([references], timeout=_LOOK_SECONDS)[0]:
-                raise_if_interrupted()
+            wait_for(references)
             yield ray.get(next(references))
     except Exception as error:
         cause = find_cause(error)

@@ -13,11 +13,9 @@ from ray_jobs.errors import UsageError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
-from ray_jobs.runtime import ClusterSize, raise_if_interrupted
+from ray_jobs.runtime import ClusterSize, wait_for
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.room import gpus_of
-
-_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,7 @@ def of_workers(config: TrainConfig, cluster: ClusterSize) -> Hardware:
         return _measured(gpus > 0)
     asked = ray.remote(num_cpus=config.workers.cpus_per_worker, num_gpus=gpus)(_measured).remote(gpus > 0)
     try:
-        while not ray.wait([asked], timeout=_LOOK_SECONDS)[0]:
-            raise_if_interrupted()
+        wait_for(asked)
         found: Hardware = ray.get(asked)
     finally:
         ray.cancel(asked)

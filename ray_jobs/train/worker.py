@@ -275,23 +275,24 @@ def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Ch
 def base_folder(storage: Storage, plan: Plan) -> Path:
     """The base on this machine; raises ModelError for another revision than the driver has."""
     found = resolve(plan.config.base, storage)
-    if found.revision != plan.base_revision:
-        raise ModelError(
-            f"base={plan.config.base}: this machine has revision {found.revision} in {str(found.path)!r}, the driver "
-            f"has {plan.base_revision}; bring both to one state"
-        )
+    _check_revision(f"base={plan.config.base}", found, plan.base_revision)
     return found.path
 
 
 def start_of(storage: Storage, plan: Plan) -> ResolvedModel | None:
     """The adapter to start from, on this machine; raises ModelError for another revision than the driver has."""
     found = find_start(plan.config, plan.base_revision, storage)
-    if found is not None and found.revision != plan.start_revision:
-        raise ModelError(
-            f"lora.start={found.name}: this machine has revision {found.revision} in {str(found.path)!r}, the driver "
-            f"has {plan.start_revision}; bring both to one state"
-        )
+    if found is not None:
+        _check_revision(f"lora.start={found.name}", found, plan.start_revision)
     return found
+
+
+def _check_revision(name: str, found: ResolvedModel, expected: str | None) -> None:
+    if found.revision != expected:
+        raise ModelError(
+            f"{name}: this machine has revision {found.revision} in {str(found.path)!r}, the driver has "
+            f"{expected}; bring both to one state"
+        )
 
 
 def splits_of(storage: Storage, plan: Plan) -> Splits:
