@@ -17,7 +17,7 @@ _SHORT_OF_MEMORY = ("running low on memory", "memory usage threshold")
 _BROKEN_LINK = ("connection", "gloo", "nccl", "peer", "process group", "socket", "broken pipe")
 
 
-def raise_unless_lost(error: Exception, config: TrainConfig) -> None:
+def raise_unless_lost(error: BaseException, config: TrainConfig) -> None:
     """Return only for an error that a new group of workers need not meet again."""
     found = list(_failures(error))
     for failure in found or [error]:
@@ -29,7 +29,7 @@ def raise_unless_lost(error: Exception, config: TrainConfig) -> None:
         raise error
 
 
-def _failures(error: Exception) -> Iterator[BaseException]:
+def _failures(error: BaseException) -> Iterator[BaseException]:
     """What each worker has met, or the controller; what user code raised comes wrapped."""
     inside = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
     for failure in inside:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ray_jobs.beside import Beside
 from ray_jobs.errors import ModelError, NotFoundError, TandemError, UsageError
 from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.resolve import ResolvedModel, resolve
@@ -234,7 +234,7 @@ class _Run:
             f"command to go on from the last checkpoint, and if they lack memory: {memory_remedy(self._plan.config)}"
         )
 
-    def _attempt(self, number: int, stage: Stage, notes: str) -> Exception | None:
+    def _attempt(self, number: int, stage: Stage, notes: str) -> BaseException | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
         import ray
         from ray.train import FailureConfig, RunConfig
@@ -260,30 +260,23 @@ class _Run:
                 callbacks=list(self._hooks.callbacks),
             ),
         )
-        ended: list[Exception | None] = []
-
-        def fit() -> None:
-            try:
-                trainer.fit()
-                ended.append(None)
-            except Exception as error:
-                ended.append(error)
-
         # Not in this thread: there Ray would take the signals that stop this job.
-        thread = threading.Thread(target=fit, name="fit", daemon=True)
-        thread.start()
+        fit = Beside(trainer.fit, "fit")
         try:
-            while thread.is_alive():
-                thread.join(_LOOK_SECONDS)
+            over = False
+            while not over:
+                over = fit.wait(_LOOK_SECONDS)
                 raise_if_interrupted()
                 self._seen.advance(stage, ray.get(board.take.remote()))
         except BaseException:
             # Whoever goes on in this Ray session finds its CPUs free.
-            stop(board, partial(ray.kill, no_restart=True))
-            # Whoever asks Ray for something once its session is over ends this process at once, without a word.
-            thread.join(_PARTING_SECONDS)
+            try:
+                stop(board, partial(ray.kill, no_restart=True))
+            finally:
+                # Whoever asks Ray for something once its session is over ends this process at once, without a word.
+                fit.wait(_PARTING_SECONDS)
             raise
-        return ended[0]
+        return fit.error
 
     @property
     def _is_elastic(self) -> bool:

@@ -20,6 +20,7 @@ from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ray_jobs.beside import Beside
 from ray_jobs.errors import TandemError
 from ray_jobs.runtime import find_cause, raise_if_interrupted
 from ray_jobs.train.tune.trial import FAILED, OUTCOME, Verdicts, run_trial
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _RESTARTS = 2  # of a trial whose process was lost
 _LOOK_SECONDS = 0.2
+_PARTING_SECONDS = 60.0  # until Tune has told its trials to stop
 _RAY_TUNE = {
     # Its newer reporter greets on standard output, however quiet it is told to be.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -55,47 +57,41 @@ def drive(campaign: Campaign, parallel: int, seconds: float | None, evaluated: b
     verdicts = ray.remote(num_cpus=0)(Verdicts).remote()
     common = {"verdicts": verdicts, "evaluated": evaluated}
     ending = _Ending(campaign, None if seconds is None else time.monotonic() + seconds)
-    ended: list[BaseException | None] = []
 
     def fit() -> None:
-        try:
-            with tempfile.TemporaryDirectory(prefix="tandem-tune-") as folder:
-                tune.Tuner(
-                    # Resources are the workers'; Tune wants some for the trial, which needs none.
-                    tune.with_resources(tune.with_parameters(run_trial, common=common), {"memory": 1}),
-                    tune_config=tune.TuneConfig(
-                        search_alg=_Proposing(campaign, parallel, ending),
-                        scheduler=_Listening(campaign, verdicts),
-                        reuse_actors=True,
-                        num_samples=-1,
-                        trial_dirname_creator=_name_of,
-                        trial_name_creator=_name_of,
-                    ),
-                    run_config=tune.RunConfig(
-                        storage_path=folder,
-                        name="trials",
-                        stop=ending,
-                        verbose=0,
-                        failure_config=tune.FailureConfig(max_failures=_RESTARTS),
-                    ),
-                ).fit()
-            ended.append(None)
-        except BaseException as error:
-            ended.append(error)
+        with tempfile.TemporaryDirectory(prefix="tandem-tune-") as folder:
+            tune.Tuner(
+                # Resources are the workers'; Tune wants some for the trial, which needs none.
+                tune.with_resources(tune.with_parameters(run_trial, common=common), {"memory": 1}),
+                tune_config=tune.TuneConfig(
+                    search_alg=_Proposing(campaign, parallel, ending),
+                    scheduler=_Listening(campaign, verdicts),
+                    reuse_actors=True,
+                    num_samples=-1,
+                    trial_dirname_creator=_name_of,
+                    trial_name_creator=_name_of,
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=folder,
+                    name="trials",
+                    stop=ending,
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=_RESTARTS),
+                ),
+            ).fit()
 
     # Not in this thread: there Ray would take the signals that stop this job.
-    thread = threading.Thread(target=fit, name="tune", daemon=True)
-    thread.start()
+    tuning = Beside(fit, "tune")
     try:
-        while thread.is_alive():
-            thread.join(_LOOK_SECONDS)
+        while not tuning.wait(_LOOK_SECONDS):
             raise_if_interrupted()
     except KeyboardInterrupt:
         ending.asked.set()
-        thread.join(10 * _LOOK_SECONDS)
+        # Whoever asks Ray for something once its session is over ends this process at once, without a word.
+        tuning.wait(_PARTING_SECONDS)
         raise
-    if ended and ended[0] is not None:
-        raise find_cause(ended[0]) or ended[0]
+    if tuning.error is not None:
+        raise find_cause(tuning.error) or tuning.error
     if campaign.fault is not None:
         raise campaign.fault
     return not ending.is_late
