@@ -1,20 +1,111 @@
-"""Puts the measured tables into the README, so that it shows what results.md says and nothing else."""
+"""Puts the chief figures of results.json into the README: it shows what was measured and nothing else.
+
+A figure is named as `{title of its table > first cell of its row > its column}`, each by its beginning. A part that has
+not been measured yet has no line.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
+# Part, what was measured, Tandem's figure, what stands beside it.
+LINES: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "ingest",
+        "Ingest, the whole job",
+        "{Ingest of > `tandem ingest` > chunks/s} chunks/s",
+        "bare forward pass {Ingest of > (d) > chunks/s}; sentence-transformers + FAISS as it comes "
+        "{Ingest of > (a) > chunks/s}, tuned {Ingest of > (b) > chunks/s}",
+    ),
+    (
+        "search",
+        "Dense search in batches, 200,000 vectors, recall@10 at least 0.95",
+        "{Dense search > Tandem, IVF1789,PQ192x4fs, 1 > in batches, 2 threads} queries/s",
+        "hnswlib {Dense search > hnswlib > in batches, 2 threads}, usearch "
+        "{Dense search > usearch > in batches, 2 threads}, FAISS HNSW "
+        "{Dense search > FAISS, HNSW32 > in batches, 2 threads}, LanceDB "
+        "{Dense search > LanceDB > in batches, 2 threads}",
+    ),
+    (
+        "search",
+        "The same, one query at a time",
+        "{Dense search > Tandem, IVF1789,PQ192x4fs, 1 > one at a time} queries/s",
+        "hnswlib {Dense search > hnswlib > one at a time}, usearch {Dense search > usearch > one at a time}, FAISS "
+        "HNSW {Dense search > FAISS, HNSW32 > one at a time}, LanceDB {Dense search > LanceDB > one at a time}",
+    ),
+    (
+        "quality",
+        "SciFact test, nDCG@10",
+        "hybrid {Quality of > SciFact > hybrid}",
+        "dense {Quality of > SciFact > dense}, BM25 {Quality of > SciFact > lexical}",
+    ),
+    (
+        "quality",
+        "SQuAD v1 dev, hit@1",
+        "hybrid {Quality of > SQuAD v1 dev > hybrid}",
+        "dense {Quality of > SQuAD v1 dev > dense}, BM25 {Quality of > SQuAD v1 dev > lexical}",
+    ),
+    (
+        "serving",
+        "Searches at saturation",
+        "{At saturation > Tandem > answers/s} /s",
+        "FastAPI in one process {At saturation > FastAPI, one > answers/s}, Haystack behind hayhooks "
+        "{At saturation > Haystack > answers/s}",
+    ),
+    (
+        "serving",
+        "Searches at twice that load",
+        "{Beyond saturation > 2 x > answers/s} /s, {Beyond saturation > 2 x > failed} failed",
+        "{Beyond saturation > 2 x > refused} refused at once",
+    ),
+    (
+        "serving",
+        "Cited answers at saturation",
+        "{At saturation > Tandem: cited > answers/s} /s",
+        "FastAPI in one process {At saturation > FastAPI: cited > answers/s}",
+    ),
+    (
+        "serving",
+        "A search by one caller",
+        "{What the hops > search, two > p50} ms",
+        "without a server {What the hops > the same > p50} ms",
+    ),
+)
+_FIGURE = re.compile(r"\{([^{}]+)\}")
+
 
 def show(readme: Path, results: Path) -> None:
-    """Replace what stands between the two marks of the README by the tables."""
+    """Replace what stands between the two marks of the README by the summary of `results` (results.json)."""
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{section(results)}\n{END}{after}", encoding="utf-8")
+    known = json.loads(results.read_text(encoding="utf-8"))
+    readme.write_text(f"{before}{BEGIN}\n{summary(known)}\n{END}{after}", encoding="utf-8")
 
 
-def section(results: Path) -> str:
-    """The tables, their titles one level lower than in their own file."""
-    return results.read_text(encoding="utf-8").replace("## ", "### ").strip()
+def summary(results: dict[str, Any]) -> str:
+    """One Markdown table; raises LookupError for a figure that is named here and was not measured."""
+    lines = ["| measured | Tandem | beside it |", "|---|---|---|"]
+    for part, what, own, beside in LINES:
+        if part in results:
+            cells = (_FIGURE.sub(lambda found: _figure(results[part], found[1]), text) for text in (own, beside))
+            lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _figure(part: dict[str, Any], name: str) -> str:
+    title, first, column = (word.strip() for word in name.split(">"))
+    for table in part["tables"]:
+        if not table["title"].startswith(title):
+            continue
+        places = [place for place, head in enumerate(table["columns"]) if head.startswith(column)]
+        for row in table["rows"]:
+            if places and str(row[0]).startswith(first):
+                value = row[places[0]]
+                return f"{value:,}" if isinstance(value, int) else str(value)
+    raise LookupError(f"{name}: no such figure among those of {part['name']}")

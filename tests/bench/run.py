@@ -40,7 +40,7 @@ def main() -> int:
             place, stem = (CACHE, "quick") if options.quick else (FOLDER, "results")
             written = update([stamped(name, tables)], place, stem)
             if not options.quick:
-                readme.show(FOLDER.parent.parent / "README.md", written)
+                readme.show(FOLDER.parent.parent / "README.md", written.with_suffix(".json"))
             print(f"{name}: {time.monotonic() - started:.0f} s, see {written}", file=sys.stderr, flush=True)
     except MissingDataError as error:
         print(error, file=sys.stderr)
