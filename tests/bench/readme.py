@@ -93,9 +93,12 @@ def summary(results: dict[str, Any]) -> str:
     lines = ["| measured | Tandem | beside it |", "|---|---|---|"]
     for part, what, own, beside in LINES:
         if part in results:
-            cells = (_FIGURE.sub(lambda found: _figure(results[part], found[1]), text) for text in (own, beside))
-            lines.append(f"| {what} | {' | '.join(cells)} |")
+            lines.append(f"| {what} | {_filled(own, results[part])} | {_filled(beside, results[part])} |")
     return "\n".join(lines)
+
+
+def _filled(text: str, part: dict[str, Any]) -> str:
+    return _FIGURE.sub(lambda found: _figure(part, found[1]), text)
 
 
 def _figure(part: dict[str, Any], name: str) -> str:
