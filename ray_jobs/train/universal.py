@@ -89,7 +89,8 @@ def repair(trainer: Trainer) -> None:
 
     def remembered(*given: Any) -> Any:
         optimizer = create(*given)
-        decays[:] = [group["weight_decay"] for group in optimizer.param_groups]
+        # DeepSpeed drops groups without weights: an adapter has none that do not decay.
+        decays[:] = [group["weight_decay"] for group in optimizer.param_groups if group["params"]]
         return optimizer
 
     class Repair(TrainerCallback):  # type: ignore[misc]

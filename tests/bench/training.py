@@ -310,6 +310,12 @@ class Watch:
         if self.killed is not None and counted.get("steps"):
             self.after.append(time.monotonic())
 
+    def skip(self, done: float) -> None:
+        """Steps of before do not count."""
+
+    def show(self, **values: float) -> None:
+        """The loss does not matter here."""
+
     def recovery(self) -> float:
         """Seconds from the kill to the first step that had not been done before."""
         if self.killed is None or not self.after:

@@ -62,6 +62,8 @@ def _arguments(run: PlainRun, folder: str) -> dict[str, Any]:
         "use_cpu": True,
         "logging_steps": 10,
         "save_strategy": "no",
+        # TRL's default is to compute them twice.
+        "activation_checkpointing": False,
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": False,

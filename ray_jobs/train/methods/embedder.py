@@ -52,8 +52,7 @@ class ContrastiveEmbedder:
         set_seed(task.config.seed)
         model = load(SentenceTransformer, task.base, task)
         check_shardable(model, task)
-        if task.config.lora is not None:
-            with_adapter(model, task.config.lora, "FEATURE_EXTRACTION")
+        with_adapter(model, task, "FEATURE_EXTRACTION")
         count = min(chosen.negatives, max(map(len, train["negatives"])))
         columns = contrasted(count, task.config.seed)
         made: dict[str, object] = {"negatives": count, "seed": task.config.seed}

@@ -50,8 +50,7 @@ class CrossEncoderReranker:
         set_seed(task.config.seed)
         model = load(CrossEncoder, task.base, task, num_labels=1)
         check_shardable(model, task)
-        if task.config.lora is not None:
-            with_adapter(model, task.config.lora, "SEQ_CLS", _heads(model, task))
+        with_adapter(model, task, "SEQ_CLS", _heads(model, task))
         shaped = pairs(chosen.negatives) if chosen.loss == "bce" else lists(chosen.negatives)
         settings: dict[str, object] = {"negatives": chosen.negatives, "loss": chosen.loss}
         train, validation = (

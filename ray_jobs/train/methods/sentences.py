@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from ray_jobs.errors import ModelError
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
-from ray_jobs.train.config import LoraConfig
 from ray_jobs.train.methods import Task
-from ray_jobs.train.methods.arguments import adapter, row_length
+from ray_jobs.train.methods.arguments import adapter, learning_through, row_length
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,11 +49,19 @@ def load(kind: type[Model], folder: Path, task: Task, **given: Any) -> Model:
     return model
 
 
-def with_adapter(model: SentenceModel, lora: LoraConfig, task_type: str, heads: tuple[str, ...] = ()) -> None:
-    """Put an adapter into the transformer of `model`; `heads` are modules of it that are trained whole."""
+def with_adapter(model: SentenceModel, task: Task, task_type: str, heads: tuple[str, ...] = ()) -> None:
+    """Put the adapter that `task` asks for, if any, into the transformer of `model`; `heads` are trained whole.
+
+    All else stays as it is, the modules after the transformer too: an adapter has no place for them.
+    """
     from peft import get_peft_model
 
-    model[0].model = get_peft_model(model[0].model, adapter(lora, task_type, heads))
+    if task.config.lora is None:
+        return
+    network = learning_through(model[0].model, task.config)
+    model[0].model = get_peft_model(network, adapter(task.config.lora, task_type, heads))
+    for module in list(model)[1:]:
+        module.requires_grad_(False)
 
 
 def check_shardable(model: SentenceModel, task: Task) -> None:
