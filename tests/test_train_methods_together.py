@@ -31,8 +31,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 SHARDED: dict[str, tuple[str, dict[str, Any]]] = {
     "sft": ("sft", {"lora": {"rank": 4}, **CHECKPOINTED}),
     "embedder": ("embedder", {"lora": {"rank": 4}, **CHECKPOINTED}),
-    "reranker": ("reranker", {"lora": {"rank": 4}}),
-    "reader": ("reader", {"lora": {"rank": 4}}),
+    "reranker": ("reranker", {"lora": {"rank": 4}, **CHECKPOINTED}),
+    "reader": ("reader", {"lora": {"rank": 4}, **CHECKPOINTED}),
 }
 # TRL estimates its KL over the rows of all workers at once.
 BY_WORKERS = ("kto",)

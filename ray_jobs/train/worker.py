@@ -174,9 +174,12 @@ def take_place(session: Session, plan: Plan) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["DS_ACCELERATOR"] = "cpu"
     import transformers
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     if not os.environ.get("TANDEM_DEBUG"):
         transformers.logging.set_verbosity_error()
+    # An earlier run of this process may be in memory still: transformers would shard this one's networks, too.
+    unset_hf_deepspeed_config()
     if plan.config.zero.uses_deepspeed:
         _join_deepspeed(plan.device)
 

@@ -24,7 +24,7 @@ from ray_jobs.models.reader_windows import Window, WindowTokenizer
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Mode, Task
-from ray_jobs.train.methods.arguments import adapter, arguments, learning_through, row_length
+from ray_jobs.train.methods.arguments import adapter, arguments, row_length
 from ray_jobs.train.methods.rows import Rows, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.span_targets import TARGETS, QuestionRow, SpanCollator, features, rows_of, windows_of
 
@@ -131,10 +131,7 @@ def network_of(task: Task) -> Any:
             task.base, local_files_only=True, trust_remote_code=False, dtype=torch.float32, num_labels=2
         )
     lora = task.config.lora
-    if lora is None:
-        return network
-    chosen = adapter(lora, "QUESTION_ANS", heads_of(network))
-    return with_adapter(learning_through(network, task.config), chosen)
+    return network if lora is None else with_adapter(network, adapter(lora, "QUESTION_ANS", heads_of(network)))
 
 
 def takes_segments(tokenizer: PreTrainedTokenizerFast) -> bool:
