@@ -118,7 +118,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     storage = open_storage(config.store)
     progress, hooks = progress or SilentProgress(), hooks or Hooks()
     with _interrupted(lambda: "what is prepared and trained is kept: the same command goes on"):
-        data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
+        data = prepare_file(config.data, storage, progress, config.base) if is_file(config.data) else config.data
         plan = make_plan(config, storage, data)
     if hooks.publish:
         publish.check_free(storage, config.name, [plan.run])

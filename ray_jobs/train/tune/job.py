@@ -62,7 +62,9 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     storage = open_storage(space.example.store)
     if is_file(space.example.data):
         # Once, for all trials; what is written out names the prepared data.
-        space = Space({**fixed, "data": prepare_file(space.example.data, storage, progress)}, config.space)
+        space = Space(
+            {**fixed, "data": prepare_file(space.example.data, storage, progress, space.example.base)}, config.space
+        )
     plan = job.make_plan(space.example, storage)
     judged = objective.judged(space.example, config.objective.from_evaluation)
     before_after.check(judged, plan.train, storage)
