@@ -1,7 +1,8 @@
 """Supervised fine-tuning of a causal language model on conversations or on prompts with completions.
 
 Guaranteed: with `completion_only` the loss is that of assistant turns, or completions, alone, each with the token that
-ends it; a prompt has the tokens that it has when the model answers it; packed rows do not see each other. Rows that
+ends it; a prompt has the tokens that it has when the model answers it; packed rows do not see each other, and
+networks that could not keep them apart are refused. Rows that
 keep nothing to learn within the length are left out. Not guaranteed: templates that render a conversation differently
 once it goes on; they are refused.
 """
@@ -16,6 +17,7 @@ from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
+from ray_jobs.train.methods.packing import check_packing
 from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class SupervisedFineTuning:
         from trl import SFTConfig, SFTTrainer
 
         check_base(task)
+        if task.config.sequence.packing:
+            check_packing(task)
         tokenizer = tokenizer_of(task)
         train, validation, kind = read_splits(task, self)
         if kind == "messages":
