@@ -174,7 +174,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         # Workers stand in another folder.
         config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
     config = config.model_copy(update={"store": storage.uri})
-    replayed = before_after.check(config, data.train, storage)
+    replayed = before_after.check(config, base.path, data.train, storage)
     hardware = of_this_machine(config)
     start = find_start(config, base.revision, storage)
     identity = _identity(config, base.revision, data.hash, replayed, start)
