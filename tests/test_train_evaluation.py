@@ -25,7 +25,7 @@ from ray_jobs.train.evaluation.ranking import EmbedderJudge, RerankerJudge, ndcg
 from ray_jobs.train.evaluation.scores import METRICS, Scores
 from ray_jobs.train.evaluation.tuned import over
 from ray_jobs.train.methods import METHODS, method_of
-from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages
+from ray_jobs.train.methods.turns import IGNORED, of_completion, of_messages
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,9 @@ COMPLETION = pa.schema([("prompt", pa.string()), ("completion", pa.string())])
 MESSAGES = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])
 PREFERENCE = pa.schema([("prompt", pa.string()), ("chosen", pa.string()), ("rejected", pa.string())])
 LABEL = pa.schema([("prompt", pa.string()), ("completion", pa.string()), ("label", pa.bool_())])
+_ASKED = ("prompt_messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+ASKED_PREFERENCE = pa.schema([*PREFERENCE, _ASKED])
+ASKED_LABEL = pa.schema([*LABEL, _ASKED])
 RETRIEVAL = pa.schema(
     [
         ("query", pa.string()),

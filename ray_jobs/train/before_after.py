@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ray_jobs.errors import UsageError
@@ -22,12 +23,22 @@ from ray_jobs.runtime import find_cause, wait_for
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
-from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.config import LANGUAGE_MODELS, TrainConfig
 from ray_jobs.train.evaluation.judges import check_kind, judge_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
-from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
-from ray_jobs.train.fit import explained
+from ray_jobs.train.evaluation.sets import (
+    SetFile,
+    beside,
+    check_apart,
+    find_split,
+    has_conversations,
+    local_file,
+    read_columns,
+)
+from ray_jobs.train.fit import base_explained, explained
 from ray_jobs.train.methods import Place
+from ray_jobs.train.methods.language import tokenizer_in
+from ray_jobs.train.methods.turns import check_template
 from ray_jobs.train.worker import Plan, task_of
 
 
@@ -41,24 +52,47 @@ class Part:
     skipped: list[dict[str, str]] = field(default_factory=list)
 
 
-def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
-    """The rows to replay, if any; raises UsageError or NotFoundError where sets do not fit the run or each other."""
+def check(config: TrainConfig, base: Path, train: str, storage: Storage) -> SetFile | None:
+    """The rows to replay, if any; `base` is the folder of the base.
+
+    Raises UsageError or NotFoundError where sets do not fit the run, its base or each other, ModelError for a base
+    whose tokeniser cannot be read.
+    """
     for found in retained(config, storage):
         check_kind(config.method, found.name, found.kind)
         if found.place == train:
             raise UsageError(f"{found.name}: these are the training rows; name a set that is not learned")
-    if config.replay is None:
+    replayed = None if config.replay is None else _replayed(config, config.replay.data, train, storage)
+    if replayed is None and config.method not in LANGUAGE_MODELS:
         return None
-    replayed = find_split("replay.data", config.replay.data, ("train",), storage)
-    own = beside("data", train, "train", storage)
-    if own is not None and own.kind != replayed.kind:
-        raise UsageError(
-            f"replay.data={config.replay.data}: its rows are of kind {replayed.kind}, those of data={config.data} of "
-            f"kind {own.kind}; replay rows of their kind"
-        )
-    for _, found in _sets(config, train, storage):
-        check_apart(replayed, found, storage)
+    given = [found for _, found in _sets(config, train, storage)]
+    if replayed is not None:
+        for found in given:
+            check_apart(replayed, found, storage)
+        given.insert(0, replayed)
+    if config.method in LANGUAGE_MODELS:
+        _check_template(config, base, given, storage)
     return replayed
+
+
+def _replayed(config: TrainConfig, data: str, train: str, storage: Storage) -> SetFile:
+    found = find_split("replay.data", data, ("train",), storage)
+    own = beside("data", train, "train", storage)
+    if own is not None and own.kind != found.kind:
+        raise UsageError(
+            f"replay.data={data}: its rows are of kind {found.kind}, those of data={config.data} of kind {own.kind}; "
+            "replay rows of their kind"
+        )
+    return found
+
+
+def _check_template(config: TrainConfig, base: Path, sets: Sequence[SetFile], storage: Storage) -> None:
+    """Raise UsageError where conversations would be given to a base without a chat template."""
+    found = next((one for one in sets if has_conversations(one, storage)), None)
+    if found is not None:
+        with base_explained(config, base):
+            tokenizer = tokenizer_in(base)
+        check_template(tokenizer, config.base, f"the rows of {found.name}")
 
 
 def retained(config: TrainConfig, storage: Storage) -> list[SetFile]:

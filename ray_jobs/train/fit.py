@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
@@ -30,21 +30,29 @@ _FITTING: dict[MethodName, str] = {
 }
 
 
+def explained(task: Task) -> AbstractContextManager[None]:
+    """As `base_explained`, of what a worker is to train."""
+    return base_explained(task.config, task.base)
+
+
 @contextmanager
-def explained(task: Task) -> Iterator[None]:
-    """Turn what libraries say of a base into a ModelError, and what PEFT says of an adapter into a UsageError."""
+def base_explained(config: TrainConfig, base: Path) -> Iterator[None]:
+    """Turn what libraries say of a base into a ModelError, and what PEFT says of an adapter into a UsageError.
+
+    `base` is the folder of the base.
+    """
     try:
         yield
     except Exception as error:
         library = _origin(error)
-        if library is None or _passes(error, task.base):
+        if library is None or _passes(error, base):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]}"
-        if library == "peft" and task.config.lora is not None:
-            raise UsageError(_of_adapter(task.config, task.config.lora, reason)) from error
+        if library == "peft" and config.lora is not None:
+            raise UsageError(_of_adapter(config, config.lora, reason)) from error
         raise ModelError(
-            f"base={task.config.base} does not fit method={task.config.method} ({reason}); check its files, or choose "
-            f"{_FITTING[task.config.method]}"
+            f"base={config.base} does not fit method={config.method} ({reason}); check its files, or choose "
+            f"{_FITTING[config.method]}"
         ) from error
 
 

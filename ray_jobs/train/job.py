@@ -37,7 +37,7 @@ from ray_jobs.train.evaluation.sets import SetFile, local_file
 from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.memory import memory_remedy
-from ray_jobs.train.methods import method_of, metric_of
+from ray_jobs.train.methods import method_of, metric_of, tally
 from ray_jobs.train.methods.rows import check_splits
 from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.starting import find_start
@@ -85,6 +85,7 @@ class TrainSummary(BaseModel):
     restarts: int
     trained: bool  # False: the run was finished before
     seconds: float
+    rows: tuple[str, ...] = ()  # cut, left out or learned in part: a line a split, where there are any
     measured: tuple[str, ...] = ()  # before and after, a line a set and metric
     report: str = ""
 
@@ -94,7 +95,7 @@ class TrainSummary(BaseModel):
         how = f"trained in {self.seconds:.1f} s" if self.trained else "was finished before, nothing was trained"
         lost = f", {self.restarts} restarts" if self.restarts else ""
         told = [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}"]
-        return [*told, *self.measured, self.model or self.run, *([self.report] if self.report else [])]
+        return [*told, *self.rows, *self.measured, self.model or self.run, *([self.report] if self.report else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     storage = open_storage(config.store)
     progress, hooks = progress or SilentProgress(), hooks or Hooks()
     with _interrupted(lambda: "what is prepared and trained is kept: the same command goes on"):
-        data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
+        data = prepare_file(config.data, storage, progress, config.base) if is_file(config.data) else config.data
         plan = make_plan(config, storage, data)
     if hooks.publish:
         publish.check_free(storage, config.name, [plan.run])
@@ -155,6 +156,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         restarts=restarts,
         trained=trained,
         seconds=round(time.monotonic() - started, 3),
+        rows=tally.lines(outcome),
         measured=before_after.lines(plan, storage),
         report=f"{storage.uri}/{written}",
     )
@@ -172,7 +174,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         # Workers stand in another folder.
         config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
     config = config.model_copy(update={"store": storage.uri})
-    replayed = before_after.check(config, data.train, storage)
+    replayed = before_after.check(config, base.path, data.train, storage)
     hardware = of_this_machine(config)
     start = find_start(config, base.revision, storage)
     identity = _identity(config, base.revision, data.hash, replayed, start)

@@ -35,8 +35,11 @@ def is_file(name: str) -> bool:
     return not Path(name).expanduser().is_dir() and format_of(name) in FORMATS
 
 
-def prepare_file(name: str, storage: Storage, progress: Progress) -> str:
+def prepare_file(name: str, storage: Storage, progress: Progress, base: str | None = None) -> str:
     """Prepare a file of rows as `tandem prepare` does by default, unless it is; returns NAME@HASH of the data.
+
+    Its card counts the tokens of `base`, where that model is here. They are no part of what the data are: with another
+    base, the same rows are not prepared again.
 
     Raises what preparation raises, with what to do about splits that a small file does not fill.
     """
@@ -46,7 +49,7 @@ def prepare_file(name: str, storage: Storage, progress: Progress) -> str:
     source = name if "://" in name else str(Path(name).expanduser().absolute())
     config = PrepareConfig(inputs=(source,), name=name_of(source), store=storage.uri)
     try:
-        return prepare.run(config, progress).prepared.reference
+        return prepare.run(config, progress, base).prepared.reference
     except TandemError as error:
         raise type(error)(f"data={name}: {error}; or prepare it by itself: tandem prepare {name} --name NAME") from None
 

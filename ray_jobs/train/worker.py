@@ -28,6 +28,7 @@ from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
+from ray_jobs.train.methods.tally import Tallies
 from ray_jobs.train.starting import begin_as, find_start
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
 
@@ -134,7 +135,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
         if session.rank == 0:
-            storage.create(plan.finished, _outcome(trainer, plan, saving.seconds))
+            storage.create(plan.finished, _outcome(trainer, plan, saving.seconds, task.tallies))
         if point is not None and point.universal and session.local_rank == 0:
             universal.sweep(point.folder)
         barrier()
@@ -313,13 +314,14 @@ def splits_of(storage: Storage, plan: Plan) -> Splits:
     )
 
 
-def _outcome(trainer: Trainer, plan: Plan, pauses: list[float]) -> bytes:
+def _outcome(trainer: Trainer, plan: Plan, pauses: list[float], tallies: Tallies) -> bytes:
     history: list[dict[str, Any]] = trainer.state.log_history
     found = {
         "steps": trainer.state.global_step,
         "history": history,
         "checkpoint_seconds": pauses,
         "precision": plan.precision,
+        "rows": tallies.to_dict(),
     }
     return json.dumps(found, indent=1).encode()
 

@@ -1,9 +1,9 @@
 """A causal language model before and after: likelihood of what is learned, distance from the base, what it says.
 
-Guaranteed: tokens and labels are those that ray_jobs.train.methods.sft learns; the divergence is exact over the whole
-vocabulary, at every token that is learned; a batch is as small as its logits ask for. Not guaranteed: the very numbers
-of the training's own evaluation, which averages over batches; nor that a base trained in 4 bits is measured in them: it
-is measured in the precision of the run.
+Guaranteed: tokens and labels are those of ray_jobs.train.methods.turns, which training learns; the divergence is exact
+over the whole vocabulary, at every token that is learned; a batch is as small as its logits ask for. Not guaranteed:
+the very numbers of the training's own evaluation, which averages over batches; nor that a base trained in 4 bits is
+measured in them: it is measured in the precision of the run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
 from ray_jobs.train.evaluation.tuned import is_adapter, over
-from ray_jobs.train.methods import Task
+from ray_jobs.train.methods import CONVERSATION, Task
 from ray_jobs.train.methods.language import longest_row, tokenizer_of
-from ray_jobs.train.methods.sft import IGNORED, Example, of_completion, of_messages
+from ray_jobs.train.methods.turns import IGNORED, Example, learns, of_answer, of_completion, of_messages, rendered
 
 if TYPE_CHECKING:
     import torch
@@ -58,17 +58,15 @@ class LanguageJudge:
         if kind == "preference":
             return self._of_pairs(rows)
         if kind == "label":
-            pairs = list(zip(rows["prompt"], rows["completion"], rows["label"], strict=True))
-            wanted, unwanted = (
-                [self._pair(p, c) for p, c, label in pairs if bool(label) is side] for side in (True, False)
-            )
+            pairs = list(zip(self._answers(rows, "completion"), rows["label"], strict=True))
+            wanted, unwanted = ([answer for answer, label in pairs if bool(label) is side] for side in (True, False))
             found = self._of_examples(wanted)
             worse = self._of_examples(unwanted)[:1]
             return found + [Scores("unwanted_ppl", s.before, s.after, s.weights, s.average) for s in worse]
         if kind == "messages":
-            return self._of_examples(
-                [of_messages(self._tokenizer, messages, self._completion_only) for messages in rows["messages"]]
-            )
+            weights = rows.get("message_weights") or [None] * len(rows["messages"])
+            told = zip(rows["messages"], weights, strict=True)
+            return self._of_examples([of_messages(self._tokenizer, m, self._completion_only, w) for m, w in told])
         pairs_of = zip(rows["prompt"], rows["completion"], strict=True)
         return self._of_examples(
             [of_completion(self._tokenizer, prompt, said, self._completion_only) for prompt, said in pairs_of]
@@ -84,9 +82,8 @@ class LanguageJudge:
         return found
 
     def _of_pairs(self, rows: Columns) -> list[Scores]:
-        chosen = [self._pair(*pair) for pair in zip(rows["prompt"], rows["chosen"], strict=True)]
-        rejected = [self._pair(*pair) for pair in zip(rows["prompt"], rows["rejected"], strict=True)]
-        both = [(c, r) for c, r in zip(chosen, rejected, strict=True) if _learns(c) and _learns(r)]
+        pairs = zip(self._answers(rows, "chosen"), self._answers(rows, "rejected"), strict=True)
+        both = [(chosen, rejected) for chosen, rejected in pairs if learns(chosen) and learns(rejected)]
         if not both:
             return []
         good, bad = (self._measured([pair[side] for pair in both]) for side in (0, 1))
@@ -96,12 +93,14 @@ class LanguageJudge:
 
     def _of_examples(self, examples: Sequence[Example]) -> list[Scores]:
         cut = [(ids[: self._length], labels[: self._length]) for ids, labels in examples]
-        learned = [example for example in cut if _learns(example)]
+        learned = [example for example in cut if learns(example)]
         return _likelihoods(self._measured(learned)) if learned else []
 
-    def _pair(self, prompt: str, said: str) -> Example:
-        ids, labels = of_completion(self._tokenizer, prompt, said, True)
-        return ids[: self._length], labels[: self._length]
+    def _answers(self, rows: Columns, name: str) -> list[Example]:
+        """Each row's prompt with its answer in the column `name`."""
+        asked = zip(rows["prompt"], _conversations(rows), rows[name], strict=True)
+        found = [of_answer(self._tokenizer, *one) for one in asked]
+        return [(ids[: self._length], labels[: self._length]) for ids, labels in found]
 
     def _measured(self, examples: Sequence[Example]) -> Any:
         """Sums over the learned tokens of each example: loss before, loss after, KL, tokens; (examples, 4)."""
@@ -199,9 +198,9 @@ def _likelihoods(sums: Any) -> list[Scores]:
     ]
 
 
-def _learns(example: Example) -> bool:
-    """Whether anything is learned: the first token of a row is never predicted."""
-    return any(label != IGNORED for label in example[1][1:])
+def _conversations(rows: Columns) -> Sequence[Any]:
+    """The messages of each row's prompt; None where it is a text."""
+    return rows.get(CONVERSATION) or [None] * len(rows["prompt"])
 
 
 def _batches(lengths: Sequence[int], vocabulary: int, width: int) -> Iterator[list[int]]:
@@ -223,13 +222,16 @@ def _asked(tokenizer: PreTrainedTokenizerBase, rows: Columns, kind: str) -> Iter
     if kind == "messages":
         for messages in rows["messages"]:
             last = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
-            text = tokenizer.apply_chat_template(list(messages[:last]), tokenize=False, add_generation_prompt=True)
             shown = "\n".join(f"{message['role']}: {message['content']}" for message in messages[:last])
-            yield shown, messages[last]["content"], list(tokenizer(text, add_special_tokens=False)["input_ids"])
+            yield shown, messages[last]["content"], rendered(tokenizer, messages[:last], True)
         return
     wanted = rows["chosen" if kind == "preference" else "completion"]
+    conversations = _conversations(rows)
     for place, (prompt, said) in enumerate(zip(rows["prompt"], wanted, strict=True)):
         if kind == "label" and not rows["label"][place]:
+            continue
+        if conversations[place] is not None:
+            yield prompt, said, rendered(tokenizer, conversations[place], True)
             continue
         ids, labels = of_completion(tokenizer, prompt, "", True)
         yield prompt, said, [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]

@@ -19,7 +19,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.storage import Storage, sha256_of
 from ray_jobs.train.data.prepared import open_prepared
 from ray_jobs.train.evaluation.scores import chosen_rows
-from ray_jobs.train.methods import KINDS, kind_of
+from ray_jobs.train.methods import CONVERSATION, KINDS, OPTIONAL, kind_of
 
 _ROWS = 4096  # compared at a time
 
@@ -101,9 +101,23 @@ def local_file(storage: Storage, place: str) -> Path:
 
 def read_columns(file: Path, kind: str, limit: int | None, seed: int) -> dict[str, list[Any]]:
     """The rows of a set as columns: all, or `limit` of them, drawn by the seed."""
-    table = pq.read_table(file, columns=sorted(KINDS[kind]))
+    besides = OPTIONAL.get(kind, frozenset()) & set(pq.read_schema(file).names)
+    table = pq.read_table(file, columns=sorted(KINDS[kind] | besides))
     found: dict[str, list[Any]] = table.take(chosen_rows(table.num_rows, limit, seed)).to_pydict()
     return found
+
+
+def has_conversations(found: SetFile, storage: Storage) -> bool:
+    """Whether rows of a set are conversations, or answers to some."""
+    if found.kind == "messages":
+        return True
+    if CONVERSATION not in OPTIONAL.get(found.kind, frozenset()):
+        return False
+    with pq.ParquetFile(local_file(storage, found.place)) as rows:
+        if CONVERSATION not in rows.schema_arrow.names:
+            return False
+        batches = rows.iter_batches(_ROWS, columns=[CONVERSATION])
+        return any(batch.column(0).null_count < batch.num_rows for batch in batches)
 
 
 def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:

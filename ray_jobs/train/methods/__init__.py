@@ -6,7 +6,7 @@ A new method is one file with a class, and one line in `METHODS`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -15,6 +15,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.train.batches import Batches
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods.tally import Tallies
 from ray_jobs.train.zero import DeepSpeedConfig
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ KINDS: dict[str, frozenset[str]] = {
     "preference": frozenset({"prompt", "chosen", "rejected"}),
     "retrieval": frozenset({"query", "positive", "negatives"}),
     "qa": frozenset({"question", "passage", "answers", "starts"}),
+}
+CONVERSATION = "prompt_messages"
+"""Where the prompt of a preference is a conversation: its messages."""
+# Columns that such files may have besides; what was prepared earlier has none of them.
+OPTIONAL: dict[str, frozenset[str]] = {
+    "messages": frozenset({"message_weights"}),
+    "label": frozenset({CONVERSATION}),
+    "preference": frozenset({CONVERSATION}),
 }
 
 
@@ -78,6 +87,8 @@ class Task:
     place: Place
     deepspeed: DeepSpeedConfig | None
     callbacks: tuple[TrainerCallback, ...] = ()
+    tallies: Tallies = field(default_factory=Tallies)
+    """What becomes of the rows; the method fills it in."""
 
 
 class Method(Protocol):

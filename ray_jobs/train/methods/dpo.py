@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods.answers import answers_of, of_tokens
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import in_order, read_splits, steps_of
@@ -30,21 +31,23 @@ class DirectPreferences:
 
         check_base(task)
         train, validation, _ = read_splits(task, self)
-        columns = ["prompt", "chosen", "rejected"]
+        tokenizer = tokenizer_of(task)
+        train, validation = (
+            answers_of(rows, ("chosen", "rejected"), name, tokenizer, task)
+            for rows, name in ((train, "train"), (validation, "validation"))
+        )
         config = DPOConfig(
             **arguments(task, steps_of(train, task), learning_rate=1e-6 if task.config.lora is None else 1e-5),
             max_length=longest_row(task),
             beta=task.config.dpo.beta,
         )
         with quiet_transformers():
-            trainer = DPOTrainer(
+            return of_tokens(DPOTrainer)(
                 model=str(task.base),
                 args=config,
-                train_dataset=train.select_columns(columns),
-                eval_dataset=validation.select_columns(columns),
-                processing_class=tokenizer_of(task),
+                train_dataset=in_order(train, task),
+                eval_dataset=validation,
+                processing_class=tokenizer,
                 callbacks=list(task.callbacks),
                 **over_the_base(task),
             )
-        trainer.train_dataset = in_order(trainer.train_dataset, task)
-        return trainer

@@ -19,6 +19,7 @@ from ray_jobs.train.methods import Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
+from ray_jobs.train.methods.tally import Tally
 from ray_jobs.train.span_targets import PAD_MULTIPLE
 
 if TYPE_CHECKING:
@@ -53,10 +54,12 @@ class CrossEncoderReranker:
         with_adapter(model, task, "SEQ_CLS", _heads(model, task))
         shaped = pairs(chosen.negatives) if chosen.loss == "bce" else lists(chosen.negatives)
         settings: dict[str, object] = {"negatives": chosen.negatives, "loss": chosen.loss}
-        train, validation = (
-            made_once(rows, shaped, task, settings, f"{name}-{chosen.loss}")
-            for name, rows in (("train", train), ("validation", validation))
-        )
+        splits = {"train": train, "validation": validation}
+        made = {name: made_once(rows, shaped, task, settings, f"{name}-{chosen.loss}") for name, rows in splits.items()}
+        for name, rows in splits.items():
+            left_out = len(rows) - len(made[name]) if chosen.loss == "lambda" else 0
+            task.tallies.splits[name] = Tally(len(rows), left_out, "no negative")
+        train, validation = made["train"], made["validation"]
         ordered = in_order_of_length(train, characters(train), task) if chosen.loss == "bce" else in_order(train, task)
         _pad_to_few_shapes(model, task)
         loss = losses.BinaryCrossEntropyLoss(model) if chosen.loss == "bce" else losses.LambdaLoss(model)

@@ -22,7 +22,7 @@ from typing import Any
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
-from ray_jobs.train import before_after, job, publish
+from ray_jobs.train import before_after, job, publish, worker
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import metric_of
 from ray_jobs.train.room import check_room, runs_at_once
@@ -62,10 +62,12 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     storage = open_storage(space.example.store)
     if is_file(space.example.data):
         # Once, for all trials; what is written out names the prepared data.
-        space = Space({**fixed, "data": prepare_file(space.example.data, storage, progress)}, config.space)
+        space = Space(
+            {**fixed, "data": prepare_file(space.example.data, storage, progress, space.example.base)}, config.space
+        )
     plan = job.make_plan(space.example, storage)
     judged = objective.judged(space.example, config.objective.from_evaluation)
-    before_after.check(judged, plan.train, storage)
+    before_after.check(judged, worker.base_folder(storage, plan), plan.train, storage)
     retained = {file.name: file.sha256 for file in before_after.retained(judged, storage)}
     goal = objective.resolve(config.objective, space.example, metric_of(space.example))
     source = proposals(config.search, space, goal.mode, config.seed)
