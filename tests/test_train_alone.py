@@ -208,14 +208,17 @@ def test_each_entry_of_the_history_tells_tokens_and_seconds(plain: TrainConfig) 
 
 @pytest.fixture(scope="module")
 def searchers(places: Places) -> dict[str, job.TrainSummary]:
-    """An embedder and a reranker, each trained with an adapter, and published as their runs are found finished."""
+    """An embedder and a reranker, each trained with an adapter, and published as their runs are found finished.
+
+    The base of the embedder cuts passages that it is trained with whole.
+    """
     common = {
         "lora": {"rank": 8},
         "optimisation": {"global_batch": 16, "micro_batch": 16, "max_steps": 20, "learning_rate": 0.001},
         "checkpoints": {"every_steps": 10},
     }
     bases = {
-        "embedder": train_bases.embedder(places.folder / "embedder"),
+        "embedder": train_bases.embedder(places.folder / "embedder", max_seq_length=6),
         "reranker": train_bases.encoder(places.folder / "encoder"),
     }
     found = {}
@@ -232,6 +235,7 @@ def test_an_embedder_is_loaded_by_its_name_with_the_loss_of_its_evaluation(
         EmbedderConfig(model="tiny-embedder", engine="torch", precision="float32", device="cpu"),
         LocalStorage(places.store),
     )
+    assert embedder.max_tokens == 32
     rows = held_out(places)
     queries = embedder.encode_queries([row["query"] for row in rows])
     passages = [row["positive"] for row in rows] + [row["negatives"][0] for row in rows]

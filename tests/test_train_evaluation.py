@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tiny_rerankers import WORDS
 
 from ray_jobs.errors import UsageError
-from ray_jobs.train.evaluation import language
+from ray_jobs.train.evaluation import likelihood
 from ray_jobs.train.evaluation.judges import JUDGES, check_kind, judge_of
 from ray_jobs.train.evaluation.language import LanguageJudge
 from ray_jobs.train.evaluation.ranking import EmbedderJudge, RerankerJudge, ndcg, queries_of
@@ -110,8 +110,8 @@ def test_small_batches_and_pieces_change_nothing(folder: Path, monkeypatch: pyte
     rows = columns(folder / "conversations" / "validation.parquet")
     asked = judge(folder, "adapter")
     whole = named(asked.scores(rows, "messages"))
-    monkeypatch.setattr(language, "_LOGIT_BYTES", 1)
-    monkeypatch.setattr(language, "_POSITIONS", 1)
+    monkeypatch.setattr(likelihood, "_LOGIT_BYTES", 1)
+    monkeypatch.setattr(likelihood, "_POSITIONS", 1)
     for metric, scores in named(asked.scores(rows, "messages")).items():
         assert scores.before == pytest.approx(whole[metric].before, abs=1e-5)
         assert scores.after == pytest.approx(whole[metric].after, abs=1e-5)

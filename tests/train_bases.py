@@ -49,13 +49,14 @@ def as_bfloat16(folder: Path, kept: Path) -> Path:
     )
 
 
-def embedder(folder: Path, **settings: Any) -> Path:
+def embedder(folder: Path, max_seq_length: int = 32, **settings: Any) -> Path:
     """A sentence-transformers model over it, with mean pooling and `settings` (prompts); returns its folder."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     bare = encoder(folder / "bare")
-    modules: list[Any] = [Transformer(str(bare), max_seq_length=32), Pooling(48, pooling_mode="mean"), Normalize()]
+    first = Transformer(str(bare), max_seq_length=max_seq_length)
+    modules: list[Any] = [first, Pooling(48, pooling_mode="mean"), Normalize()]
     saved = folder / "model"
     SentenceTransformer(modules=modules, device="cpu", **settings).save(str(saved), create_model_card=False)
     return saved

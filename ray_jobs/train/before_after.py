@@ -4,8 +4,8 @@
     runs/NAME/IDENTITY/evaluation.json    a row a set and metric; written last: it makes the evaluation complete
 
 Guaranteed: what cannot be measured is refused before anything is trained; a job that is killed here measures again and
-trains nothing again; what was measured by other sets, splits or settings is measured anew. Not guaranteed: that a model
-card that was written before follows.
+trains nothing again; what was measured by other sets, splits or settings is measured anew; a lack of memory says how
+the trained run is published without being measured. Not guaranteed: that a model card that was written before follows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import TandemError, UsageError
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import find_cause, wait_for
 from ray_jobs.storage import Storage, open_storage
@@ -35,7 +35,9 @@ from ray_jobs.train.evaluation.sets import (
     local_file,
     read_columns,
 )
+from ray_jobs.train.failures import short_of_memory
 from ray_jobs.train.fit import base_explained, explained
+from ray_jobs.train.memory import measuring_explained, measuring_remedy
 from ray_jobs.train.methods import Place
 from ray_jobs.train.methods.language import tokenizer_in
 from ray_jobs.train.methods.turns import check_template
@@ -132,7 +134,8 @@ def lines(plan: Plan, storage: Storage) -> tuple[str, ...]:
 def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, progress: Progress) -> None:
     """Measure base and `checkpoint`, and write what was found.
 
-    Raises what the task raised, if it was an error of Tandem's.
+    Raises what the task raised, if it was an error of Tandem's; TandemError for a lack of memory, which says how the
+    run is published without it.
     """
     sets = _sets(plan.config, plan.train, storage)
     parts: list[Part] = []
@@ -161,7 +164,7 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
     """What is found on each set, in turn; runs on a worker, and knows no Ray."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     config, storage = plan.config, open_storage(plan.store)
-    with storage.scratch() as scratch:
+    with storage.scratch() as scratch, measuring_explained(config):
         place = Place(plan.device, plan.precision, 0, 1, _at_once)
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
@@ -196,10 +199,11 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
             wait_for(references)
             yield ray.get(next(references))
     except Exception as error:
-        cause = find_cause(error)
-        if cause is None:
-            raise
-        raise cause from None
+        if (cause := find_cause(error)) is not None:
+            raise cause from None
+        if short_of_memory(error):
+            raise TandemError(measuring_remedy(plan.config)) from None
+        raise
     finally:
         ray.cancel(references)
 

@@ -23,10 +23,15 @@ def raise_unless_lost(error: BaseException, config: TrainConfig) -> None:
     for failure in found or [error]:
         if (cause := find_cause(failure)) is not None:
             raise cause from None
-        if any(sign in str(failure) for sign in _SHORT_OF_MEMORY):
+        if short_of_memory(failure):
             raise TandemError(f"a worker was stopped for lack of memory: {memory_remedy(config)}")
     if not any(_is_of_the_cluster(failure) or _is_broken_link(failure) for failure in found):
         raise error
+
+
+def short_of_memory(failure: BaseException) -> bool:
+    """Whether Ray has stopped a worker before its machine had no memory left."""
+    return any(sign in str(failure) for sign in _SHORT_OF_MEMORY)
 
 
 def _failures(error: BaseException) -> Iterator[BaseException]:

@@ -17,12 +17,37 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 @contextmanager
 def memory_explained(config: TrainConfig) -> Iterator[None]:
     """Turn a lack of memory into an error that says which knob to turn."""
+    with _told(f"out of memory: {memory_remedy(config)}"):
+        yield
+
+
+@contextmanager
+def measuring_explained(config: TrainConfig) -> Iterator[None]:
+    """Turn a lack of memory while a trained run is measured into an error that says how to publish it."""
+    with _told(measuring_remedy(config)):
+        yield
+
+
+def measuring_remedy(config: TrainConfig) -> str:
+    """How a run is published whose measuring lacks memory."""
+    chosen = config.evaluation
+    knobs = ["with evaluation.test=false"] if chosen.test else []
+    knobs += ["without evaluation.retained"] if chosen.retained else []
+    return (
+        "out of memory while measuring before and after; the run is trained and its checkpoints are kept: the same "
+        f"command {' and '.join(knobs)} publishes the model unmeasured and trains nothing again, and the same "
+        "command on workers with more memory measures it"
+    )
+
+
+@contextmanager
+def _told(remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in _NO_MEMORY):
             raise
-        raise TandemError(f"out of memory: {memory_remedy(config)}") from error
+        raise TandemError(remedy) from error
 
 
 def memory_remedy(config: TrainConfig) -> str:
