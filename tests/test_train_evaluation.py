@@ -262,7 +262,7 @@ def test_a_reader_is_measured_on_each_question_that_has_an_answer(folder: Path) 
 
 def test_every_method_has_a_judge_of_the_kinds_that_it_learns_from() -> None:
     for name in METHODS:
-        assert set(method_of(name).kinds) <= set(JUDGES[name][2])
+        assert set(method_of(name).kinds) <= set(JUDGES[method_of(name).judge].metrics)
 
 
 def test_rows_that_a_model_cannot_be_measured_on_are_refused() -> None:

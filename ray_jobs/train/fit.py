@@ -12,22 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
-from ray_jobs.train.config import LoraConfig, MethodName, TrainConfig
-from ray_jobs.train.methods import Task
+from ray_jobs.train.config import LoraConfig, TrainConfig
+from ray_jobs.train.methods import Task, method_of
 
 _LIBRARIES = ("huggingface_hub", "peft", "safetensors", "sentence_transformers", "tokenizers", "transformers", "trl")
 # Where an error may come from besides: the data, the machine, or a defect of Tandem's.
 _OTHERS = ("accelerate", "datasets", "deepspeed", "pyarrow", "ray_jobs")
 _SETTINGS = "transformers.training_args"
 _LONGEST_REASON = 300  # characters
-_FITTING: dict[MethodName, str] = {
-    "sft": "a causal language model",
-    "dpo": "a causal language model",
-    "kto": "a causal language model",
-    "embedder": "an encoder or an embedder",
-    "reranker": "an encoder or a cross-encoder",
-    "reader": "an encoder that can have a span head",
-}
 
 
 @contextmanager
@@ -44,7 +36,7 @@ def explained(task: Task) -> Iterator[None]:
             raise UsageError(_of_adapter(task.config, task.config.lora, reason)) from error
         raise ModelError(
             f"base={task.config.base} does not fit method={task.config.method} ({reason}); check its files, or choose "
-            f"{_FITTING[task.config.method]}"
+            f"{method_of(task.config.method).fitting}"
         ) from error
 
 

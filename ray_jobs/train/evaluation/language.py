@@ -37,8 +37,6 @@ _POSITIONS = 1 << 25  # logits compared at a time, in float32
 class LanguageJudge:
     """A language model and what it was tuned to; with an adapter one network, switched."""
 
-    kinds: tuple[str, ...] = ("messages", "completion", "preference", "label")
-
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         self._completion_only = task.config.sequence.completion_only

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import in_order, read_splits, steps_of
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class DirectPreferences:
+class DirectPreferences(Method):
     """TRL's trainer over prompts with a chosen and a rejected answer."""
 
     name = "dpo"
     kinds: tuple[str, ...] = ("preference",)
     metric: tuple[str, Mode] = ("eval_loss", "min")
+    makes: Kind = "generator"
+    judge = "language"
+    fitting = "a causal language model"
+    has_reference = True
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

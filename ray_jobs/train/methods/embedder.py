@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train import batches
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, made_once, read_splits, selected, steps_of
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class ContrastiveEmbedder:
+class ContrastiveEmbedder(Method):
     """The trainer of sentence-transformers over queries, their passages and hard negatives."""
 
     name = "embedder"
     kinds: tuple[str, ...] = ("retrieval",)
     metric: tuple[str, Mode] = ("eval_loss", "min")
+    makes: Kind = "embedder"
+    judge = "embedder"
+    fitting = "an encoder or an embedder"
+    in_batch = "negatives are the other rows"
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

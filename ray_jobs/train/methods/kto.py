@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import in_order, read_splits, steps_of
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class LabelledPreferences:
+class LabelledPreferences(Method):
     """TRL's trainer over prompts with an answer and whether it is wanted."""
 
     name = "kto"
     kinds: tuple[str, ...] = ("label",)
     metric: tuple[str, Mode] = ("eval_loss", "min")
+    makes: Kind = "generator"
+    judge = "language"
+    fitting = "a causal language model"
+    in_batch = "the KL term compares rows"
+    has_reference = True
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

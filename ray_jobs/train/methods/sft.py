@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Mode, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import Rows, in_order, made_once, read_splits, steps_of
@@ -28,12 +29,16 @@ Example = tuple[list[int], list[int]]
 """Tokens of a row and their labels."""
 
 
-class SupervisedFineTuning:
+class SupervisedFineTuning(Method):
     """TRL's trainer over rows that are tokens already."""
 
     name = "sft"
     kinds: tuple[str, ...] = ("messages", "completion")
     metric: tuple[str, Mode] = ("eval_loss", "min")
+    makes: Kind = "generator"
+    judge = "language"
+    fitting = "a causal language model"
+    packs = True
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
