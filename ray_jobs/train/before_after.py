@@ -23,7 +23,7 @@ from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.evaluation.judges import check_kind, judge_of
+from ray_jobs.train.evaluation.judges import check_kind, judge_of, metrics_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
 from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
 from ray_jobs.train.fit import explained
@@ -70,6 +70,23 @@ def retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
         find_split(f"evaluation.retained.{name}", reference, splits, storage)
         for name, reference in chosen.retained.items()
     ]
+
+
+def metrics(
+    config: TrainConfig, train: str, storage: Storage
+) -> tuple[tuple[str, ...] | None, dict[str, tuple[str, ...]]]:
+    """By what the target is measured, None where it has no rows, and by what each retained set, by its name.
+
+    Of each the chief metric comes first; some are there only where the rows allow them.
+    """
+    target, kept = None, {}
+    for role, found in _sets(config, train, storage):
+        measured = metrics_of(config.method, found.kind)
+        if role == "target":
+            target = measured
+        else:
+            kept[found.name.rpartition(".")[2]] = measured
+    return target, kept
 
 
 def missing(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> bool:

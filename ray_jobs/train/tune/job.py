@@ -68,6 +68,8 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     before_after.check(judged, plan.train, storage)
     retained = {file.name: file.sha256 for file in before_after.retained(judged, storage)}
     goal = objective.resolve(config.objective, space.example, metric_of(space.example))
+    if config.objective.from_evaluation:
+        objective.check_measured(config.objective, *before_after.metrics(judged, plan.train, storage))
     source = proposals(config.search, space, goal.mode, config.seed)
     limit = _limit(config, source)
     name = space.example.name
