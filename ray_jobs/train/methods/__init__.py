@@ -35,6 +35,8 @@ METHODS: dict[str, tuple[str, str]] = {
 }
 
 Mode = Literal["min", "max"]
+Metric = tuple[str, Mode]
+"""Of the validation rows, and whether it is best low or high."""
 # Columns that tell what kind of rows a file holds; the first kind whose columns are all there.
 KINDS: dict[str, frozenset[str]] = {
     "messages": frozenset({"messages"}),
@@ -84,13 +86,29 @@ class Task:
     callbacks: tuple[TrainerCallback, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A key that changes what the validation measures: runs that differ in it are not told apart by that.
+
+    A key that changes the model, such as how much of a text an embedder reads, is none.
+    """
+
+    key: str
+    why: str
+    """A whole clause, of the validation rows."""
+    spares: tuple[Metric, ...] = ()
+    """What the validation measures alike all the same."""
+    spares_evaluation: bool = True
+    """Whether base and result are measured alike all the same, before against after."""
+
+
 class Method(Protocol):
     """One way to fine-tune. A class that derives from this has what most methods have where it says nothing else."""
 
     name: str
     kinds: tuple[str, ...]
     """Kinds of rows that it learns from."""
-    metric: tuple[str, Mode]
+    metric: Metric
     """What tells the best checkpoint, where the user does not say."""
     makes: Kind
     """What the model that comes out is for."""
@@ -104,6 +122,7 @@ class Method(Protocol):
     """Whether it can put several rows into one sequence."""
     has_reference: bool = False
     """Whether it compares the model with its base while it trains."""
+    shifts: tuple[Shift, ...] = ()
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit.
@@ -122,7 +141,7 @@ def method_of(name: str) -> Method:
     return found
 
 
-def metric_of(config: TrainConfig) -> tuple[str, Mode]:
+def metric_of(config: TrainConfig) -> Metric:
     """The metric that tells the best checkpoint, and whether it is best low or high."""
     chosen = config.checkpoints
     if chosen.metric is not None and chosen.mode is not None:

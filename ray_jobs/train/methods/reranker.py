@@ -16,7 +16,7 @@ from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.kind import Kind
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.methods import Method, Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
@@ -33,10 +33,14 @@ class CrossEncoderReranker(Method):
 
     name = "reranker"
     kinds: tuple[str, ...] = ("retrieval",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
     makes: Kind = "reranker"
     judge = "reranker"
     fitting = "an encoder or a cross-encoder"
+    shifts: tuple[Shift, ...] = (
+        Shift("reranker.loss", "their losses are of two kinds"),
+        Shift("reranker.negatives", "their loss is that of so many negatives"),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
