@@ -342,6 +342,7 @@ def test_a_training_file_that_is_none_is_refused(tmp_path: Path, content: bytes 
         ({"objective": {"metric": "eval_loss"}}, "metric=eval_loss with mode=None"),
         ({"objective": {"retained": "wiki"}}, "retained=wiki without weight or max_loss"),
         ({"objective": {"weight": 1}}, "without retained"),
+        ({"objective": {"target": "f1", "retained_metric": "f1"}}, "retained_metric=f1 without retained"),
         ({"objective": {"retained": "wiki", "weight": 1, "max_loss": 1}}, "expected one of them"),
         ({"objective": {"target": "f1", "metric": "eval_loss", "mode": "min"}}, "by validation or by evaluation"),
         ({"scheduler": {"grace": 0.5, "grace_steps": 5}}, "both say the same"),

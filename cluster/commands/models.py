@@ -125,7 +125,7 @@ def _info(storage: Storage, name: str, as_json: bool) -> None:
 
 def _settings(card: Mapping[str, Any]) -> Iterator[str]:
     """How it was trained, a line for what stands alone and one a group; what is said above or was not set is not."""
-    from ray_jobs.models.kind import OF_METHOD
+    from ray_jobs.train.methods import METHODS
 
     config: Mapping[str, Any] = card.get("config") or {}
     above = {"name", "method", "base", "data"}
@@ -133,7 +133,7 @@ def _settings(card: Mapping[str, Any]) -> Iterator[str]:
     if alone := {key: value for key, value in known.items() if not isinstance(value, dict)}:
         yield _pairs(alone)
     for key, group in known.items():
-        if isinstance(group, dict) and (key not in OF_METHOD or key == card.get("method")):
+        if isinstance(group, dict) and (key not in METHODS or key == card.get("method")):
             yield f"{key}: {_pairs({name: value for name, value in group.items() if value not in (None, {}, [])})}"
 
 

@@ -23,8 +23,8 @@ from ray_jobs.runtime import find_cause, wait_for
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
-from ray_jobs.train.config import LANGUAGE_MODELS, TrainConfig
-from ray_jobs.train.evaluation.judges import check_kind, judge_of
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.judges import check_kind, judge_of, metrics_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
 from ray_jobs.train.evaluation.sets import (
     SetFile,
@@ -38,7 +38,7 @@ from ray_jobs.train.evaluation.sets import (
 from ray_jobs.train.failures import short_of_memory
 from ray_jobs.train.fit import base_explained, explained
 from ray_jobs.train.memory import measuring_explained, measuring_remedy
-from ray_jobs.train.methods import Place
+from ray_jobs.train.methods import Place, method_of
 from ray_jobs.train.methods.language import tokenizer_in
 from ray_jobs.train.methods.turns import check_template
 from ray_jobs.train.worker import Plan, task_of
@@ -65,14 +65,15 @@ def check(config: TrainConfig, base: Path, train: str, storage: Storage) -> SetF
         if found.place == train:
             raise UsageError(f"{found.name}: these are the training rows; name a set that is not learned")
     replayed = None if config.replay is None else _replayed(config, config.replay.data, train, storage)
-    if replayed is None and config.method not in LANGUAGE_MODELS:
+    writes = method_of(config.method).makes == "generator"
+    if replayed is None and not writes:
         return None
     given = [found for _, found in _sets(config, train, storage)]
     if replayed is not None:
         for found in given:
             check_apart(replayed, found, storage)
         given.insert(0, replayed)
-    if config.method in LANGUAGE_MODELS:
+    if writes:
         _check_template(config, base, given, storage)
     return replayed
 
@@ -106,6 +107,23 @@ def retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
         find_split(f"evaluation.retained.{name}", reference, splits, storage)
         for name, reference in chosen.retained.items()
     ]
+
+
+def metrics(
+    config: TrainConfig, train: str, storage: Storage
+) -> tuple[tuple[str, ...] | None, dict[str, tuple[str, ...]]]:
+    """By what the target is measured, None where it has no rows, and by what each retained set, by its name.
+
+    Of each the chief metric comes first; some are there only where the rows allow them.
+    """
+    target, kept = None, {}
+    for role, found in _sets(config, train, storage):
+        measured = metrics_of(config.method, found.kind)
+        if role == "target":
+            target = measured
+        else:
+            kept[found.name.rpartition(".")[2]] = measured
+    return target, kept
 
 
 def missing(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> bool:

@@ -12,22 +12,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
-from ray_jobs.train.config import LoraConfig, MethodName, TrainConfig
-from ray_jobs.train.methods import Task
+from ray_jobs.train.config import LoraConfig, TrainConfig
+from ray_jobs.train.methods import Task, method_of
 
 _LIBRARIES = ("huggingface_hub", "peft", "safetensors", "sentence_transformers", "tokenizers", "transformers", "trl")
 # Where an error may come from besides: the data, the machine, or a defect of Tandem's.
 _OTHERS = ("accelerate", "datasets", "deepspeed", "pyarrow", "ray_jobs")
 _SETTINGS = "transformers.training_args"
 _LONGEST_REASON = 300  # characters
-_FITTING: dict[MethodName, str] = {
-    "sft": "a causal language model",
-    "dpo": "a causal language model",
-    "kto": "a causal language model",
-    "embedder": "an encoder or an embedder",
-    "reranker": "an encoder or a cross-encoder",
-    "reader": "an encoder that can have a span head",
-}
 
 
 def explained(task: Task) -> AbstractContextManager[None]:
@@ -52,7 +44,7 @@ def base_explained(config: TrainConfig, base: Path) -> Iterator[None]:
             raise UsageError(_of_adapter(config, config.lora, reason)) from error
         raise ModelError(
             f"base={config.base} does not fit method={config.method} ({reason}); check its files, or choose "
-            f"{_FITTING[config.method]}"
+            f"{method_of(config.method).fitting}"
         ) from error
 
 

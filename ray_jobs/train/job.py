@@ -32,7 +32,7 @@ from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
 from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
-from ray_jobs.train.config import IN_BATCH, TrainConfig
+from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.evaluation.sets import SetFile, local_file
 from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
@@ -322,7 +322,7 @@ def _identity(
 ) -> str:
     """Identifies what is learned: configuration, base and data, not who works on it."""
     chosen = config.model_dump(mode="json", exclude=_FREE)
-    if config.method in IN_BATCH:
+    if method_of(config.method).in_batch:
         chosen["optimisation"]["micro_batch"] = config.optimisation.micro_batch
     learned = [base_revision, data_hash, *([] if replayed is None else [replayed.sha256])]
     learned += [] if start is None else [start.revision]

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray_jobs.errors import TandemError
-from ray_jobs.train.config import IN_BATCH, TrainConfig
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import method_of
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -52,11 +53,11 @@ def _told(remedy: str) -> Iterator[None]:
 
 def memory_remedy(config: TrainConfig) -> str:
     """Which knobs take less memory, those that cost least first."""
-    chosen, zero = config.optimisation, config.zero
+    chosen, zero, in_batch = config.optimisation, config.zero, method_of(config.method).in_batch
     knobs = []
     if config.method == "embedder" and config.embedder.loss != "cached_mnrl":
         knobs.append("set embedder.loss=cached_mnrl and embedder.mini_batch")
-    elif config.method not in IN_BATCH and chosen.micro_batch > 1:
+    elif not in_batch and chosen.micro_batch > 1:
         knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch} (the global batch stays)")
     if not chosen.gradient_checkpointing:
         knobs.append("set optimisation.gradient_checkpointing=true")
@@ -64,7 +65,7 @@ def memory_remedy(config: TrainConfig) -> str:
         knobs.append("set lora.rank=16")
     if zero.stage < 3:
         knobs.append(f"raise zero.stage={zero.stage} with more workers")
-    if config.method in IN_BATCH and chosen.micro_batch > 2:
+    if in_batch and chosen.micro_batch > 2:
         knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch}, which starts the run anew")
     if zero.offload_optimizer == "none":
         knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")

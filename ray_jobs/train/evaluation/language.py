@@ -32,8 +32,6 @@ SAID = 64
 class LanguageJudge:
     """A language model and what it was tuned to."""
 
-    kinds: tuple[str, ...] = ("messages", "completion", "preference", "label")
-
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         self._completion_only = task.config.sequence.completion_only

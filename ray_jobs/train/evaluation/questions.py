@@ -34,8 +34,6 @@ _ROWS = 1024  # questions at a time
 class ReaderJudge:
     """A reader and what it was tuned to; a base without a head has the one it starts from."""
 
-    kinds: tuple[str, ...] = ("qa",)
-
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         from transformers import set_seed

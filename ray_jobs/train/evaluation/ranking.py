@@ -60,8 +60,6 @@ def ndcg(relevant: Sequence[bool], right: int, depth: int = DEPTH) -> float:
 class EmbedderJudge:
     """An embedder and what it was tuned to."""
 
-    kinds: tuple[str, ...] = ("retrieval",)
-
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         from sentence_transformers import SentenceTransformer
@@ -120,8 +118,6 @@ class EmbedderJudge:
 
 class RerankerJudge:
     """A cross-encoder and what it was tuned to; a base without a head has the one it starts from."""
-
-    kinds: tuple[str, ...] = ("retrieval",)
 
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""

@@ -72,7 +72,7 @@ def has_room_beside(network: Any, device: str) -> bool:
     if device == "cpu":
         return True
     size = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    return free_bytes(device) >= 2 * size
+    return bool(free_bytes(device) >= 2 * size)
 
 
 def free_bytes(device: str) -> int:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.answers import answers_of, of_tokens
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
@@ -18,12 +19,29 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class DirectPreferences:
+class DirectPreferences(Method):
     """TRL's trainer over prompts with a chosen and a rejected answer."""
 
     name = "dpo"
     kinds: tuple[str, ...] = ("preference",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "generator"
+    judge = "language"
+    fitting = "a causal language model"
+    has_reference = True
+    shifts: tuple[Shift, ...] = (
+        Shift(
+            "dpo.beta",
+            "their loss has that factor",
+            spares=(
+                ("eval_rewards/accuracies", "max"),
+                ("eval_mean_token_accuracy", "max"),
+                ("eval_logps/chosen", "max"),
+                ("eval_logps/rejected", "min"),
+            ),
+        ),
+        Shift("sequence.max_length", "other tokens are measured, those before the cut", spares_evaluation=False),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

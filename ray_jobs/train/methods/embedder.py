@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train import batches
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, made_once, read_splits, selected, steps_of
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
@@ -24,13 +25,23 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import Trainer
 
+_VALIDATION_SEED = 0  # one for all runs, so that their losses can be compared
 
-class ContrastiveEmbedder:
+
+class ContrastiveEmbedder(Method):
     """The trainer of sentence-transformers over queries, their passages and hard negatives."""
 
     name = "embedder"
     kinds: tuple[str, ...] = ("retrieval",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "embedder"
+    judge = "embedder"
+    fitting = "an encoder or an embedder"
+    in_batch = "negatives are the other rows"
+    shifts: tuple[Shift, ...] = (
+        Shift("optimisation.micro_batch", "their loss is that of telling a passage from so many others"),
+        Shift("embedder.negatives", "their loss is that of telling a passage from so many negatives"),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
@@ -54,12 +65,12 @@ class ContrastiveEmbedder:
         check_shardable(model, task)
         with_adapter(model, task, "FEATURE_EXTRACTION")
         count = min(chosen.negatives, max(map(len, train["negatives"])))
-        columns = contrasted(count, task.config.seed)
-        made: dict[str, object] = {"negatives": count, "seed": task.config.seed}
         train, validation = (
             # The losses go by the order of columns, and one that has the name of an earlier one would come first.
-            made_once(rows, columns, task, made, f"{name}-contrasted").select_columns(column_names(count))
-            for name, rows in (("train", train), ("validation", validation))
+            made_once(
+                rows, contrasted(count, seed), task, {"negatives": count, "seed": seed}, f"{name}-contrasted"
+            ).select_columns(column_names(count))
+            for name, rows, seed in (("train", train, task.config.seed), ("validation", validation, _VALIDATION_SEED))
         )
         loss = (
             losses.MultipleNegativesRankingLoss(model)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.answers import answers_of, of_tokens
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
@@ -21,12 +22,26 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class LabelledPreferences:
+class LabelledPreferences(Method):
     """TRL's trainer over prompts with an answer and whether it is wanted."""
 
     name = "kto"
     kinds: tuple[str, ...] = ("label",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "generator"
+    judge = "language"
+    fitting = "a causal language model"
+    in_batch = "the KL term compares rows"
+    has_reference = True
+    shifts: tuple[Shift, ...] = (
+        Shift(
+            "kto.beta",
+            "their loss has that factor",
+            spares=(("eval_logps/chosen", "max"), ("eval_logps/rejected", "min")),
+        ),
+        Shift("optimisation.micro_batch", "the KL term of their loss is that of so many rows"),
+        Shift("sequence.max_length", "other tokens are measured, those before the cut", spares_evaluation=False),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

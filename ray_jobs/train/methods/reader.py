@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.reader_batch import pad_windows
 from ray_jobs.models.reader_evaluation import Reading, judge
 from ray_jobs.models.reader_model import SpanLogits
@@ -24,7 +25,7 @@ from ray_jobs.models.reader_spans import PassageSpan, passage_spans, window_span
 from ray_jobs.models.reader_windows import Window, WindowTokenizer
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import adapter, arguments, row_length
 from ray_jobs.train.methods.rows import Rows, how_many, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.methods.tally import Tally
@@ -38,14 +39,25 @@ LENGTH = 384
 FIRST = "first"
 """In rows that are windows: whether a window is the first of its row."""
 _WINDOWS = 256  # judged at a time
+_OF_ANSWERS: tuple[Metric, ...] = (("eval_f1", "max"), ("eval_exact_match", "max"))
 
 
-class SpanReader:
+class SpanReader(Method):
     """The trainer of transformers over windows with the first and last token of their answer."""
 
     name = "reader"
     kinds: tuple[str, ...] = ("qa",)
-    metric: tuple[str, Mode] = ("eval_f1", "max")
+    metric: Metric = ("eval_f1", "max")
+    makes: Kind = "reader"
+    judge = "reader"
+    fitting = "an encoder that can have a span head"
+    shifts: tuple[Shift, ...] = (
+        Shift("sequence.max_length", "their loss is the mean of other windows", spares=_OF_ANSWERS),
+        Shift("reader.stride", "their loss is the mean of other windows", spares=_OF_ANSWERS),
+        Shift(
+            "reader.max_answer_tokens", "it changes which answers count, not what is learned", spares_evaluation=False
+        ),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
@@ -28,12 +29,19 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class CrossEncoderReranker:
+class CrossEncoderReranker(Method):
     """The trainer of sentence-transformers over pairs of a query and a passage."""
 
     name = "reranker"
     kinds: tuple[str, ...] = ("retrieval",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "reranker"
+    judge = "reranker"
+    fitting = "an encoder or a cross-encoder"
+    shifts: tuple[Shift, ...] = (
+        Shift("reranker.loss", "their losses are of two kinds"),
+        Shift("reranker.negatives", "their loss is that of so many negatives"),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

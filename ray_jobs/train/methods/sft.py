@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, check_kept, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.packing import check_packing
@@ -28,12 +29,21 @@ TOKENS = 2
 _LEARNED = ["input_ids", "labels"]
 
 
-class SupervisedFineTuning:
+class SupervisedFineTuning(Method):
     """TRL's trainer over rows that are tokens already."""
 
     name = "sft"
     kinds: tuple[str, ...] = ("messages", "completion")
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "generator"
+    judge = "language"
+    fitting = "a causal language model"
+    packs = True
+    shifts: tuple[Shift, ...] = (
+        Shift("sequence.max_length", "other tokens are measured, those before the cut", spares_evaluation=False),
+        Shift("sequence.completion_only", "other tokens are measured", spares_evaluation=False),
+        Shift("sequence.packing", "their loss is the mean of other batches"),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""

@@ -24,11 +24,12 @@ from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
 from ray_jobs.train import before_after, job, publish, worker
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.methods import metric_of
+from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.room import check_room, runs_at_once
 from ray_jobs.train.training_data import is_file, prepare_file
 from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
+from ray_jobs.train.tune.comparable import check_comparable
 from ray_jobs.train.tune.config import DEFAULT_TRIALS, TuneConfig
 from ray_jobs.train.tune.given import training
 from ray_jobs.train.tune.halving import Halving
@@ -59,6 +60,8 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     progress = progress or SilentProgress()
     fixed = training(config)
     space = Space(fixed, config.space)
+    goal = objective.resolve(config.objective, space.example, metric_of(space.example))
+    check_comparable(config.space, method_of(space.example.method), goal, stops=config.scheduler != "none")
     storage = open_storage(space.example.store)
     if is_file(space.example.data):
         # Once, for all trials; what is written out names the prepared data.
@@ -69,7 +72,8 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     judged = objective.judged(space.example, config.objective.from_evaluation)
     before_after.check(judged, worker.base_folder(storage, plan), plan.train, storage)
     retained = {file.name: file.sha256 for file in before_after.retained(judged, storage)}
-    goal = objective.resolve(config.objective, space.example, metric_of(space.example))
+    if config.objective.from_evaluation:
+        objective.check_measured(config.objective, *before_after.metrics(judged, plan.train, storage))
     source = proposals(config.search, space, goal.mode, config.seed)
     limit = _limit(config, source)
     name = space.example.name

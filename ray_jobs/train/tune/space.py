@@ -18,7 +18,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ray_jobs.errors import UsageError
-from ray_jobs.train.config import IN_BATCH, TrainConfig
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import METHODS, method_of
 from ray_jobs.train.tune.dimensions import Choice, Dimension, Int, Point, Uniform
 
 _COMBINATIONS = 512  # of the ends of other keys that a value is tried with
@@ -179,7 +180,7 @@ def value_at(mapping: Mapping[str, Any], key: str, absent: Any = None) -> Any:
 
 def _check_key(key: str, method: str) -> None:
     known = keys()
-    if key == "optimisation.micro_batch" and method in IN_BATCH:
+    if key == "optimisation.micro_batch" and method in METHODS and method_of(method).in_batch:
         return
     for place in (key, key.split(".")[0]):
         if place in _FIXED and key in known:
