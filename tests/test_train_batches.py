@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,17 +67,3 @@ def test_epochs_are_shuffled_apart() -> None:
 )
 def test_steps_of_a_run(rows: int, size: int, epochs: float, most: int | None, expected: int) -> None:
     assert batches.steps(rows, size, epochs, most) == expected
-
-
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 8))
-def test_moving_rows_apart_loses_and_adds_none(texts: list[int], micro: int) -> None:
-    found = batches.apart(range(len(texts)), lambda row: (str(texts[row]),), micro)
-    assert sorted(found) == list(range(len(texts)))
-
-
-@given(st.permutations(range(48)), st.sampled_from([2, 4, 8]))
-def test_equal_texts_do_not_meet_where_the_rows_allow_it(indices: list[int], micro: int) -> None:
-    # Each text twice: with 24 different ones a micro-batch of distinct ones can always be had but at the very end.
-    found = batches.apart(indices, lambda row: (str(row % 24),), micro)
-    whole = [found[start : start + micro] for start in range(0, len(found) - 2 * micro, micro)]
-    assert all(max(Counter(row % 24 for row in part).values()) == 1 for part in whole)

@@ -62,6 +62,20 @@ def embedder(folder: Path, max_seq_length: int = 32, **settings: Any) -> Path:
     return saved
 
 
+def projecting(folder: Path) -> Path:
+    """An embedder with a dense layer after the pooling; returns its folder."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    transformer, pooling, normalise = SentenceTransformer(str(embedder(folder / "plain")), device="cpu")
+    torch.manual_seed(5)
+    saved = folder / "projecting"
+    modules: list[Any] = [transformer, pooling, Dense(48, 24), normalise]
+    SentenceTransformer(modules=modules, device="cpu").save(str(saved), create_model_card=False)
+    return saved
+
+
 def prepared(folder: Path, rows: dict[str, Sequence[dict[str, Any]]], schema: pa.Schema) -> Path:
     """A folder as data preparation leaves it, one file a split; returns it."""
     folder.mkdir(parents=True, exist_ok=True)

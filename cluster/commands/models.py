@@ -23,7 +23,7 @@ class ModelsCommand(Command):
     action: CliPositionalArg[Literal["list", "info", "merge", "export"]] = Field(description="what to do")
     name: CliPositionalArg[str | None] = Field(None, min_length=1, description="name of the model")
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
-    as_name: str | None = Field(None, description="merge: name of the model that comes out")
+    as_name: str | None = Field(None, description="merge: name of the model that comes out, in float32")
     to: Path | None = Field(None, description="export: the folder to write, which must not exist")
     compact: bool = Field(
         False, description="export: an adapter's weights in half precision, without a tokeniser that its base has"

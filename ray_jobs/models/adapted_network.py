@@ -2,7 +2,7 @@
 
 Guaranteed: every weight of the adapter is one of the network's and the other way round; a head that the base lacks
 comes with the adapter, so that no weight of the result is random. Refused with ModelError: anything else. Weights may
-be stored in half precision; they are merged in that of the base.
+be stored in half precision; they are merged in the precision in which the network was loaded.
 """
 
 from __future__ import annotations

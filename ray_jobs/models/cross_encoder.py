@@ -1,9 +1,9 @@
 """Reading a cross-encoder of sentence-transformers or Hugging Face, with or without an adapter.
 
-Guaranteed: activation, prompt, maximum length and modules are the model's own; an adapter is merged into its base. No
-code from the model's folder runs. Refused with ModelError: models with several outputs, models whose head was never
-trained (an embedder, a plain language model: sentence-transformers would give them scores without meaning), adapters
-that do not fit their base, and models without a fast tokeniser.
+Guaranteed: activation, prompt, maximum length and modules are the model's own; an adapter is merged into its base, in
+float32 whatever dtype that is stored in. No code from the model's folder runs. Refused with ModelError: models with
+several outputs, models whose head was never trained (an embedder, a plain language model: sentence-transformers would
+give them scores without meaning), adapters that do not fit their base, and models without a fast tokeniser.
 """
 
 from __future__ import annotations
@@ -46,9 +46,12 @@ def prompt_of(model: CrossEncoder) -> str:
 
 
 def _load(model: ResolvedModel, device: str, **settings: Any) -> CrossEncoder:
+    import torch
     from sentence_transformers import CrossEncoder
 
-    return CrossEncoder(str(model.path), device=device, local_files_only=True, **settings)
+    return CrossEncoder(
+        str(model.path), device=device, local_files_only=True, model_kwargs={"dtype": torch.float32}, **settings
+    )
 
 
 def _adapted(model: AdaptedModel, adapter: ResolvedModel, device: str) -> CrossEncoder:

@@ -8,16 +8,12 @@ is fixed before it starts.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import UsageError
-
-_PATIENCE = 8  # micro-batches of rows that may wait for one without their texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +76,3 @@ def order(rows: int, count: int, seed: int) -> npt.NDArray[np.int64]:
     epochs = -(-count // rows)
     permutations = [np.random.default_rng([seed, epoch]).permutation(rows) for epoch in range(epochs)]
     return np.concatenate(permutations)[:count].astype(np.int64)
-
-
-def apart(
-    indices: Sequence[int] | npt.NDArray[np.int64], texts: Callable[[int], Iterable[str]], micro_batch: int
-) -> list[int]:
-    """The same indices, moved so that no micro-batch has a text twice, where the rows allow it.
-
-    A row that shares a text with an earlier one of its micro-batch waits for the next micro-batch.
-    """
-    waiting: deque[int] = deque()
-    coming = deque(int(index) for index in indices)
-    found: list[int] = []
-    while coming or waiting:
-        seen: set[str] = set()
-        chosen: list[int] = []
-        late: list[int] = []
-        while len(chosen) < micro_batch and (waiting or coming):
-            index = waiting.popleft() if waiting else coming.popleft()
-            own = set(texts(index))
-            if own & seen:
-                late.append(index)
-                if len(late) > _PATIENCE * micro_batch:
-                    break
-                continue
-            seen |= own
-            chosen.append(index)
-        missing = micro_batch - len(chosen)
-        found += chosen + late[:missing]
-        waiting.extendleft(reversed(late[missing:]))
-    return found

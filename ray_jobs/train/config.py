@@ -231,7 +231,7 @@ class TrainConfig(_Part):
     )
     seed: int = Field(0, ge=0, description="of shuffling and of new weights")
     publish: Literal["auto", "adapter", "merged"] = Field(
-        "auto", description="auto: an adapter stays one where whoever loads it can; merged: one whole model"
+        "auto", description="auto: an adapter stays one where whoever loads it can; merged: one whole model, in float32"
     )
     lora: LoraConfig | None = Field(None, description="None: all weights are trained")
     zero: ZeroConfig = ZeroConfig()

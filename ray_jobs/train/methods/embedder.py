@@ -1,23 +1,38 @@
 """Contrastive fine-tuning of an embedder: a query near its passage, far from its hard negatives and others' passages.
 
-Guaranteed: queries and documents have the prompts with which ingest and search use the model; a micro-batch has no
-text twice, where the rows allow it. Not guaranteed: the same negatives for another size of micro-batch; they are the
-other rows of it.
+Guaranteed: queries and documents have the prompts with which ingest and search use the model; no text of a row, be it
+query, passage or hard negative, is one of another row's in its micro-batch, in training and in validation, where the
+rows allow it (see ray_jobs.train.apart): a passage would else be right and wrong at once. Not guaranteed: the same
+negatives for another size of micro-batch; they are the other rows of it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from ray_jobs.errors import UsageError
 from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train import batches
+from ray_jobs.train.apart import apart
 from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
-from ray_jobs.train.methods.rows import Rows, made_once, read_splits, selected, steps_of
+from ray_jobs.train.methods.rows import (
+    Rows,
+    list_lengths,
+    made_once,
+    read_splits,
+    rows_of_run,
+    selected,
+    steps_of,
+    text_hashes,
+)
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
 
 if TYPE_CHECKING:
@@ -55,16 +70,12 @@ class ContrastiveEmbedder(Method):
 
         chosen = task.config.embedder
         train, validation, _ = read_splits(task, self)
-        if len(set(train["positive"])) < 2:
-            raise UsageError(
-                f"data={task.config.data}: every training row has the same positive, so that there is nothing to tell "
-                "it from; prepare rows with different ones"
-            )
+        check_positives(train, task.config.data)
         set_seed(task.config.seed)
         model = load(SentenceTransformer, task.base, task)
         check_shardable(model, task)
         with_adapter(model, task, "FEATURE_EXTRACTION")
-        count = min(chosen.negatives, max(map(len, train["negatives"])))
+        count = min(chosen.negatives, int(list_lengths(train, "negatives").max()))
         train, validation = (
             # The losses go by the order of columns, and one that has the name of an earlier one would come first.
             made_once(
@@ -88,10 +99,21 @@ class ContrastiveEmbedder(Method):
         return saving_rightly(SentenceTransformerTrainer)(
             model=model,
             args=config,
-            train_dataset=_in_order(train, task),
-            eval_dataset=validation,
+            train_dataset=_apart(train, rows_of_run(train, task), task, "train"),
+            eval_dataset=_apart(validation, _shuffled(validation, task), task, "validation"),
             loss=loss,
             callbacks=list(task.callbacks),
+        )
+
+
+def check_positives(rows: Dataset, data: str) -> None:
+    """Raise UsageError where all rows have the same positive: there is nothing to tell it from."""
+    positives = iter(rows["positive"])
+    first = next(positives)
+    if all(text == first for text in positives):
+        raise UsageError(
+            f"data={data}: every training row has the same positive, so that there is nothing to tell it from; prepare "
+            "rows with different ones"
         )
 
 
@@ -103,34 +125,41 @@ def column_names(count: int) -> list[str]:
 def contrasted(count: int, seed: int) -> Callable[[Rows], Rows]:
     """A function from retrieval rows to columns anchor, positive, negative_1.. of `count` negatives each.
 
-    A row with fewer hard negatives repeats them; one with none gets passages of other rows of its batch.
+    A row with fewer hard negatives repeats them; one with none gets passages of other rows of its batch. What a row of
+    the batch calls right for a query is no negative of it, as long as there is another text.
     """
 
     def columns(rows: Rows) -> Rows:
         chance = random.Random(seed)
-        found: Rows = {"anchor": rows["query"], "positive": rows["positive"]}
+        right: dict[str, set[str]] = defaultdict(set)
+        for query, positive in zip(rows["query"], rows["positive"], strict=True):
+            right[query].add(positive)
         chosen = [
-            _negatives(own, place, rows["positive"], count, chance) for place, own in enumerate(rows["negatives"])
+            _negatives(own or (), right[query], rows["positive"], count, chance)
+            for query, own in zip(rows["query"], rows["negatives"], strict=True)
         ]
+        found: Rows = {"anchor": rows["query"], "positive": rows["positive"]}
         return found | {name: [texts[n] for texts in chosen] for n, name in enumerate(column_names(count)[2:])}
 
     return columns
 
 
 def _negatives(
-    own: Sequence[str] | None, place: int, positives: Sequence[str], count: int, chance: random.Random
+    own: Sequence[str], right: Collection[str], passages: Sequence[str], count: int, chance: random.Random
 ) -> list[str]:
-    pool = list(own or ()) or chance.sample(positives, min(len(positives), count + 1))
-    pool = [text for text in pool if text != positives[place]] or pool
+    some = chance.sample(passages, min(len(passages), count + len(right)))
+    pools = (own, some, passages)
+    pool = next((left for pool in pools if (left := [text for text in pool if text not in right])), passages)
     return [pool[n % len(pool)] for n in range(count)]
 
 
-def _in_order(rows: Dataset, task: Task) -> Dataset:
-    count = steps_of(rows, task) * task.batches.global_batch
-    queries, passages = list(rows["anchor"]), list(rows["positive"])
-    indices = batches.order(len(rows), count, task.config.seed)
-    distinct = batches.apart(indices, lambda row: (queries[row], passages[row]), task.batches.micro_batch)
-    return selected(rows, distinct, task)
+def _apart(rows: Dataset, indices: npt.NDArray[np.int64], task: Task, split: str) -> Dataset:
+    return selected(rows, apart(indices, text_hashes(rows), task.batches.micro_batch), task, split)
+
+
+def _shuffled(rows: Dataset, task: Task) -> npt.NDArray[np.int64]:
+    """Every row once: where they lie, those of one query stand side by side."""
+    return batches.order(len(rows), len(rows), task.config.seed)
 
 
 def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:

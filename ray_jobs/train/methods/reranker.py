@@ -18,7 +18,15 @@ from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
-from ray_jobs.train.methods.rows import Rows, in_order, in_order_of_length, made_once, read_splits, steps_of
+from ray_jobs.train.methods.rows import (
+    Rows,
+    in_order,
+    in_order_of_length,
+    list_lengths,
+    made_once,
+    read_splits,
+    steps_of,
+)
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
 from ray_jobs.train.methods.tally import Tally
 from ray_jobs.train.span_targets import PAD_MULTIPLE
@@ -86,12 +94,12 @@ class CrossEncoderReranker(Method):
 
 def check_negatives(train: Dataset, validation: Dataset, config: TrainConfig) -> None:
     """Raise UsageError where no row has a negative: nothing is learned, or with `lambda` nothing is evaluated."""
-    if not any(map(len, train["negatives"])):
+    if not list_lengths(train, "negatives").any():
         raise UsageError(
             f"data={config.data}: no training row has a negative, so that all labels are equal; mine hard negatives "
             "first"
         )
-    if config.reranker.loss == "lambda" and not any(map(len, validation["negatives"])):
+    if config.reranker.loss == "lambda" and not list_lengths(validation, "negatives").any():
         raise UsageError(
             f"reranker.loss=lambda with data={config.data}: no validation row has a negative, so that there is no "
             "order to evaluate; mine hard negatives for the validation split too, or set reranker.loss=bce"

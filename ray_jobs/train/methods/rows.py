@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_jobs.errors import UsageError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 Rows = dict[str, list[Any]]
 """A batch of rows as columns."""
+_READ = 4096  # rows looked at a time
 
 
 def check_splits(config: TrainConfig, method: Method, train: Path, validation: Path) -> str:
@@ -141,11 +144,37 @@ def rows_of_run(rows: Dataset, task: Task) -> npt.NDArray[np.int64]:
     return batches.order(len(rows), steps_of(rows, task) * task.batches.global_batch, task.config.seed)
 
 
-def selected(rows: Dataset, indices: Sequence[int] | npt.NDArray[np.int64], task: Task) -> Dataset:
-    """The rows at these indices, without a copy of them."""
+def selected(rows: Dataset, indices: npt.NDArray[np.int64], task: Task, split: str = "train") -> Dataset:
+    """The rows of a split at these indices, without a copy of them."""
     # What others make of these rows and keep is found again by this name.
-    places = hashlib.blake2b(np.asarray(indices, dtype=np.int64).tobytes(), digest_size=8).hexdigest()
+    places = hashlib.blake2b(indices.tobytes(), digest_size=8, key=split.encode()).hexdigest()
     return rows.select(indices, keep_in_memory=True, new_fingerprint=f"{task.splits.hash[:16]}{places}")
+
+
+def list_lengths(rows: Dataset, column: str) -> npt.NDArray[np.int64]:
+    """How many items the list of each row has, int64; 0 where it has null in place of a list."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for table in rows.select_columns([column]).with_format("arrow").iter(_READ):
+        lists = table[column]
+        if pa.types.is_null(lists.type):
+            found.append(np.zeros(len(lists), dtype=np.int64))
+        else:
+            found.append(pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64))
+    return np.concatenate(found)
+
+
+def text_hashes(rows: Dataset) -> npt.NDArray[np.int64]:
+    """A hash of each text, int64 of shape (rows, columns), the same on every machine.
+
+    No more than a few rows' texts are in memory at once.
+    """
+    columns = rows.column_names
+    found = np.empty((len(rows), len(columns)), dtype=np.int64)
+    for start, batch in zip(range(0, len(rows), _READ), rows.iter(_READ), strict=True):
+        for place, column in enumerate(columns):
+            hashes = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in batch[column])
+            found[start : start + _READ, place] = np.frombuffer(hashes, dtype=np.int64)
+    return found
 
 
 def _read(path: Path, cache: Path, task: Task) -> Dataset:
