@@ -8,7 +8,6 @@ do not disturb each other.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -32,10 +31,11 @@ from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
 from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
-from ray_jobs.train.config import IN_BATCH, TrainConfig
-from ray_jobs.train.evaluation.sets import SetFile, local_file
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
+from ray_jobs.train.identity import run_folder
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
@@ -58,17 +58,6 @@ _LOOK_SECONDS = 0.5
 _PARTING_SECONDS = 60.0  # until a group whose workers are gone has told so
 # Workers wait so long for one that prepares rows or a checkpoint for its machine; Ray's half an hour is too short.
 _PATIENCE_SECONDS = 24 * 3600
-# What does not change what is learned: a run goes on with other values of these.
-_FREE: dict[str, Any] = {
-    "name": True,
-    "store": True,
-    "publish": True,
-    "data": True,  # its hash counts
-    "workers": True,
-    "optimisation": {"micro_batch", "gradient_checkpointing"},
-    "checkpoints": {"keep", "max_failures", "log_every_steps"},
-    "evaluation": True,
-}
 
 
 class TrainSummary(BaseModel):
@@ -175,11 +164,12 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
     replayed = before_after.check(config, data.train, storage)
     hardware = of_this_machine(config)
     start = find_start(config, base.revision, storage)
-    identity = _identity(config, base.revision, data.hash, replayed, start)
+    sources = [base.revision, data.hash, *([] if replayed is None else [replayed.sha256])]
+    sources += [] if start is None else [start.revision]
     return worker.Plan(
         config=config,
         store=storage.uri,
-        run=f"runs/{config.name}/{identity}",
+        run=run_folder(config, sources),
         base_revision=base.revision,
         data_hash=data.hash,
         train=data.train,
@@ -313,19 +303,6 @@ def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
         )
     hardware = of_workers(config, cluster)
     return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
-
-
-def _identity(
-    config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None, start: ResolvedModel | None
-) -> str:
-    """Identifies what is learned: configuration, base and data, not who works on it."""
-    chosen = config.model_dump(mode="json", exclude=_FREE)
-    if config.method in IN_BATCH:
-        chosen["optimisation"]["micro_batch"] = config.optimisation.micro_batch
-    learned = [base_revision, data_hash, *([] if replayed is None else [replayed.sha256])]
-    learned += [] if start is None else [start.revision]
-    text = json.dumps([chosen, *learned], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @contextmanager
