@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import train_bases
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.resolve import resolve
 from ray_jobs.storage import open_storage
-from ray_jobs.train.config import MethodName, TrainConfig
+from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.identity import FREE, is_free, run_folder
 from ray_jobs.train.job import make_plan
+from ray_jobs.train.methods import METHODS
 from ray_jobs.train.tune import job
 from ray_jobs.train.tune.config import TuneConfig
 from ray_jobs.train.tune.dimensions import Choice
 from ray_jobs.train.tune.space import Space, keys, value_at
+from ray_jobs.train.worker import start_of
 
 FIXED: dict[str, Any] = {"base": "toy", "data": "rows", "name": "tuned", "zero": {"stage": 2}}
 
@@ -45,7 +48,7 @@ NAMED = literals(TrainConfig.model_json_schema())
 VALUES = [True, False, 0, 1, 2, 4, 8, 32, 64, 0.25, 0.5, "a", "b", ["a"], ["b"], *NAMED]
 
 
-@pytest.mark.parametrize("method", get_args(MethodName))
+@pytest.mark.parametrize("method", METHODS)
 def test_two_values_of_a_key_that_may_be_searched_are_two_runs(method: str) -> None:
     searched = []
     for key in keys():
@@ -120,3 +123,18 @@ def test_a_search_goes_on_with_a_smaller_micro_batch_unless_that_changes_what_is
     for changes in ({"micro_batch": 8}, {"micro_batch": 4}, {"micro_batch": 4, "gradient_checkpointing": True}):
         job.run(TuneConfig.model_validate({"train": given(places, method, **changes), **search}))
     assert len(list((places / "store" / "tune" / "tuned").iterdir())) == count
+
+
+def test_base_and_start_mean_the_same_in_every_folder(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (places / "adapter").mkdir()
+    about = {"base_model_name_or_path": str(places / "base"), "r": 16, "lora_alpha": 32}
+    shape = {"use_dora": False, "use_rslora": False}
+    (places / "adapter" / "adapter_config.json").write_text(json.dumps({**about, **shape}))
+    (places / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    monkeypatch.chdir(places)
+    config = TrainConfig.model_validate({**given(places, "sft"), "base": "base", "lora": {"start": "./adapter"}})
+    storage = open_storage(config.store)
+    plan = make_plan(config, storage)
+    monkeypatch.chdir("/")
+    assert plan.config.base == str(places / "base")
+    assert start_of(storage, plan) == resolve(str(places / "adapter"))

@@ -157,10 +157,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
     method_of(config.method)
     base = _base(config, storage)
     data = find_data(prepared or config.data, storage)
-    if Path(config.base).expanduser().is_dir():
-        # Workers stand in another folder.
-        config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
-    config = config.model_copy(update={"store": storage.uri})
+    config = _anchored(config).model_copy(update={"store": storage.uri})
     replayed = before_after.check(config, data.train, storage)
     hardware = of_this_machine(config)
     start = find_start(config, base.revision, storage)
@@ -290,6 +287,19 @@ def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
     if (found.path / ADAPTER_CONFIG).is_file():
         raise ModelError(f"base={config.base} is an adapter; merge it into its base first, or name that base")
     return found
+
+
+def _anchored(config: TrainConfig) -> TrainConfig:
+    """Base and start by absolute paths where they are folders: workers stand in another one."""
+    changes: dict[str, Any] = {"base": _absolute(config.base)}
+    if config.lora is not None and config.lora.start is not None:
+        changes["lora"] = config.lora.model_copy(update={"start": _absolute(config.lora.start)})
+    return config.model_copy(update=changes)
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_dir() else name
 
 
 def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:

@@ -8,10 +8,10 @@
 Guaranteed: a trial is a run of the training job under the name that the user chose, so that training the best
 configuration finds its run finished and only publishes it; the same command goes on where it stopped, and with more
 trials it adds to those that were run, even once the best of them is published; the search itself publishes nothing.
-With other rows to learn from, to be reminded of or to be measured on it is another search; with other values of what
-changes nothing in a run, such as a smaller micro-batch, it is the same one. A trial that failed is run again only where
-its folder among the trials is deleted. Not guaranteed: that two drivers with the same search at once do not disturb
-each other.
+With other rows to learn from, to be reminded of or to be measured on, and with another adapter to start from, it is
+another search; with other values of what changes nothing in a run, such as a smaller micro-batch, it is the same one. A
+trial that failed is run again only where its folder among the trials is deleted. Not guaranteed: that two drivers with
+the same search at once do not disturb each other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ray_jobs.train.training_data import is_file, prepare_file
 from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
 from ray_jobs.train.tune.config import DEFAULT_TRIALS, TuneConfig
-from ray_jobs.train.tune.given import training
+from ray_jobs.train.tune.given import anchored, training
 from ray_jobs.train.tune.halving import Halving
 from ray_jobs.train.tune.proposals import GridProposals, Proposals, proposals
 from ray_jobs.train.tune.space import Space
@@ -47,6 +47,7 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     """
     started = time.monotonic()
     progress = progress or SilentProgress()
+    config = anchored(config)
     fixed = training(config)
     space = Space(fixed, config.space)
     storage = open_storage(space.example.store)
@@ -153,5 +154,5 @@ def _identity(config: TuneConfig, space: Space, plan: Plan, retained: dict[str, 
             inner = inner[block]
         del inner[last]
     searched = config.model_dump(mode="json", include={"space", "search", "scheduler", "objective", "seed"})
-    read = [plan.base_revision, plan.data_hash, plan.replay_hash, retained]
+    read = [plan.base_revision, plan.start_revision, plan.data_hash, plan.replay_hash, retained]
     return digest(fixed, searched, *read)
