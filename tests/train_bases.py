@@ -15,6 +15,10 @@ import tiny_readers
 import tiny_rerankers
 from tiny_rerankers import WORDS
 
+from ray_jobs.storage import Storage, sha256_of
+from ray_jobs.train.data import card as cards
+from ray_jobs.train.data.prepared import Prepared, publish
+
 SUCCESSORS = dict(zip(WORDS, (*WORDS[7:], *WORDS[:7]), strict=True))
 """The toy task of language models: each word is answered by another."""
 
@@ -74,6 +78,62 @@ def prepared(folder: Path, rows: dict[str, Sequence[dict[str, Any]]], schema: pa
         ]
         pq.write_table(pa.Table.from_pylist(whole, common), folder / f"{split}.parquet", compression="zstd")
     return folder
+
+
+def stored(data: Path, storage: Storage, kind: str, name: str = "rows", digest: str = "abc") -> Prepared:
+    """Such a folder as a set of the store, with a card."""
+    files = {file.name: file for file in data.glob("*.parquet")}
+    splits = {
+        file.stem: cards.SplitRecord(
+            rows=pq.read_metadata(file).num_rows,
+            groups=0,
+            wished=0,
+            share=0,
+            sha256=sha256_of(file),
+            bytes=file.stat().st_size,
+            labels=None,
+            lengths={},
+        )
+        for file in files.values()
+    }
+    none = cards.Duplicates(
+        exact=0,
+        near=None,
+        near_asked=0,
+        near_target=0,
+        threshold=0,
+        bands=0,
+        rows_a_band=0,
+        found_at_threshold=0,
+        examples=(),
+    )
+    rows = sum(split.rows for split in splits.values())
+    card = cards.DataCard(
+        name=name,
+        hash=digest,
+        kind=kind,
+        config={},
+        inputs=(),
+        ignored=(),
+        read=rows,
+        rejected=0,
+        reasons={},
+        first_rejected=(),
+        cleaned=0,
+        rows=rows,
+        grouped_by={},
+        duplicates=none,
+        leaks=(),
+        leaked=0,
+        shared_documents=(),
+        evaluation_sets={},
+        unit="words",
+        tokenizer=None,
+        tokenizer_revision=None,
+        splits=splits,
+        warnings=(),
+    )
+    return publish(storage, card, files)
 
 
 COMPLETION = pa.schema([("prompt", pa.string()), ("completion", pa.string())])

@@ -32,7 +32,6 @@ from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.identity import run_folder
@@ -41,7 +40,7 @@ from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.methods.rows import check_splits
 from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.starting import find_start
-from ray_jobs.train.training_data import find_data, is_file, prepare_file
+from ray_jobs.train.training_data import find_data, is_file, prepare_file, splits_of
 
 if TYPE_CHECKING:
     from ray.train import UserCallback
@@ -99,7 +98,8 @@ class Hooks:
 def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | None = None) -> TrainSummary:
     """Train what `config` says, or go on with it, and publish the best checkpoint as `config.name`.
 
-    Raises UsageError, NotFoundError or ModelError for what cannot be trained, StorageError when the store refuses,
+    Raises UsageError, NotFoundError or ModelError for what cannot be trained, CorruptError for rows that have changed
+    since they were prepared, StorageError when the store refuses,
     ConflictError when the store has another model of that name, TandemError when training fails, KeyboardInterrupt when
     it is interrupted; checkpoints stay, and the same command goes on from the last.
     """
@@ -176,14 +176,19 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         replay=None if replayed is None else replayed.place,
         replay_hash=None if replayed is None else replayed.sha256,
         start_revision=None if start is None else start.revision,
+        train_sha256=data.train_sha256,
+        validation_sha256=data.validation_sha256,
     )
 
 
 def check_data(plan: worker.Plan, storage: Storage) -> None:
-    """Raise UsageError for rows that the method cannot learn from, where it takes no download to know."""
+    """Raise UsageError for rows that the method cannot learn from, where it takes no download to know.
+
+    Raises CorruptError for rows that are not those that were prepared.
+    """
     if isinstance(storage, LocalStorage) or Path(plan.train).is_absolute():
-        train, validation = (local_file(storage, place) for place in (plan.train, plan.validation))
-        check_splits(plan.config, method_of(plan.config.method), train, validation)
+        rows = splits_of(storage, plan)
+        check_splits(plan.config, method_of(plan.config.method), rows.train, rows.validation)
 
 
 class _Run:
