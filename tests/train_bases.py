@@ -14,6 +14,7 @@ import tiny_language_models
 import tiny_readers
 import tiny_rerankers
 from tiny_rerankers import WORDS
+from tiny_transformers import save, words_that_look_for_themselves
 
 from ray_jobs.storage import Storage, sha256_of
 from ray_jobs.train.data import card as cards
@@ -48,9 +49,7 @@ def as_bfloat16(folder: Path, kept: Path) -> Path:
     import torch
     from transformers import AutoModel
 
-    return tiny_rerankers.save(
-        AutoModel.from_pretrained(folder, dtype=torch.bfloat16), tiny_rerankers.tokenizer(), kept
-    )
+    return save(AutoModel.from_pretrained(folder, dtype=torch.bfloat16), tiny_rerankers.tokenizer(), kept)
 
 
 def embedder(folder: Path, **settings: Any) -> Path:
@@ -238,16 +237,14 @@ def knowing(folder: Path, shared: Path) -> Path:
     """The encoder, without its head, of a reader that was fitted to find words; returns its folder."""
     from transformers import AutoModel
 
-    return tiny_rerankers.save(
-        AutoModel.from_pretrained(tiny_readers.fitted_to_find(shared)), tiny_readers.tokenizer(), folder
-    )
+    return save(AutoModel.from_pretrained(tiny_readers.fitted_to_find(shared)), tiny_readers.tokenizer(), folder)
 
 
 def looking(folder: Path) -> Path:
     """An encoder without a head in which words already look for themselves; returns its folder."""
     quiet = {"initializer_range": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    network = tiny_readers.words_that_look_for_themselves(tiny_readers.network(**quiet))
-    return tiny_rerankers.save(network.bert, tiny_readers.tokenizer(), folder)
+    network = words_that_look_for_themselves(tiny_readers.network(**quiet))
+    return save(network.bert, tiny_readers.tokenizer(), folder)
 
 
 def _splits(row: Any, train: int, validation: int) -> dict[str, list[dict[str, Any]]]:
