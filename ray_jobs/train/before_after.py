@@ -191,7 +191,7 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
             judge = judge_of(task, tuned)
         chosen = config.evaluation
         for role, file in sets:
-            columns = read_columns(local_file(storage, file.place), file.kind, chosen.limit, config.seed)
+            columns = read_columns(local_file(storage, file.place, file.sha256), file.kind, chosen.limit, config.seed)
             count = len(next(iter(columns.values())))
             scores = judge.scores(columns, file.kind)
             samples = []

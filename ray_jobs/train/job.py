@@ -8,7 +8,6 @@ do not disturb each other.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -33,15 +32,15 @@ from ray_jobs.train import before_after, publish, report, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.evaluation.sets import SetFile, local_file
 from ray_jobs.train.failures import raise_unless_lost
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
+from ray_jobs.train.identity import run_folder
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of, tally
 from ray_jobs.train.methods.rows import check_splits
 from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.starting import find_start
-from ray_jobs.train.training_data import find_data, is_file, prepare_file
+from ray_jobs.train.training_data import find_data, is_file, prepare_file, splits_of
 
 if TYPE_CHECKING:
     from ray.train import UserCallback
@@ -58,17 +57,6 @@ _LOOK_SECONDS = 0.5
 _PARTING_SECONDS = 60.0  # until a group whose workers are gone has told so
 # Workers wait so long for one that prepares rows or a checkpoint for its machine; Ray's half an hour is too short.
 _PATIENCE_SECONDS = 24 * 3600
-# What does not change what is learned: a run goes on with other values of these.
-_FREE: dict[str, Any] = {
-    "name": True,
-    "store": True,
-    "publish": True,
-    "data": True,  # its hash counts
-    "workers": True,
-    "optimisation": {"micro_batch", "gradient_checkpointing"},
-    "checkpoints": {"keep", "max_failures", "log_every_steps"},
-    "evaluation": True,
-}
 
 
 class TrainSummary(BaseModel):
@@ -111,7 +99,8 @@ class Hooks:
 def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | None = None) -> TrainSummary:
     """Train what `config` says, or go on with it, and publish the best checkpoint as `config.name`.
 
-    Raises UsageError, NotFoundError or ModelError for what cannot be trained, StorageError when the store refuses,
+    Raises UsageError, NotFoundError or ModelError for what cannot be trained, CorruptError for rows that have changed
+    since they were prepared, StorageError when the store refuses,
     ConflictError when the store has another model of that name, TandemError when training fails, KeyboardInterrupt when
     it is interrupted; checkpoints stay, and the same command goes on from the last.
     """
@@ -170,18 +159,16 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
     method_of(config.method)
     base = _base(config, storage)
     data = find_data(prepared or config.data, storage)
-    if Path(config.base).expanduser().is_dir():
-        # Workers stand in another folder.
-        config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
-    config = config.model_copy(update={"store": storage.uri})
+    config = _anchored(config).model_copy(update={"store": storage.uri})
     replayed = before_after.check(config, base.path, data.train, storage)
     hardware = of_this_machine(config)
     start = find_start(config, base.revision, storage)
-    identity = _identity(config, base.revision, data.hash, replayed, start)
+    sources = [base.revision, data.hash, *([] if replayed is None else [replayed.sha256])]
+    sources += [] if start is None else [start.revision]
     return worker.Plan(
         config=config,
         store=storage.uri,
-        run=f"runs/{config.name}/{identity}",
+        run=run_folder(config, sources),
         base_revision=base.revision,
         data_hash=data.hash,
         train=data.train,
@@ -191,14 +178,19 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         replay=None if replayed is None else replayed.place,
         replay_hash=None if replayed is None else replayed.sha256,
         start_revision=None if start is None else start.revision,
+        train_sha256=data.train_sha256,
+        validation_sha256=data.validation_sha256,
     )
 
 
 def check_data(plan: worker.Plan, storage: Storage) -> None:
-    """Raise UsageError for rows that the method cannot learn from, where it takes no download to know."""
+    """Raise UsageError for rows that the method cannot learn from, where it takes no download to know.
+
+    Raises CorruptError for rows that are not those that were prepared.
+    """
     if isinstance(storage, LocalStorage) or Path(plan.train).is_absolute():
-        train, validation = (local_file(storage, place) for place in (plan.train, plan.validation))
-        check_splits(plan.config, method_of(plan.config.method), train, validation)
+        rows = splits_of(storage, plan)
+        check_splits(plan.config, method_of(plan.config.method), rows.train, rows.validation)
 
 
 class _Run:
@@ -304,6 +296,19 @@ def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
     return found
 
 
+def _anchored(config: TrainConfig) -> TrainConfig:
+    """Base and start by absolute paths where they are folders: workers stand in another one."""
+    changes: dict[str, Any] = {"base": _absolute(config.base)}
+    if config.lora is not None and config.lora.start is not None:
+        changes["lora"] = config.lora.model_copy(update={"start": _absolute(config.lora.start)})
+    return config.model_copy(update=changes)
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_dir() else name
+
+
 def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
     """The plan on the hardware of this cluster's workers; raises UsageError where that lacks what was asked for."""
     config = plan.config
@@ -315,19 +320,6 @@ def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
         )
     hardware = of_workers(config, cluster)
     return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
-
-
-def _identity(
-    config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None, start: ResolvedModel | None
-) -> str:
-    """Identifies what is learned: configuration, base and data, not who works on it."""
-    chosen = config.model_dump(mode="json", exclude=_FREE)
-    if method_of(config.method).in_batch:
-        chosen["optimisation"]["micro_batch"] = config.optimisation.micro_batch
-    learned = [base_revision, data_hash, *([] if replayed is None else [replayed.sha256])]
-    learned += [] if start is None else [start.revision]
-    text = json.dumps([chosen, *learned], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @contextmanager

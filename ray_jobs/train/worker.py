@@ -7,7 +7,6 @@ models as there are workers); a run goes on at the very step of its newest check
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -20,16 +19,15 @@ from ray_jobs.errors import ModelError, TandemError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, new_id, open_storage
-from ray_jobs.storage.objects import cache_folder
 from ray_jobs.train import batches, resume, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
-from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
+from ray_jobs.train.methods import Place, Task, method_of, metric_of
 from ray_jobs.train.methods.tally import Tallies
 from ray_jobs.train.starting import begin_as, find_start
+from ray_jobs.train.training_data import splits_of
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
 
 if TYPE_CHECKING:
@@ -72,6 +70,8 @@ class Plan:
     replay: str | None = None  # like the splits
     replay_hash: str | None = None
     start_revision: str | None = None  # of the adapter that it starts from
+    train_sha256: str | None = None  # None: not checked
+    validation_sha256: str | None = None
 
     @property
     def expected(self) -> resume.Expected:
@@ -87,8 +87,8 @@ class Plan:
 def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = ()) -> None:
     """Train, from the newest checkpoint or from the start, and write what came of it.
 
-    Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
-    a loss that is no number and for a lack of memory.
+    Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, CorruptError
+    for rows that have changed, TandemError for a loss that is no number and for a lack of memory.
     """
     from transformers import PrinterCallback
 
@@ -152,8 +152,10 @@ def task_of(
 ) -> Task:
     """What the method of this run is given on this machine.
 
-    Raises ModelError or UsageError where base or data are not those of the plan.
+    Raises ModelError, UsageError or CorruptError where base or data are not those of the plan.
     """
+    # Rows are fetched and hashed once a machine: those who wait find them there.
+    place.first_on_machine(lambda: splits_of(storage, plan))
     return Task(
         config=plan.config,
         base=base_folder(storage, plan),
@@ -297,21 +299,6 @@ def _check_revision(name: str, found: ResolvedModel, expected: str | None) -> No
             f"{name}: this machine has revision {found.revision} in {str(found.path)!r}, the driver has "
             f"{expected}; bring both to one state"
         )
-
-
-def splits_of(storage: Storage, plan: Plan) -> Splits:
-    """The rows to learn from, on this machine."""
-    learned = plan.data_hash
-    if plan.replay is not None and plan.config.replay is not None:
-        mix = f"{plan.data_hash} {plan.replay_hash} {plan.config.replay.share} {plan.config.seed}"
-        learned = hashlib.sha256(mix.encode()).hexdigest()
-    return Splits(
-        local_file(storage, plan.train),
-        local_file(storage, plan.validation),
-        learned,
-        cache_folder() / "training" / learned[:16],
-        None if plan.replay is None else local_file(storage, plan.replay),
-    )
 
 
 def _outcome(trainer: Trainer, plan: Plan, pauses: list[float], tallies: Tallies) -> bytes:

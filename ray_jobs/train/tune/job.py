@@ -8,22 +8,22 @@
 Guaranteed: a trial is a run of the training job under the name that the user chose, so that training the best
 configuration finds its run finished and only publishes it; the same command goes on where it stopped, and with more
 trials it adds to those that were run, even once the best of them is published; the search itself publishes nothing.
-With other rows to learn from, to be reminded of or to be measured on it is another search. Not guaranteed: that two
-drivers with the same search at once do not disturb each other.
+With other rows to learn from, to be reminded of or to be measured on, and with another adapter to start from, it is
+another search; with other values of what changes nothing in a run, such as a smaller micro-batch, it is the same one. A
+trial that failed is run again only where its folder among the trials is deleted. Not guaranteed: that two drivers with
+the same search at once do not disturb each other.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from typing import Any
 
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
 from ray_jobs.train import before_after, job, publish, worker
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.identity import digest, learned
 from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.room import check_room, runs_at_once
 from ray_jobs.train.training_data import is_file, prepare_file
@@ -31,23 +31,13 @@ from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
 from ray_jobs.train.tune.comparable import check_comparable
 from ray_jobs.train.tune.config import DEFAULT_TRIALS, TuneConfig
-from ray_jobs.train.tune.given import training
+from ray_jobs.train.tune.given import anchored, training
 from ray_jobs.train.tune.halving import Halving
 from ray_jobs.train.tune.proposals import GridProposals, Proposals, proposals
 from ray_jobs.train.tune.space import Space
 from ray_jobs.train.tune.summary import TuneSummary
 from ray_jobs.train.tune.trials import Trials
 from ray_jobs.train.worker import Plan
-
-# What of the training configuration does not change what the search finds.
-_FREE: dict[str, Any] = {
-    "name": True,
-    "store": True,
-    "publish": True,
-    "data": True,  # its hash counts
-    "workers": True,
-    "checkpoints": {"keep", "max_failures", "log_every_steps"},
-}
 
 
 def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
@@ -58,6 +48,7 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     """
     started = time.monotonic()
     progress = progress or SilentProgress()
+    config = anchored(config)
     fixed = training(config)
     space = Space(fixed, config.space)
     goal = objective.resolve(config.objective, space.example, metric_of(space.example))
@@ -160,7 +151,8 @@ def _identity(config: TuneConfig, space: Space, plan: Plan, retained: dict[str, 
 
     `retained` has the sha256 of each retained set that trials are measured on.
     """
-    fixed = space.example.model_dump(mode="json", exclude=_FREE)
+    # What a run is measured on does not change it; it does change which trial is the best.
+    fixed = learned(space.example) | {"evaluation": space.example.evaluation.model_dump(mode="json")}
     for key in space.dimensions:
         *blocks, last = key.split(".")
         inner = fixed
@@ -168,6 +160,5 @@ def _identity(config: TuneConfig, space: Space, plan: Plan, retained: dict[str, 
             inner = inner[block]
         del inner[last]
     searched = config.model_dump(mode="json", include={"space", "search", "scheduler", "objective", "seed"})
-    read = [plan.base_revision, plan.data_hash, plan.replay_hash, retained]
-    text = json.dumps([fixed, searched, *read], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    read = [plan.base_revision, plan.start_revision, plan.data_hash, plan.replay_hash, retained]
+    return digest(fixed, searched, *read)
