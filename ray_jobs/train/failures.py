@@ -11,6 +11,7 @@ from ray_jobs.errors import TandemError
 from ray_jobs.runtime import find_cause
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.memory import memory_remedy
+from ray_jobs.train.sharing import UnsharedStepError
 
 # How Ray speaks of a worker that it has stopped before the machine had no memory left.
 _SHORT_OF_MEMORY = ("running low on memory", "memory usage threshold")
@@ -27,6 +28,12 @@ def raise_unless_lost(error: BaseException, config: TrainConfig) -> None:
             raise TandemError(f"a worker was stopped for lack of memory: {memory_remedy(config)}")
     if not any(_is_of_the_cluster(failure) or _is_broken_link(failure) for failure in found):
         raise error
+
+
+def unshared_by(error: BaseException) -> int | None:
+    """How many workers could not share a step, if that is why a group has ended."""
+    causes = (find_cause(failure) for failure in _failures(error))
+    return next((cause.workers for cause in causes if isinstance(cause, UnsharedStepError)), None)
 
 
 def _failures(error: BaseException) -> Iterator[BaseException]:
