@@ -13,9 +13,10 @@ from s3_server import s3_server
 from train_runs import settings
 
 from ray_jobs.models import in_store, resolve
-from ray_jobs.models.kind import OF_METHOD, Form, Kind
+from ray_jobs.models.kind import Form, Kind
 from ray_jobs.storage import open_storage
 from ray_jobs.train.checkpoints import Checkpoint
+from ray_jobs.train.methods import method_of
 from ray_jobs.train.publish import card
 from ray_jobs.train.worker import Plan
 
@@ -65,7 +66,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         storage = open_storage(uri)
         for method in METHODS:
             for form in FORMS:
-                kind = OF_METHOD[method]
+                kind = method_of(method).makes
                 adapter = {"adapter_config.json": {"base_model_name_or_path": "some/base", "task_type": TASKS[kind]}}
                 model = folder / f"{method}-{form}"
                 model.mkdir()
@@ -79,7 +80,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", METHODS)
 def test_base_data_metrics_and_configuration_are_shown(capsys: Capsys, store: str, method: str, form: Form) -> None:
-    name, kind = f"{method}-{form}", OF_METHOD[method]
+    name, kind = f"{method}-{form}", method_of(method).makes
     shown = run(capsys, "models", "info", name, "--store", store).succeeded()
     lines = shown.splitlines()
     assert lines[0].startswith(f"model      {name}, {kind}, {form}, ")
@@ -106,6 +107,6 @@ def test_base_data_metrics_and_configuration_are_shown(capsys: Capsys, store: st
 @pytest.mark.parametrize("method", METHODS)
 def test_for_machines_the_whole_card_is_there(capsys: Capsys, store: str, method: str, form: Form) -> None:
     found = json.loads(run(capsys, "models", "info", f"{method}-{form}", "--store", store, "--json").succeeded())
-    assert (found["kind"], found["form"], found["base"]) == (OF_METHOD[method], form, "some/base")
+    assert (found["kind"], found["form"], found["base"]) == (method_of(method).makes, form, "some/base")
     expected = published(method, form)
     assert {**found["card"], "created": ""} == {**expected, "created": ""}

@@ -70,6 +70,9 @@ def test_of_several_machines_one_with_room_for_a_worker_is_asked(
     ("method", "changed", "same"),
     [
         ("sft", {"micro_batch": 4}, True),
+        ("sft", {"workers": 2}, True),
+        ("embedder", {"workers": 2}, True),
+        ("kto", {"workers": 2}, False),
         ("sft", {"gradient_checkpointing": True}, True),
         ("sft", {"global_batch": 16}, False),
         ("embedder", {"micro_batch": 4}, False),
@@ -85,8 +88,7 @@ def test_a_run_is_another_one_where_something_else_is_learned(
         (tmp_path / "config.json").write_text("{}")
         (tmp_path / "model.safetensors").write_bytes(b"")
     data = train_bases.retrieval(tmp_path / "data", train=8)
-    first, second = (
-        settings(method, base, data, tmp_path / "store", "model", optimisation=optimisation)
-        for optimisation in ({}, changed)
-    )
+    workers, changed = {"count": changed.get("workers", 1)}, {k: v for k, v in changed.items() if k != "workers"}
+    first = settings(method, base, data, tmp_path / "store", "model")
+    second = settings(method, base, data, tmp_path / "store", "model", workers=workers, optimisation=changed)
     assert (plan_of(first).run == plan_of(second).run) is same

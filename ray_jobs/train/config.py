@@ -82,7 +82,9 @@ class WorkersConfig(_Part):
 
     count: int = Field(1, ge=1, description="workers, where min and max are not set")
     min: int | None = Field(None, ge=1, description="train with at least so many (with max)")
-    max: int | None = Field(None, ge=1, description="and at most so many: as many as the cluster has room for")
+    max: int | None = Field(
+        None, ge=1, description="and at most so many: as many as the cluster has room for and can share global_batch"
+    )
     gpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=0, le=1)] = Field(
         "auto", description="one, or none; auto: one where the cluster has GPUs"
     )
@@ -117,7 +119,7 @@ class OptimisationConfig(_Part):
     epochs: float = Field(1, gt=0, description="passes over the training rows, where max_steps is not set")
     max_steps: int | None = Field(None, ge=1, description="stop after so many steps, whatever the epochs")
     global_batch: int = Field(32, ge=1, description="rows of one step, over all workers")
-    micro_batch: int = Field(8, ge=1, description="rows that one worker runs at a time")
+    micro_batch: int = Field(8, ge=1, description="rows that one worker runs at a time, at most")
     warmup: float = Field(0.03, ge=0, description="steps of rising rate; below 1: a share of all steps")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the rate after the warm-up")
     weight_decay: float = Field(0.0, ge=0, description="decoupled decay (AdamW)")

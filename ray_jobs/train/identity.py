@@ -1,7 +1,8 @@
 """Which run a configuration means: what is learned, from what; not who works on it, nor how it is cut to fit memory.
 
 Guaranteed: a run goes on, and a search keeps its trials, with other values of the keys that are left out here; those
-keys cannot be searched, since two trials that differ in one of them would be one run.
+keys cannot be searched, since two trials that differ in one of them would be one run. Where a method learns from a
+micro-batch as a whole its size counts, and where it does so over all workers their number counts, too.
 """
 
 from __future__ import annotations
@@ -40,8 +41,11 @@ def is_free(key: str, method: str) -> bool:
 def learned(config: TrainConfig) -> dict[str, Any]:
     """The keys of the configuration that change what is learned, as JSON has them."""
     found = config.model_dump(mode="json", exclude=FREE)
+    micro_batch = config.optimisation.micro_batch
     if not is_free(_MICRO_BATCH, config.method):
-        found["optimisation"]["micro_batch"] = config.optimisation.micro_batch
+        found["optimisation"]["micro_batch"] = micro_batch
+    if method_of(config.method).over_workers:
+        found["rows_at_a_time"] = micro_batch * config.workers.most
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ray_jobs.train import batches
+from ray_jobs.train import sharing
 from ray_jobs.train.methods import METHODS, Method, method_of
 
 if TYPE_CHECKING:
@@ -26,15 +26,21 @@ def problems(config: TrainConfig) -> Iterator[str]:
 
 
 def _batch_problems(config: TrainConfig, method: Method) -> list[str]:
-    sizes = config.optimisation
-    counts = range(config.workers.least, config.workers.most + 1)
-    found = [p for count in counts if (p := batches.problem(sizes.global_batch, sizes.micro_batch, count))]
+    sizes, workers = config.optimisation, config.workers
+    found = []
     if method.in_batch and sizes.micro_batch < 2:
         found.append(
             f"method={config.method} with optimisation.micro_batch={sizes.micro_batch}: {method.in_batch} of a "
             "micro-batch; set optimisation.micro_batch=2 or more"
         )
-    return found
+    if method.over_workers and workers.least < workers.most:
+        found.append(
+            f"method={config.method} with workers.min={workers.least} and workers.max={workers.most}: "
+            f"{method.in_batch} of all workers, so that another number of them learns something else; set "
+            "workers.count in place of both"
+        )
+    unshared = sharing.problem(config)
+    return found if unshared is None else [*found, unshared]
 
 
 def _sharding_problems(config: TrainConfig) -> list[str]:

@@ -8,6 +8,7 @@ do not disturb each other.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -28,11 +29,11 @@ from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.progress import Progress, SilentProgress, Stage
 from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
-from ray_jobs.train import before_after, publish, report, worker
+from ray_jobs.train import before_after, publish, report, sharing, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
-from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.failures import raise_unless_lost
+from ray_jobs.train.config import TrainConfig, WorkersConfig
+from ray_jobs.train.failures import raise_unless_lost, unshared_by
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.identity import run_folder
 from ray_jobs.train.memory import memory_remedy
@@ -218,7 +219,7 @@ class _Run:
         # Ray's own notes on the run, of no use after it. Checkpoints take another way, past Ray, into the store.
         with tempfile.TemporaryDirectory(prefix="tandem-train-") as notes, self._progress.stage("train", 1) as stage:
             for restarts in range(allowed + 1):
-                error = self._attempt(restarts, stage, notes)
+                error = self._sharing(restarts, stage, notes)
                 if error is None or self._storage.exists(self._plan.finished):
                     return restarts
                 raise_unless_lost(error, self._plan.config)
@@ -228,7 +229,21 @@ class _Run:
             f"command to go on from the last checkpoint, and if they lack memory: {memory_remedy(self._plan.config)}"
         )
 
-    def _attempt(self, number: int, stage: Stage, notes: str) -> BaseException | None:
+    def _sharing(self, number: int, stage: Stage, notes: str) -> BaseException | None:
+        """As `_attempt`, by as many workers as there is room for and can share a step.
+
+        Ray takes any number of the range that it is given; a group that cannot share a step says so and ends at once.
+        """
+        workers = sharing.workers_of(self._plan.config)
+        for narrowed in itertools.count():
+            error = self._attempt(f"{number}-{narrowed}", workers, stage, notes)
+            many = None if error is None else unshared_by(error)
+            if many is None:
+                return error
+            workers = sharing.workers_of(self._plan.config, below=many)
+        raise AssertionError("a range of workers does not become smaller for ever")
+
+    def _attempt(self, number: str, workers: WorkersConfig, stage: Stage, notes: str) -> BaseException | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
         import ray
         from ray.train import FailureConfig, RunConfig
@@ -244,7 +259,7 @@ class _Run:
             worker.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
             torch_config=TorchConfig(timeout_s=_PATIENCE_SECONDS),
-            scaling_config=self._scaling(),
+            scaling_config=self._scaling(workers),
             run_config=RunConfig(
                 # Workers of several runs on one machine stand in folders of this name.
                 name=f"{self._id}-{number}",
@@ -277,10 +292,9 @@ class _Run:
         workers = self._plan.config.workers
         return workers.least < workers.most
 
-    def _scaling(self) -> Any:
+    def _scaling(self, workers: WorkersConfig) -> Any:
         from ray.train import ScalingConfig
 
-        workers = self._plan.config.workers
         gpus = gpus_of(workers, self._cluster)
         return ScalingConfig(
             num_workers=workers.count if workers.max is None else (workers.least, workers.most),
@@ -312,7 +326,7 @@ def _absolute(name: str) -> str:
 def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
     """The plan on the hardware of this cluster's workers; raises UsageError where that lacks what was asked for."""
     config = plan.config
-    check_room(config.workers, cluster)
+    check_room(sharing.workers_of(config), cluster)
     if config.lora is not None and config.lora.quantise != "none" and not gpus_of(config.workers, cluster):
         raise UsageError(
             f"lora.quantise={config.lora.quantise}: the workers have no GPU, and the library of quantised weights "

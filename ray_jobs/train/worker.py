@@ -19,7 +19,7 @@ from ray_jobs.errors import ModelError, TandemError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, new_id, open_storage
-from ray_jobs.train import batches, resume, universal
+from ray_jobs.train import batches, resume, sharing, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.fit import explained
@@ -87,9 +87,12 @@ class Plan:
 def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = ()) -> None:
     """Train, from the newest checkpoint or from the start, and write what came of it.
 
-    Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, CorruptError
-    for rows that have changed, TandemError for a loss that is no number and for a lack of memory.
+    Raises UnsharedStepError where so many workers cannot share a step, UsageError, ModelError or StorageError where
+    base, data, configuration and store do not fit, CorruptError for rows that have changed, TandemError for a loss that
+    is no number and for a lack of memory.
     """
+    # Before anything that takes time: another group is to take over.
+    sizes = sharing.batches_of(plan.config, session.world_size)
     from transformers import PrinterCallback
 
     from ray_jobs.train.record import Record
@@ -101,7 +104,6 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     checkpoints = Checkpoints(storage, plan.run)
     attempt = _agreed(session, new_id())
     place = Place(plan.device, plan.precision, session.rank, session.world_size, _first_on_machine(session))
-    sizes = config.optimisation
     with storage.scratch() as scratch, memory_explained(config):
         point = _resume_point(session, plan, checkpoints, place, attempt)
         saving = SaveCheckpoints(
@@ -112,7 +114,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             plan,
             storage,
             scratch,
-            batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
+            sizes,
             place,
             deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
             callbacks=(
@@ -127,7 +129,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         check_world(trainer, session)
         trainer.remove_callback(PrinterCallback)  # it would print what is shown and kept otherwise
         watch(trainer, tokens, saving)
-        if sizes.disable_dropout:
+        if config.optimisation.disable_dropout:
             disable_dropout(trainer.model)
         if point is None and (start := start_of(storage, plan)) is not None:
             begin_as(trainer.model, start)

@@ -129,6 +129,8 @@ class Method(Protocol):
     """The bases that it trains, as an error names them to whoever chose another."""
     in_batch: str | None = None
     """Why it learns from a micro-batch as a whole, whose size then changes what is learned; None: row by row."""
+    over_workers: bool = False
+    """Whether it does so over the micro-batches of all workers, whose number then changes what is learned too."""
     packs: bool = False
     """Whether it can put several rows into one sequence."""
     has_reference: bool = False

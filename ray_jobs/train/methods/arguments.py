@@ -36,7 +36,8 @@ def arguments(task: Task, steps: int, learning_rate: float) -> dict[str, Any]:
         "max_steps": steps,
         "train_sampling_strategy": "sequential",
         "per_device_train_batch_size": task.batches.micro_batch,
-        "per_device_eval_batch_size": task.batches.micro_batch,
+        # The same for any number of workers: some losses are means over batches.
+        "per_device_eval_batch_size": chosen.micro_batch,
         "gradient_accumulation_steps": task.batches.accumulation,
         "learning_rate": chosen.learning_rate or learning_rate,
         "lr_scheduler_type": _SCHEDULES[chosen.schedule] if chosen.warmup else chosen.schedule,

@@ -1,6 +1,8 @@
 """Kahneman-Tversky optimisation: answers marked good or bad, without pairs.
 
-The loss compares each answer with the one before it in its micro-batch, given to the same prompt.
+The loss compares each answer with the one before it in its micro-batch, given to the same prompt. Its KL term is
+estimated over the rows that all workers run at a time. Not guaranteed, therefore: the same losses for another size of
+micro-batch or another number of workers; a run does not go on with those, it is another one.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class LabelledPreferences(Method):
     judge = "language"
     fitting = "a causal language model"
     in_batch = "the KL term compares rows"
+    over_workers = True
     has_reference = True
     shifts: tuple[Shift, ...] = (
         Shift(

@@ -21,7 +21,7 @@ import time
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
-from ray_jobs.train import before_after, job, publish, worker
+from ray_jobs.train import before_after, job, publish, sharing, worker
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.identity import digest, learned
 from ray_jobs.train.methods import method_of, metric_of
@@ -114,8 +114,9 @@ def _drive(config: TuneConfig, campaign: Campaign, example: TrainConfig, progres
 
 def parallel(config: TrainConfig, cluster: ClusterSize) -> int:
     """How many trials the cluster has room for; raises UsageError where it has none for a single one."""
-    check_room(config.workers, cluster, "train.workers")
-    return runs_at_once(config.workers, cluster)
+    workers = sharing.workers_of(config)
+    check_room(workers, cluster, "train.workers")
+    return runs_at_once(workers, cluster)
 
 
 def _hint(config: TuneConfig, trials: Trials) -> str:
