@@ -8,7 +8,6 @@ do not disturb each other.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import tempfile
@@ -235,13 +234,13 @@ class _Run:
         Ray takes any number of the range that it is given; a group that cannot share a step says so and ends at once.
         """
         workers = sharing.workers_of(self._plan.config)
-        for narrowed in itertools.count():
+        for narrowed in range(workers.most):
             error = self._attempt(f"{number}-{narrowed}", workers, stage, notes)
             many = None if error is None else unshared_by(error)
             if many is None:
                 return error
             workers = sharing.workers_of(self._plan.config, below=many)
-        raise AssertionError("a range of workers does not become smaller for ever")
+        raise AssertionError("a range of workers becomes smaller with each group that could not share a step")
 
     def _attempt(self, number: str, workers: WorkersConfig, stage: Stage, notes: str) -> BaseException | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""

@@ -100,7 +100,7 @@ class ContrastiveEmbedder(Method):
             model=model,
             args=config,
             train_dataset=_apart(train, rows_of_run(train, task), task, "train"),
-            eval_dataset=_apart(validation, _shuffled(validation, task), task, "validation"),
+            eval_dataset=_apart(validation, _shuffled(validation), task, "validation"),
             loss=loss,
             callbacks=list(task.callbacks),
         )
@@ -157,9 +157,9 @@ def _apart(rows: Dataset, indices: npt.NDArray[np.int64], task: Task, split: str
     return selected(rows, apart(indices, text_hashes(rows), task.batches.micro_batch), task, split)
 
 
-def _shuffled(rows: Dataset, task: Task) -> npt.NDArray[np.int64]:
-    """Every row once: where they lie, those of one query stand side by side."""
-    return batches.order(len(rows), len(rows), task.config.seed)
+def _shuffled(rows: Dataset) -> npt.NDArray[np.int64]:
+    """Every validation row once: where they lie, those of one query stand side by side."""
+    return batches.order(len(rows), len(rows), _VALIDATION_SEED)
 
 
 def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:
