@@ -69,9 +69,7 @@ def main(given: list[str] | None = None) -> int:
     import torch
 
     if not options.smoke and not torch.cuda.is_available():
-        print(
-            "error: torch finds no GPU here; run it where there is one, or set --smoke to try it out", file=sys.stderr
-        )
+        print("error: torch finds no GPU here; run it where there is one, or try it out with --smoke", file=sys.stderr)
         return 2
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     sys.path.insert(0, str(ROOT))  # what is measured is the tree that this file lies in, installed or not

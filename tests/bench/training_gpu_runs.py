@@ -68,7 +68,7 @@ def tables(folder: Path, sizes: Sizes, device: Device, attention: str) -> list[T
     rows: list[list[Cell]] = [_row(way, rates[way], reached) for way in WAYS]
     return [
         Table(
-            f"Fine-tuning of {bench.weights / 1e9:.2g} billion random weights on one device, rows of {sizes.length} "
+            f"Fine-tuning of {bench.weights / 1e6:,.4g} million random weights on one device, rows of {sizes.length} "
             "tokens at most",
             [
                 "weights", "batches", "attention", "rows a micro-batch", "tokens/s (least to most)", "TFLOP/s",
@@ -76,10 +76,10 @@ def tables(folder: Path, sizes: Sizes, device: Device, attention: str) -> list[T
             ],
             rows,
             notes=(
-                f"Peak: {reached / 1e12:,.1f} TFLOP/s, the fastest of {ROUNDS_OF_PEAK} rounds of bfloat16 products of "
+                f"Peak: {reached / 1e12:,.4g} TFLOP/s, the fastest of {ROUNDS_OF_PEAK} rounds of bfloat16 products of "
                 f"{sizes.matrix} x {sizes.matrix}.",
                 "6 N FLOPs a token for all weights, 4 N + 6 A for LoRA; attention's own products are left out.",
-                f"{sizes.rounds} rounds, {sizes.steps - sizes.skipped} steps of {sizes.global_batch} rows each.",
+                f"Rounds: {sizes.rounds}, of {sizes.steps - sizes.skipped} steps of {sizes.global_batch} rows each.",
             ),
         )
     ]  # fmt: skip

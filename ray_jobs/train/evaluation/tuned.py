@@ -71,8 +71,8 @@ def has_room_beside(network: Any, device: str) -> bool:
     """Whether `device`, which holds `network`, has room for another like it, and as much again to compute."""
     if device == "cpu":
         return True
-    size = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    return bool(free_bytes(device) >= 2 * size)
+    size: int = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    return free_bytes(device) >= 2 * size
 
 
 def free_bytes(device: str) -> int:
