@@ -28,6 +28,7 @@ from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
 from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
 from ray_jobs.train.fit import explained
 from ray_jobs.train.methods import Place
+from ray_jobs.train.room import largest_machine
 from ray_jobs.train.worker import Plan, task_of
 
 
@@ -155,7 +156,7 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
     if not sets:
         return
     gpus = 1 if plan.device == "cuda" else 0
-    task = ray.remote(num_cpus=_cpus(plan), num_gpus=gpus, max_calls=1)(measured)
+    task = ray.remote(num_cpus=_cpus(plan, gpus), num_gpus=gpus, max_calls=1)(measured)
     references = task.remote(plan, list(sets), checkpoint)
     try:
         for _ in sets:
@@ -170,13 +171,13 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
         ray.cancel(references)
 
 
-def _cpus(plan: Plan) -> float:
-    """As many CPUs as the training had, if one node has them."""
+def _cpus(plan: Plan, gpus: int) -> float:
+    """As many CPUs as the training had, if one machine has them."""
     import ray
 
     workers = plan.config.workers
-    largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=1.0)
-    return float(min(workers.most * workers.cpus_per_worker, max(1.0, largest)))
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return float(min(workers.most * workers.cpus_per_worker, largest_machine(workers, gpus, machines)))
 
 
 def _sets(config: TrainConfig, train: str, storage: Storage) -> list[tuple[Role, SetFile]]:
