@@ -57,7 +57,12 @@ def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
             f"replay.data={config.replay.data}: its rows are of kind {replayed.kind}, those of data={config.data} of "
             f"kind {own.kind}; replay rows of their kind"
         )
-    for _, found in _sets(config, train, storage):
+    checked = {found.place: found for _, found in _sets(config, train, storage)}
+    # Of which the best checkpoint is told.
+    validation = beside(f"data={config.data} (validation)", train, "validation", storage)
+    if validation is not None:
+        checked.setdefault(validation.place, validation)
+    for found in checked.values():
         check_apart(replayed, found, storage)
     return replayed
 
