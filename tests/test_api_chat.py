@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,19 +13,9 @@ from ray_jobs.answer.protocol import Answer, Cited, Final, TextDelta
 from serve.errors import BusyError, DeadlineError, UnavailableError
 from serve.messages import GenerateCall
 
+pytest_plugins = ["api_fixtures"]
+
 MESSAGES: Any = CHAT["messages"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: LiveApi) -> LiveApi:
-    server.backend.reset()
-    return server
 
 
 def ask(api: LiveApi, **beside: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,7 @@ import pytest
 from fake_backend import FakeBackend
 from live_api import LiveApi, live
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: LiveApi) -> LiveApi:
-    server.backend.reset()
-    return server
+pytest_plugins = ["api_fixtures"]
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import openai
 import pytest
 from fake_backend import PARTIAL, FakeBackend, describe_index
 from live_api import CHAT, OPEN, LiveApi, live
 from waiting import wait_for
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: LiveApi) -> LiveApi:
-    server.backend.reset()
-    return server
+pytest_plugins = ["api_fixtures"]
 
 
 def test_openais_client_lists_generators_embedder_and_reranker(api: LiveApi) -> None:

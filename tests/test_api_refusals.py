@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -15,13 +14,9 @@ from hypothesis import strategies as st
 from live_api import CHAT, OPEN, LiveApi, live
 from waiting import wait_for
 
+pytest_plugins = ["api_fixtures"]
+
 JSON = {"content-type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
 
 
 @pytest.mark.parametrize(
@@ -90,10 +85,10 @@ PATHS = ["/v1/chat/completions", "/v1/search", "/v1/rerank", "/v1/embeddings"]
     path=st.sampled_from(PATHS), fields=st.dictionaries(st.sampled_from(FIELDS) | st.text(), json_values, max_size=3)
 )
 def test_whatever_the_fields_hold_the_answer_is_an_answer_or_a_400_or_404(
-    api: LiveApi, path: str, fields: dict[str, Any]
+    api_server: LiveApi, path: str, fields: dict[str, Any]
 ) -> None:
     body = {**CHAT, **fields} if path.endswith("completions") else {"query": "x", "documents": ["d"], **fields}
-    response = api.http.post(path, content=json.dumps(body).encode(), headers=JSON)
+    response = api_server.http.post(path, content=json.dumps(body).encode(), headers=JSON)
     assert response.status_code in (200, 400, 404)
     assert response.status_code == 200 or set(response.json()["error"]) == {"message", "type", "param", "code"}
 

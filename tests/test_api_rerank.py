@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,19 +10,9 @@ from live_api import OPEN, LiveApi, live
 
 from ray_jobs.errors import NotFoundError
 
+pytest_plugins = ["api_fixtures"]
+
 BODY = {"query": "which is long?", "documents": ["short", {"text": "the longest of all"}, "longer one"]}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: LiveApi) -> LiveApi:
-    server.backend.reset()
-    return server
 
 
 def test_documents_come_back_by_their_place_best_first(api: LiveApi) -> None:

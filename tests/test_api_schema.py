@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import schemathesis
 from fake_backend import FakeBackend
 from hypothesis import HealthCheck, Phase, settings
-from live_api import OPEN, LiveApi, live
+from live_api import OPEN, LiveApi
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -19,13 +17,9 @@ from schemathesis.specs.openapi.checks import (
 
 from serve.api.app import make_app
 
+pytest_plugins = ["api_fixtures"]
+
 schema = schemathesis.openapi.from_dict(make_app(FakeBackend(), OPEN).openapi())
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
 
 
 @schema.parametrize()
@@ -35,9 +29,9 @@ def api() -> Iterator[LiveApi]:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_what_the_schema_allows_or_not_is_answered_as_the_schema_says(api: LiveApi, case: Any) -> None:
+def test_what_the_schema_allows_or_not_is_answered_as_the_schema_says(api_server: LiveApi, case: Any) -> None:
     checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-    case.call_and_validate(base_url=f"http://127.0.0.1:{api.port}", checks=checks)
+    case.call_and_validate(base_url=f"http://127.0.0.1:{api_server.port}", checks=checks)
 
 
 def test_every_operation_has_a_summary_a_reply_and_its_errors() -> None:

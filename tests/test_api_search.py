@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,17 +12,7 @@ from ray_jobs.errors import ModelError, NotFoundError, StorageError, UsageError
 from ray_jobs.index.reranking import passage
 from serve.errors import BusyError, UnavailableError
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: LiveApi) -> LiveApi:
-    server.backend.reset()
-    return server
+pytest_plugins = ["api_fixtures"]
 
 
 def search(api: LiveApi, **fields: Any) -> dict[str, Any]:

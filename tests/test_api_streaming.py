@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -18,19 +18,9 @@ from waiting import wait_for
 from ray_jobs.answer.protocol import TextDelta
 from serve.errors import UnavailableError
 
+pytest_plugins = ["api_fixtures"]
+
 STREAM = {**CHAT, "stream": True}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveApi]:
-    with live() as api:
-        yield api
-
-
-@pytest.fixture
-def api(server: LiveApi) -> LiveApi:
-    server.backend.reset()
-    return server
 
 
 def stream(api: LiveApi, **beside: Any) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from serve.api.app import make_app
 from serve.api.config import ApiConfig
 from serve.api.keys import new_key
 
+pytest_plugins = ["api_fixtures"]
+
 ALL_KEY, ALL_HASH = new_key()
 ONE_KEY, ONE_HASH = new_key()
 NONE_KEY, NONE_HASH = new_key()
@@ -44,15 +46,9 @@ EVERY_CALL: list[tuple[str, str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LiveApi]:
+def api_server() -> Iterator[LiveApi]:
     with live(FakeBackend(), CONFIG) as api:
         yield api
-
-
-@pytest.fixture
-def api(server: LiveApi) -> LiveApi:
-    server.backend.reset()
-    return server
 
 
 def bearer(key: str) -> dict[str, str]:

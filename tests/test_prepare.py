@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import train_bases
 
 from ray_jobs.errors import NotFoundError, RejectedError, UsageError
-from ray_jobs.storage import LocalStorage
+from ray_jobs.progress import SilentProgress
+from ray_jobs.storage import LocalStorage, open_storage
 from ray_jobs.train import prepare
 from ray_jobs.train.data import stage_task
 from ray_jobs.train.data.card import DataCard
@@ -21,7 +23,7 @@ from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.prepared import Prepared, open_prepared
 from ray_jobs.train.data.splitting import SPLITS, split_of
-from ray_jobs.train.training_data import find_data
+from ray_jobs.train.training_data import find_data, prepare_file
 
 pytest_plugins = ["in_process"]
 on_ray = pytest.mark.usefixtures("ray_session")
@@ -293,6 +295,8 @@ def test_a_split_of_which_all_rows_were_removed_says_why(tmp_path: Path) -> None
         ("completion", {}, "656821d537260a21282af7af1fc25b9f"),
         ("label", {"near_duplicates": False}, "da285cc86b6f4ea6db76865ee483b3f3"),
         ("retrieval", {}, "ed16f1f641da57e2e70c7aaab55bbd84"),
+        ("preference", {}, "ca9fb8529d311b41b4147471dd4ce1c8"),
+        ("messages", {}, "7156f1771e729374a861f57aa92ec3be"),
     ],
 )
 def test_what_is_prepared_as_before_keeps_its_hash(kind: str, more: dict[str, object], expected: str) -> None:
@@ -300,7 +304,7 @@ def test_what_is_prepared_as_before_keeps_its_hash(kind: str, more: dict[str, ob
     files = {"": [("a.jsonl", "0" * 64)]}
     found = config.content_hash(kind, files, None)
     assert found == expected
-    assert (config.content_hash(kind, files, None, lists=True) == found) == (kind != "retrieval")
+    assert (config.content_hash(kind, files, None, lists=True) == found) == (kind not in ("retrieval", "preference"))
 
 
 @on_ray
@@ -380,6 +384,40 @@ def test_a_tokenizer_that_is_a_folder_is_found_from_every_other_one(
     monkeypatch.chdir(tmp_path)
     card = card_of(run(tmp_path, write(tmp_path / "a.jsonl", [*map(question, range(100))]), tokenizer="counts"))
     assert [card.tokenizer, card.config["tokenizer"], *named] == 3 * [str(tmp_path / "counts")]
+
+
+@here
+def test_a_file_is_counted_in_tokens_of_the_base_and_prepared_once_for_all_of_them(tmp_path: Path) -> None:
+    rows = [{name: question(number)[name] for name in ("prompt", "completion")} for number in range(300)]
+    source = str(write(tmp_path / "a.jsonl", rows))
+    base = str(train_bases.language_model(tmp_path / "base"))
+    first, second = (open_storage(str(tmp_path / name)) for name in ("first", "second"))
+    references = {prepare_file(source, first, SilentProgress(), name) for name in (base, None, "nowhere")}
+    references |= {prepare_file(source, second, SilentProgress(), name) for name in ("nowhere", base)}
+    (reference,) = references
+    counted, words = (card_of(open_prepared(storage, reference)) for storage in (first, second))
+    assert (counted.unit, counted.tokenizer, words.unit, words.tokenizer) == ("tokens", base, "words", None)
+    assert counted.config == words.config
+    for name, split in counted.splits.items():
+        assert split.sha256 == words.splits[name].sha256
+        assert split.lengths["whole"].total > words.splits[name].lengths["whole"].total
+
+
+@here
+def test_answers_to_conversations_are_prepared_beside_answers_to_texts(tmp_path: Path) -> None:
+    rows = [row_of("preference", number) for number in range(60)]
+    for row in rows[::2]:
+        asked = [{"role": "user", "content": row["prompt"]}]
+        row |= {name: [*asked, {"role": "assistant", "content": row[name]}] for name in ("chosen", "rejected")}
+        del row["prompt"]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
+    found = {row["row"]: row for rows in rows_of(prepared).values() for row in rows}
+    assert len(found) == 60
+    for number, row in found.items():
+        asked = row_of("preference", int(str(number)) - 1)["prompt"]
+        assert row["prompt"] == asked
+        assert row["prompt_messages"] == ([{"role": "user", "content": asked}] if int(str(number)) % 2 else None)
+    assert card_of(prepared).splits["train"].lengths["whole"].shortest > 0
 
 
 @here

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_readers import KNOWN, fitted_to_find, network, plain, reader, tokenizer
-from tiny_rerankers import save
+from tiny_transformers import save
 
 from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.pairs import PairBatch

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tiny_models import DEFAULT_MODEL
 from tiny_readers import network, plain, reader, tokenizer
-from tiny_rerankers import peft_is_behind, save, save_adapter
+from tiny_rerankers import peft_is_behind, save_adapter
+from tiny_transformers import save
 
 from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models.reader import PassageSpan, Reader, ReaderConfig

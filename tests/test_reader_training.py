@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_readers import examples, network, reader, tokenizer, words_that_look_for_themselves
-from tiny_rerankers import save
+from tiny_readers import examples, network, reader, tokenizer
+from tiny_transformers import save, words_that_look_for_themselves
 
 from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.reader_evaluation import Reading, judge

@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.cli import COMMANDS
+from ray_jobs.train import sharing
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,3 +46,19 @@ def test_the_figures_are_those_of_the_last_benchmark() -> None:
 
     shown = README.split(BEGIN)[1].split(END)[0].strip()
     assert shown == summary(json.loads((ROOT / "tests" / "bench" / "results.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_example_of_fine_tuning_is_taken_for_every_method_and_all_workers_that_it_names(method: str) -> None:
+    [block] = [text for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if text.startswith("# sft.yaml")]
+    given = {**yaml.safe_load(block), "method": method}
+    others = re.search(r"workers: .*# or (\{.*?\}): ([\d, ]+) or (\d+), which share 64 rows", block)
+    assert others is not None
+    if method != "sft":
+        given["sequence"] = {}
+    config = TrainConfig.model_validate(given)
+    assert config.optimisation.global_batch == 64
+    if method == "kto":
+        return
+    elastic = TrainConfig.model_validate({**given, "workers": yaml.safe_load(others[1])})
+    assert sharing.counts(elastic) == [int(count) for count in [*others[2].split(","), others[3]]]

@@ -17,10 +17,10 @@ from tiny_rerankers import (
     plain,
     predicted,
     reranker,
-    save,
     save_as_cross_encoder,
     tokenizer,
 )
+from tiny_transformers import save
 
 from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.reranker import Reranker

@@ -17,10 +17,10 @@ from tiny_rerankers import (
     plain,
     predicted,
     reranker,
-    save,
     save_adapter,
     tokenizer,
 )
+from tiny_transformers import save
 
 from ray_jobs.errors import ModelError, NotFoundError
 from ray_jobs.models.reranker import Reranker, RerankerConfig

@@ -151,6 +151,15 @@ def test_a_cached_copy_with_other_bytes_than_recorded_is_refused(tmp_path: Path)
         storage.local("k", "0" * 64)
 
 
+def test_a_cached_copy_of_what_had_the_key_before_is_fetched_again(tmp_path: Path) -> None:
+    storage = ObjectStorage("memory:///", tmp_path / "cache")
+    storage.create("k", b"content")
+    copy = storage.local("k")
+    digest = sha256_of(copy)
+    copy.write_bytes(b"what another machine has deleted since")
+    assert storage.local("k", digest).read_bytes() == b"content"
+
+
 def test_a_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
     hashed, plain = [], hashlib.file_digest

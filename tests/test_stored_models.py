@@ -16,6 +16,7 @@ from tiny_adapters import adapter, quietly
 
 from ray_jobs.models import resolve
 from ray_jobs.models.adapter import ADAPTER_WEIGHTS
+from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.models.reader import Reader, ReaderConfig
 from ray_jobs.models.reranker import Reranker, RerankerConfig
 from ray_jobs.storage import LocalStorage, open_storage
@@ -138,6 +139,35 @@ def test_a_merged_reranker_scores_as_base_and_adapter_do(capsys: Capsys, store: 
         for name in ("judge", "whole")
     )
     assert adapted.score_pairs(PAIRS).scores == pytest.approx(merged.score_pairs(PAIRS).scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("said_by", ["tokeniser", "card"])
+def test_a_merged_embedder_embeds_as_base_and_adapter_do_and_cuts_at_the_length_it_was_trained_with(
+    capsys: Capsys, store: Path, tmp_path: Path, said_by: str
+) -> None:
+    from peft import PeftModel
+    from sentence_transformers import SentenceTransformer
+
+    base, near = store / "models" / "mini", store / "models" / "near"
+    shutil.copytree(train_bases.embedder(tmp_path / "parts"), base)
+    adapter(base, near, "FEATURE_EXTRACTION")
+    settings = near / "adapter_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "base_model_name_or_path": "mini"}))
+    card(near, "embedder", "mini", **({"max_tokens": 9} if said_by == "card" else {}))
+    if said_by == "tokeniser":
+        tiny_rerankers.tokenizer(max_length=9).save_pretrained(near)
+    models(capsys, store, "merge", "near", "--as", "whole").succeeded()
+    whole = Embedder.load(
+        EmbedderConfig(model="whole", engine="torch", precision="float32", device="cpu"), LocalStorage(store)
+    )
+    assert (SentenceTransformer(str(base), device="cpu").max_seq_length, whole.max_tokens) == (32, 9)
+    loaded: Any = SentenceTransformer(str(base), device="cpu")
+    plain = loaded.encode(["the owl sees the dog"])
+    with quietly():
+        loaded[0].model = PeftModel.from_pretrained(loaded[0].model, str(near))
+    expected = loaded.encode(["the owl sees the dog"])
+    assert whole.encode_documents(["the owl sees the dog"]) == pytest.approx(expected, abs=1e-5)
+    assert expected != pytest.approx(plain, abs=1e-3)
 
 
 def test_a_merged_generator_has_the_weights_of_both(capsys: Capsys, store: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import train_bases
 from s3_server import s3_server
 from train_runs import Poison, StopAfter, checkpoints, losses, outcome, plan_of, reopen, settings, toy, train_alone
+from transformers import TrainerCallback
 
 from ray_jobs.errors import TandemError
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
@@ -66,6 +67,20 @@ def adapted(places: Places) -> TrainConfig:
     return train_alone(places.sft("adapted", lora={"rank": 16, "alpha": 16}))
 
 
+class CountBlocks(TrainerCallback):  # type: ignore[misc]
+    """Counts how often the blocks of a Llama are computed in training."""
+
+    forwards = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        for name, module in given["model"].named_modules():
+            if name.endswith("self_attn"):
+                module.register_forward_hook(self.count)
+
+    def count(self, module: Any, arguments: Any, output: Any) -> None:
+        self.forwards += module.training
+
+
 def adapter_of(config: TrainConfig) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
@@ -110,9 +125,18 @@ def test_a_run_whose_store_is_a_bucket_resumes_from_it(
         assert job.run(config).model == "s3://bucket/store/models/in-a-bucket"
 
 
-def test_gradient_checkpointing_changes_no_loss(places: Places, plain: TrainConfig) -> None:
-    config = places.sft("checkpointing", optimisation={"gradient_checkpointing": True})
-    assert losses(train_alone(config)) == pytest.approx(losses(plain), rel=1e-5)
+@pytest.mark.parametrize("lora", [None, {"rank": 16, "alpha": 16}], ids=["all weights", "adapter"])
+def test_gradient_checkpointing_computes_blocks_twice_and_changes_no_loss(
+    places: Places, lora: dict[str, Any] | None
+) -> None:
+    found = {}
+    for switch in (False, True):
+        count = CountBlocks()
+        chosen = {"gradient_checkpointing": switch, "max_steps": 4}
+        config = places.sft(f"checkpointing-{switch}-{lora is None}", lora=lora, optimisation=chosen)
+        found[switch] = losses(train_alone(config, count)), count.forwards
+    assert found[True][0] == pytest.approx(found[False][0], rel=1e-5)
+    assert found[True][1] == 2 * found[False][1] > 0
 
 
 def test_bfloat16_has_almost_the_losses_of_float32(places: Places, plain: TrainConfig) -> None:
@@ -184,14 +208,17 @@ def test_each_entry_of_the_history_tells_tokens_and_seconds(plain: TrainConfig) 
 
 @pytest.fixture(scope="module")
 def searchers(places: Places) -> dict[str, job.TrainSummary]:
-    """An embedder and a reranker, each trained with an adapter, and published as their runs are found finished."""
+    """An embedder and a reranker, each trained with an adapter, and published as their runs are found finished.
+
+    The base of the embedder cuts passages that it is trained with whole.
+    """
     common = {
         "lora": {"rank": 8},
         "optimisation": {"global_batch": 16, "micro_batch": 16, "max_steps": 20, "learning_rate": 0.001},
         "checkpoints": {"every_steps": 10},
     }
     bases = {
-        "embedder": train_bases.embedder(places.folder / "embedder"),
+        "embedder": train_bases.embedder(places.folder / "embedder", max_seq_length=6),
         "reranker": train_bases.encoder(places.folder / "encoder"),
     }
     found = {}
@@ -208,6 +235,7 @@ def test_an_embedder_is_loaded_by_its_name_with_the_loss_of_its_evaluation(
         EmbedderConfig(model="tiny-embedder", engine="torch", precision="float32", device="cpu"),
         LocalStorage(places.store),
     )
+    assert embedder.max_tokens == 32
     rows = held_out(places)
     queries = embedder.encode_queries([row["query"] for row in rows])
     passages = [row["positive"] for row in rows] + [row["negatives"][0] for row in rows]

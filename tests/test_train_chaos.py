@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import train_bases
 from command_line import Ended, end, start
 from s3_server import s3_server
 from test_train_cli import written
-from train_runs import checkpoints, losses, plan_of, ray_workers, toy, train_alone, wait_until
+from train_runs import DEADLINE_SECONDS, checkpoints, losses, plan_of, ray_workers, toy, train_alone, wait_until
 
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job
@@ -88,6 +90,28 @@ def test_after_a_killed_driver_the_same_command_goes_on_with_the_same_losses(
     summary = job.run(config)
     assert (summary.trained, summary.steps) == (True, 100)
     same(losses(config), undisturbed["lora"])
+
+
+def is_trained_by_two(config: TrainConfig, step: int) -> bool:
+    return any(made.step >= step for made in checkpoints(config)) and len(ray_workers()) == 2
+
+
+def test_each_worker_may_be_lost_one_after_the_other(
+    ray_session: None, places: Places, undisturbed: dict[str, dict[int, float]]
+) -> None:
+    config = places.toy(
+        "each", workers={"count": 2}, zero={"stage": 3}, checkpoints={"every_steps": 25, "max_failures": 2}
+    )
+    found: list[job.TrainSummary] = []
+    thread = threading.Thread(target=lambda: found.append(job.run(config)))
+    thread.start()
+    for place, step in ((0, 25), (1, 50)):
+        wait_until(partial(is_trained_by_two, config, step))
+        sorted(ray_workers(), key=lambda worker: worker.pid)[place].kill()
+        wait_until(lambda: len(ray_workers()) < 2)
+    thread.join(DEADLINE_SECONDS)
+    assert found[0].restarts == 2
+    same(losses(config), undisturbed["full"])
 
 
 def ended(process: subprocess.Popen[str]) -> Ended:

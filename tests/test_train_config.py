@@ -55,11 +55,24 @@ IMPOSSIBLE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"method": "kto", "optimisation": {"micro_batch": 1}}, ("method=kto", "optimisation.micro_batch=1", "=2")),
     (
         {"optimisation": {"global_batch": 32, "micro_batch": 12}, "workers": {"count": 2}},
-        ("optimisation.global_batch=32", "optimisation.micro_batch=12", "2 workers", "set optimisation.micro_batch=8"),
+        ("optimisation.global_batch=32", "optimisation.micro_batch=12", "set optimisation.micro_batch=8"),
     ),
     (
-        {"optimisation": {"global_batch": 32, "micro_batch": 8}, "workers": {"min": 1, "max": 3}},
-        ("optimisation.global_batch=32", "3 workers", "optimisation.global_batch=33", "optimisation.micro_batch=1"),
+        {"optimisation": {"global_batch": 32, "micro_batch": 8}, "workers": {"min": 5, "max": 7}},
+        (
+            "optimisation.global_batch=32",
+            "optimisation.micro_batch=8",
+            "5 to 7 workers",
+            "optimisation.global_batch=56",
+        ),
+    ),
+    (
+        {"method": "embedder", "optimisation": {"global_batch": 32, "micro_batch": 16}, "workers": {"count": 4}},
+        ("optimisation.global_batch=32", "optimisation.micro_batch=16", "4 workers", "optimisation.global_batch=64"),
+    ),
+    (
+        {"method": "kto", "workers": {"min": 1, "max": 2}},
+        ("method=kto", "workers.min=1 and workers.max=2", "learns something else", "set workers.count"),
     ),
     ({"optimisation": {"global_batch": 4}}, ("optimisation.micro_batch=8", "optimisation.global_batch=4", "lower")),
     ({"workers": {"min": 2}}, ("workers.min=2", "workers.max=None", "set both")),

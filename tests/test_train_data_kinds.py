@@ -99,6 +99,7 @@ def test_turns_in_a_wrong_order_are_rejected(roles: list[str], expected: str) ->
         ({"role": "user", "content": "  "}, "empty-message"),
         ({"role": "user", "content": None}, "bad-message"),
         ({"role": "user", "content": "x", "weight": 0}, "weighted-turn"),
+        ({"role": "user", "content": "x", "weight": "1"}, "weighted-turn"),
         ({"role": "user", "content": "x", "tool_calls": [1]}, "not-only-text"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "not-only-text"),
         ("x", "bad-message"),
@@ -106,6 +107,32 @@ def test_turns_in_a_wrong_order_are_rejected(roles: list[str], expected: str) ->
 )
 def test_a_turn_that_cannot_be_taught_is_rejected(turn: object, expected: str) -> None:
     assert reason("messages", {"messages": [turn, {"role": "assistant", "content": "y"}]}) == expected
+
+
+def test_the_developer_is_the_system() -> None:
+    found = content("messages", {"messages": turns("developer", "user", "assistant")})
+    assert [turn["role"] for turn in found["messages"]] == ["system", "user", "assistant"]
+
+
+def test_an_answer_of_weight_0_is_kept_with_its_weight() -> None:
+    told = turns("user", "assistant", "user", "assistant")
+    first = {**told[1], "weight": 0}
+    found = content("messages", {"messages": [told[0], first, *told[2:]], "system": "be brief"})
+    assert found["messages"] == [{"role": "system", "content": "be brief"}, *told]
+    assert found["message_weights"] == [1, 1, 0, 1, 1]
+
+
+def test_a_conversation_whose_answers_are_all_learned_has_no_weights() -> None:
+    told = turns("user", "assistant")
+    assert content("messages", {"messages": [told[0], {**told[1], "weight": 1}]}) == {"messages": told}
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0, "nothing-learned"), (0.5, "weighted-turn"), (2, "weighted-turn")])
+def test_a_conversation_without_anything_to_learn_or_of_other_weights_is_rejected(
+    weight: object, expected: str
+) -> None:
+    told = turns("user", "assistant")
+    assert reason("messages", {"messages": [told[0], {**told[1], "weight": weight}]}) == expected
 
 
 def test_an_instruction_and_its_input_are_a_prompt_of_two_paragraphs() -> None:
@@ -138,9 +165,48 @@ def test_a_wrong_row_is_rejected_with_its_reason(kind: str, raw: dict[str, objec
     assert reason(kind, raw) == expected
 
 
-def test_a_preference_between_conversations_shares_its_prompt() -> None:
-    raw = {"chosen": turns("user", "assistant"), "rejected": [*turns("user"), {"role": "assistant", "content": "no"}]}
-    assert content("preference", dict(raw)) == {"prompt": "user says", "chosen": "assistant says", "rejected": "no"}
+ASKED = turns("system", "user", "assistant", "user")
+SAID = [{"role": "assistant", "content": "yes"}]
+OTHER = [{"role": "assistant", "content": "no"}]
+
+
+def test_a_preference_between_conversations_keeps_the_one_that_they_share() -> None:
+    found = content("preference", {"chosen": [*ASKED, *SAID], "rejected": [*ASKED, *OTHER]})
+    text = "system: system says\n\nuser: user says\n\nassistant: assistant says\n\nuser: user says"
+    assert found == {"prompt": text, "prompt_messages": ASKED, "chosen": "yes", "rejected": "no"}
+    assert content("preference", {"prompt": ASKED, "chosen": SAID, "rejected": OTHER}) == found
+
+
+def test_a_question_as_text_with_answers_as_messages_is_a_conversation() -> None:
+    found = content("preference", {"prompt": "user says", "chosen": SAID, "rejected": OTHER})
+    assert (found["prompt"], found["prompt_messages"]) == ("user says", turns("user"))
+
+
+def test_a_labelled_answer_to_a_conversation_keeps_it() -> None:
+    found = content("label", {"prompt": turns("user"), "completion": SAID, "label": True})
+    assert found == {"prompt": "user says", "prompt_messages": turns("user"), "completion": "yes", "label": True}
+
+
+def test_preferences_between_texts_have_no_messages_and_the_ids_that_they_had() -> None:
+    (row,) = accept("preference", {"prompt": "p", "chosen": "a", "rejected": "b"})
+    assert row.content == {"prompt": "p", "chosen": "a", "rejected": "b"}
+    assert row.id == "42852391bf83cf9e333669abf45253cb"  # data prepared earlier have it
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "expected"),
+    [
+        ("preference", {"prompt": ASKED, "chosen": "yes", "rejected": "no"}, "bad-prompt"),
+        ("preference", {"prompt": ASKED, "chosen": SAID, "rejected": "no"}, "bad-rejected"),
+        ("preference", {"chosen": SAID, "rejected": OTHER}, "wrong-role-order"),
+        ("label", {"prompt": turns("user", "assistant"), "completion": SAID, "label": True}, "wrong-role-order"),
+        ("label", {"prompt": turns("user"), "completion": [], "label": True}, "empty-completion"),
+    ],
+)
+def test_prompts_and_answers_that_are_no_conversation_are_rejected(
+    kind: str, raw: dict[str, object], expected: str
+) -> None:
+    assert reason(kind, raw) == expected
 
 
 def test_preferences_that_answer_different_prompts_are_rejected() -> None:
@@ -191,13 +257,29 @@ def test_a_renamed_column_takes_the_place_of_the_expected_one() -> None:
     assert row.content == {"prompt": "Why?", "completion": "So."}
 
 
+def conversation(asked: str) -> dict[str, object]:
+    return {"prompt": asked, "prompt_messages": [{"role": "user", "content": asked}]}
+
+
+# As a prepared row has it: cleaned.
+PROMPTS = WORDS.map(clean).flatmap(lambda asked: st.sampled_from([{"prompt": asked}, conversation(asked)]))
 CONTENTS = {
     "messages": st.builds(
-        lambda a, b: {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}, WORDS, WORDS
+        lambda a, b, weights: {
+            "messages": 2 * [{"role": "user", "content": a}, {"role": "assistant", "content": b}],
+            "message_weights": weights,
+        },
+        WORDS,
+        WORDS,
+        st.sampled_from([None, [1, 0, 1, 1]]),
     ),
     "completion": st.fixed_dictionaries({"prompt": WORDS, "completion": WORDS}),
-    "label": st.fixed_dictionaries({"prompt": WORDS, "completion": WORDS, "label": st.booleans()}),
-    "preference": st.fixed_dictionaries({"prompt": WORDS, "chosen": WORDS, "rejected": WORDS}),
+    "label": st.builds(
+        lambda prompt, answer, label: {**prompt, "completion": answer, "label": label}, PROMPTS, WORDS, st.booleans()
+    ),
+    "preference": st.builds(
+        lambda prompt, *said: {**prompt, "chosen": said[0], "rejected": said[1]}, PROMPTS, WORDS, WORDS
+    ),
     "retrieval": st.fixed_dictionaries({"query": WORDS, "positive": WORDS, "negatives": st.lists(WORDS, max_size=2)}),
     "qa": st.fixed_dictionaries({"question": WORDS, "passage": WORDS, "answers": st.just([])}),
 }

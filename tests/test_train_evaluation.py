@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from tiny_rerankers import WORDS
 
 from ray_jobs.errors import UsageError
-from ray_jobs.train.evaluation import language
-from ray_jobs.train.evaluation.judges import JUDGES, check_kind, judge_of
+from ray_jobs.train.evaluation import likelihood
+from ray_jobs.train.evaluation.judges import JUDGES, check_kind, judge_of, metrics_of
 from ray_jobs.train.evaluation.language import LanguageJudge
 from ray_jobs.train.evaluation.ranking import EmbedderJudge, RerankerJudge, ndcg, queries_of
 from ray_jobs.train.evaluation.scores import METRICS, Scores
 from ray_jobs.train.evaluation.tuned import over
 from ray_jobs.train.methods import METHODS, method_of
-from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages
+from ray_jobs.train.methods.turns import IGNORED, of_completion, of_messages
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,7 @@ def test_likelihood_and_divergence_are_those_of_each_row_by_itself(folder: Path,
     rows["messages"][:3] = [[*messages, *messages] for messages in rows["messages"][:3]]
     asked = judge(folder, tuned, sequence={"max_length": 64})
     found = named(asked.scores(rows, "messages"))
+    assert tuple(found) == metrics_of("sft", "messages")
     models = [loaded(folder, "base"), loaded(folder, tuned)]
     for place, messages in enumerate(rows["messages"]):
         ids, labels = of_messages(asked._tokenizer, messages, True)
@@ -103,6 +104,7 @@ def test_a_model_is_at_no_distance_from_itself(folder: Path, kind: str) -> None:
     data = {"completion": "completions", "preference": "preferences", "label": "labelled"}[kind]
     found = judge(folder, "base", data=data).scores(columns(folder / data / "validation.parquet"), kind)
     assert all(np.array_equal(scores.before, scores.after) for scores in found)
+    assert tuple(scores.metric for scores in found) == metrics_of("sft", kind)
     assert {scores.metric for scores in found} <= set(METRICS)
 
 
@@ -110,8 +112,8 @@ def test_small_batches_and_pieces_change_nothing(folder: Path, monkeypatch: pyte
     rows = columns(folder / "conversations" / "validation.parquet")
     asked = judge(folder, "adapter")
     whole = named(asked.scores(rows, "messages"))
-    monkeypatch.setattr(language, "_LOGIT_BYTES", 1)
-    monkeypatch.setattr(language, "_POSITIONS", 1)
+    monkeypatch.setattr(likelihood, "_LOGIT_BYTES", 1)
+    monkeypatch.setattr(likelihood, "_POSITIONS", 1)
     for metric, scores in named(asked.scores(rows, "messages")).items():
         assert scores.before == pytest.approx(whole[metric].before, abs=1e-5)
         assert scores.after == pytest.approx(whole[metric].after, abs=1e-5)
@@ -204,6 +206,7 @@ def test_an_embedder_ranks_all_texts_of_the_set_for_every_query(tmp_path: Path, 
     rows = columns(folder / "retrieval" / "validation.parquet")
     asked = EmbedderJudge(task(folder, "embedder", base, folder / "retrieval"), tuned)
     [found] = asked.scores(rows, "retrieval")
+    assert (found.metric,) == metrics_of("embedder", "retrieval")
     texts = list(dict.fromkeys([*rows["positive"], *(text for texts in rows["negatives"] for text in texts)]))
     model = SentenceTransformer(str(base), device="cpu")
     similar = model.encode_query(rows["query"]) @ model.encode_document(texts).T
@@ -226,6 +229,7 @@ def test_a_reranker_ranks_the_texts_of_each_query(folder: Path) -> None:
     rows = columns(folder / "retrieval" / "validation.parquet")
     asked = RerankerJudge(task(folder, "reranker", base, folder / "retrieval"), other)
     [found] = asked.scores(rows, "retrieval")
+    assert (found.metric,) == metrics_of("reranker", "retrieval")
     for place, query in enumerate(rows["query"]):
         texts = [*rows["negatives"][place], rows["positive"][place]]
         scores = model.predict([(query, text) for text in texts])
@@ -255,6 +259,7 @@ def test_a_reader_is_measured_on_each_question_that_has_an_answer(folder: Path) 
     spans = reader.read_pairs(list(zip(rows["question"], rows["passage"], strict=True))[:2])
     said = [text[span.start : span.end] for text, span in zip(rows["passage"], spans, strict=False) if span]
     assert [sample.before for sample in asked.samples(rows, "qa", [0, 1])][:2] == said
+    assert tuple(found) == metrics_of("reader", "qa")
     assert len(found["f1"].before) == 3
     assert found["f1"].before[2] == 0
     assert np.array_equal(found["f1"].before, found["f1"].after)
@@ -262,7 +267,7 @@ def test_a_reader_is_measured_on_each_question_that_has_an_answer(folder: Path) 
 
 def test_every_method_has_a_judge_of_the_kinds_that_it_learns_from() -> None:
     for name in METHODS:
-        assert set(method_of(name).kinds) <= set(JUDGES[name][2])
+        assert set(method_of(name).kinds) <= set(JUDGES[method_of(name).judge].metrics)
 
 
 def test_rows_that_a_model_cannot_be_measured_on_are_refused() -> None:

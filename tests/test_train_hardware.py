@@ -131,6 +131,9 @@ def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_wit
     ("method", "changed", "same"),
     [
         ("sft", {"micro_batch": 4}, True),
+        ("sft", {"workers": 2}, True),
+        ("embedder", {"workers": 2}, True),
+        ("kto", {"workers": 2}, False),
         ("sft", {"gradient_checkpointing": True}, True),
         ("sft", {"global_batch": 16}, False),
         ("embedder", {"micro_batch": 4}, False),
@@ -146,8 +149,7 @@ def test_a_run_is_another_one_where_something_else_is_learned(
         (tmp_path / "config.json").write_text("{}")
         (tmp_path / "model.safetensors").write_bytes(b"")
     data = train_bases.retrieval(tmp_path / "data", train=8)
-    first, second = (
-        settings(method, base, data, tmp_path / "store", "model", optimisation=optimisation)
-        for optimisation in ({}, changed)
-    )
+    workers, changed = {"count": changed.get("workers", 1)}, {k: v for k, v in changed.items() if k != "workers"}
+    first = settings(method, base, data, tmp_path / "store", "model")
+    second = settings(method, base, data, tmp_path / "store", "model", workers=workers, optimisation=changed)
     assert (plan_of(first).run == plan_of(second).run) is same

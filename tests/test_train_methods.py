@@ -25,17 +25,9 @@ from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import KINDS, METHODS, Place, Splits, Task, kind_of, method_of
 from ray_jobs.train.methods.embedder import contrasted
 from ray_jobs.train.methods.reranker import lists, pairs
-from ray_jobs.train.methods.sft import IGNORED, of_completion, of_messages, tokenised
+from ray_jobs.train.methods.sft import tokenised
 from ray_jobs.train.steps import SaveCheckpoints, Tokens, watch
 from ray_jobs.train.worker import check_world
-
-CHAT = [
-    {"role": "system", "content": "ant"},
-    {"role": "user", "content": "bee"},
-    {"role": "assistant", "content": "cat dog"},
-    {"role": "user", "content": "elk"},
-    {"role": "assistant", "content": "fox"},
-]
 
 
 @pytest.fixture(scope="module")
@@ -64,43 +56,6 @@ def task(tmp_path: Path, method: str, base: Path, data: Path, **changes: Any) ->
         place=Place("cpu", "float32", 0, 1, at_once),
         deepspeed=None,
     )
-
-
-def learned(tokenizer: Any, ids: list[int], labels: list[int]) -> str:
-    assert len(ids) == len(labels)
-    assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
-    return str(tokenizer.decode([label for label in labels if label != IGNORED]))
-
-
-def test_only_the_turns_of_the_assistant_are_learned_each_with_its_end(tokenizer: Any) -> None:
-    assert learned(tokenizer, *of_messages(tokenizer, CHAT, True)) == "cat dog<|end|>fox<|end|>"
-
-
-def test_without_completion_only_the_whole_conversation_is_learned(tokenizer: Any) -> None:
-    ids, labels = of_messages(tokenizer, CHAT, False)
-    assert ids == labels
-
-
-def test_a_conversation_has_the_tokens_of_the_template(tokenizer: Any) -> None:
-    ids, _ = of_messages(tokenizer, CHAT, True)
-    text = tokenizer.apply_chat_template(CHAT, tokenize=False)
-    assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
-    tokenizer = tiny_language_models.word_tokenizer(WORDS)
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|user|>{{ m.content }}<|end|>{% endif %}"
-        "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-    )
-    with pytest.raises(UsageError, match=r"turn 3 cannot be told; set sequence.completion_only=false"):
-        of_messages(tokenizer, CHAT, True)
-
-
-def test_only_the_completion_is_learned_with_the_end_of_text(tokenizer: Any) -> None:
-    ids, labels = of_completion(tokenizer, "ant bee", " cat", True)
-    assert learned(tokenizer, ids, labels) == " cat<|end|>"
-    assert ids[: labels.index(ids[-2])] == tokenizer("ant bee")["input_ids"]
 
 
 def test_rows_that_keep_nothing_to_learn_are_left_out(tokenizer: Any) -> None:

@@ -21,7 +21,7 @@ from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Splits
 from ray_jobs.train.methods.rows import mixed, read_splits
 from ray_jobs.train.methods.sft import SupervisedFineTuning
-from ray_jobs.train.worker import splits_of
+from ray_jobs.train.training_data import splits_of
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,12 @@ def page_of(
     split = {"rows": 900, "groups": 300, "lengths": {"whole": {"total": 12345}}}
     card = {"splits": {"train": split, "test": split}, "unit": "tokens", "warnings": [text], "name": text}
     left = Left(
-        outcome={"steps": 200, "history": log or history(), "checkpoint_seconds": [0.2, 0.4]},
+        outcome={
+            "steps": 200,
+            "history": log or history(),
+            "checkpoint_seconds": [0.2, 0.4],
+            "rows": {"train": {"rows": 900, "cut": 7, "max_length": 32, "left_out": 2, "why": text}},
+        },
         evaluation={"rows": rows, "skipped": [{"set": text, "reason": "none of its rows can be measured"}]}
         if evaluation
         else None,
@@ -141,6 +146,10 @@ def test_the_report_tells_speed_pauses_and_restarts() -> None:
     text = Words(page_of()).text
     for told in ("8,000.0", "0.30 s, of 2", "1, from step 100", "2 x cpu"):
         assert told in text
+
+
+def test_the_report_tells_what_became_of_the_rows() -> None:
+    assert "Rows of train: 7 rows cut at max_length=32, 2 left out (a word), of 900 rows." in Words(page_of()).text
 
 
 def test_the_speed_does_not_go_over_a_restart() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_a_stopped_trial_that_speaks_once_more_is_told_again(tmp_path: Path) -> 
     number, _ = search.begin()
     assert not search.campaign.evaluated(number, 10, 20, {"eval_loss": 5.0})
     assert not search.campaign.evaluated(number, 20, 20, {"eval_loss": 0.1})
+
+
+def test_a_trial_that_is_stopped_and_runs_to_its_end_is_learned_from_once(tmp_path: Path) -> None:
+    def search(folder: Path) -> Search:
+        return Search(folder, limit=20, halving=Halving(0.25, 3, "min"), search="optuna")
+
+    going, cut = tmp_path / "going", tmp_path / "cut"
+    first = search(going)
+    first.train(first.begin()[0], [0.1, 0.1, 0.1, 0.1])
+    for place in range(1, 15):
+        number, _ = first.begin()
+        assert not first.campaign.evaluated(number, 10, 40, {"eval_loss": float(place)})
+        first.campaign.finished(number, 40, {"eval_loss": 0.0}, (), [{"step": 40, "eval_loss": 0.0}])
+        first.campaign.released(number)
+        ended = first.trials[number].ended
+        assert ended is not None
+        assert (ended.state, ended.step) == ("stopped", 10)
+    shutil.copytree(going, cut)
+    assert first.campaign.next() == search(cut).campaign.next()
 
 
 def test_every_trial_ends_at_the_limit_of_steps_and_may_be_the_best(tmp_path: Path) -> None:

@@ -160,9 +160,15 @@ def test_the_best_configuration_is_published_by_train_without_training_it_again(
         ({"train": {"base": "/absent"}}, Exception, "/absent"),
         ({"train": {"data": "absent"}}, NotFoundError, "data=absent"),
         ({"objective": {"target": "f1", "retained": "wiki", "weight": 1}}, UsageError, "objective.retained=wiki"),
+        ({"objective": {"target": "ndcg@10"}}, UsageError, "objective.target=ndcg@10: .* perplexity, token_kl"),
+        (
+            {"space": {"sequence.packing": {"type": "choice", "values": [False, True]}}},
+            UsageError,
+            "be compared; compare",
+        ),
         ({"space": {"optimisation.lr": {"type": "choice", "values": [1]}}}, UsageError, "space.optimisation.lr"),
     ],
-    ids=["base", "data", "retained", "space"],
+    ids=["base", "data", "retained", "target", "incomparable", "space"],
 )
 def test_what_cannot_be_trained_or_judged_is_refused_before_any_trial(
     toys: Path, changes: dict[str, Any], error: type[Exception], message: str

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.evaluation.judges import JUDGES
+from ray_jobs.train.evaluation.scores import METRICS
 from ray_jobs.train.evaluation_config import EvaluationConfig
 from ray_jobs.train.tune.config import ObjectiveConfig
 from ray_jobs.train.tune.halving import Halving
-from ray_jobs.train.tune.objective import Objective, Score, judged, resolve
+from ray_jobs.train.tune.objective import Objective, Score, check_measured, judged, resolve
 
 
 def row(name: str, role: str, metric: str, before: float, after: float) -> dict[str, Any]:
@@ -74,6 +76,73 @@ def test_a_retained_set_that_became_better_counts_as_nothing_forgotten() -> None
     assert (found.forgotten, found.value) == (0.0, pytest.approx(0.1))
 
 
+PREFERENCES = [
+    row("validation", "target", "perplexity", 9.0, 8.0),
+    row("validation", "target", "reward_accuracy", 0.5, 0.75),
+    row("wiki (validation)", "retained", "perplexity", 20.0, 23.0),
+    row("wiki (validation)", "retained", "token_kl", 0.0, 0.25),
+]
+
+
+@pytest.mark.parametrize(
+    ("given_objective", "gain", "forgotten"),
+    [
+        ({"target": "reward_accuracy"}, 0.25, 3.0),
+        ({"target": "reward_accuracy", "retained_metric": "token_kl"}, 0.25, 0.25),
+        ({"target": "perplexity", "retained_metric": "token_kl"}, 1.0, 0.25),
+        ({}, 1.0, 3.0),
+    ],
+    ids=str,
+)
+def test_target_and_retained_set_are_each_measured_by_a_metric_of_their_own(
+    given_objective: dict[str, Any], gain: float, forgotten: float
+) -> None:
+    found = objective(retained="wiki", weight=2, **given_objective).score({}, PREFERENCES)
+    assert (found.gain, found.forgotten, found.value) == (gain, forgotten, gain - 2 * forgotten)
+
+
+REPORTED = (("perplexity", "token_kl", "reward_accuracy"), {"wiki": ("perplexity", "token_kl")})
+
+
+@pytest.mark.parametrize(
+    ("given_objective", "message"),
+    [
+        (
+            {"target": "reward_acuracy"},
+            r"objective\.target=reward_acuracy: did you mean reward_accuracy\? the validation rows of the data are "
+            r"measured by perplexity, token_kl, reward_accuracy; choose one of those",
+        ),
+        (
+            {"target": "perplexity", "retained": "wiki", "retained_metric": "reward_accuracy", "weight": 1},
+            r"objective\.retained_metric=reward_accuracy: the rows of evaluation\.retained\.wiki are measured by ",
+        ),
+    ],
+)
+def test_a_metric_that_no_trial_is_measured_by_is_refused_up_front(
+    given_objective: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        check_measured(ObjectiveConfig.model_validate(given_objective), *REPORTED)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_target_without_rows_is_refused_up_front() -> None:
+    with pytest.raises(UsageError, match=r"objective\.target=f1: the data has no rows in its validation split"):
+        check_measured(ObjectiveConfig(target="f1"), None, {})
+
+
+def test_metrics_that_trials_are_measured_by_are_taken() -> None:
+    given_objective = {"target": "reward_accuracy", "retained": "wiki", "retained_metric": "token_kl", "weight": 1}
+    check_measured(ObjectiveConfig.model_validate(given_objective), *REPORTED)
+    check_measured(ObjectiveConfig(retained="wiki", weight=1), *REPORTED)
+
+
+def test_every_metric_of_a_judge_has_a_direction() -> None:
+    for known in JUDGES.values():
+        for kind, metrics in known.metrics.items():
+            assert set(metrics) <= set(METRICS), kind
+
+
 def test_within_the_limit_comes_before_beyond_it_whatever_the_gain() -> None:
     chosen = objective(retained="squad", max_loss=0.01)
     mild = chosen.score({}, [row("t", "target", "f1", 0.5, 0.51), row("squad", "retained", "f1", 0.9, 0.895)])
@@ -87,7 +156,11 @@ def test_within_the_limit_comes_before_beyond_it_whatever_the_gain() -> None:
     ("given_objective", "message"),
     [
         ({"target": "f1"}, r"objective\.target=f1: .* it has ndcg@10 of test"),
-        ({"retained": "news", "weight": 1}, r"objective\.retained=news by ndcg@10: .* it has ndcg@10 of squad"),
+        ({"retained": "news", "weight": 1}, r"objective\.retained=news: .* it has ndcg@10 of squad"),
+        (
+            {"retained": "wiki", "retained_metric": "token_kl", "weight": 1},
+            r"objective\.retained=wiki by token_kl: .* it has ndcg@10 of squad, perplexity of wiki",
+        ),
     ],
 )
 def test_an_evaluation_without_the_row_is_named(given_objective: dict[str, Any], message: str) -> None:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ray_jobs.errors import UsageError
 from ray_jobs.train.tune.config import TuneConfig
 from ray_jobs.train.tune.dimensions import Dimension, identity
-from ray_jobs.train.tune.given import training
+from ray_jobs.train.tune.given import anchored, training
 from ray_jobs.train.tune.proposals import DrawnProposals, GridProposals, Told, proposals
 from ray_jobs.train.tune.space import Space, keys
 
@@ -291,23 +291,38 @@ def test_a_key_that_is_searched_and_fixed_is_refused() -> None:
 
 def test_every_path_is_absolute_and_every_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("base", "rows", "old", "news.parquet"):
+    for name in ("base", "rows", "old", "adapter", "news.parquet"):
         (tmp_path / name).mkdir()
     given = {
         **FIXED,
         "base": "base",
         "data": "./rows",
+        "lora": {"start": "./adapter"},
         "replay": {"data": "old"},
         "evaluation": {"retained": {"old": "old", "news": "news.parquet", "wiki": "wiki@1"}},
     }
     found = training(tune_config(train=given))
     assert (found["base"], found["data"]) == (str(tmp_path / "base"), str(tmp_path / "rows"))
+    assert found["lora"] == {"start": str(tmp_path / "adapter")}
     assert found["replay"] == {"data": str(tmp_path / "old")}
     assert found["evaluation"]["retained"] == {
         "old": str(tmp_path / "old"),
         "news": str(tmp_path / "news.parquet"),
         "wiki": "wiki@1",
     }
+
+
+def test_paths_that_are_searched_are_absolute_and_a_folder_by_two_names_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adapter").mkdir()
+    starts = {"type": "choice", "values": [None, "tandem-reader", "./adapter"]}
+    found = anchored(tune_config(space={"lora.start": starts}))
+    assert found.space["lora.start"].grid() == [None, "tandem-reader", str(tmp_path / "adapter")]
+    twice = {"type": "choice", "values": ["adapter", str(tmp_path / "adapter")]}
+    with pytest.raises(UsageError, match=r"lora\.start\.values\[1\]=.*, as it does values\[0\]; name each value once"):
+        Space(FIXED, anchored(tune_config(space={"lora.start": twice})).space)
 
 
 def test_the_space_replaces_values_of_a_training_file(tmp_path: Path) -> None:
@@ -342,6 +357,7 @@ def test_a_training_file_that_is_none_is_refused(tmp_path: Path, content: bytes 
         ({"objective": {"metric": "eval_loss"}}, "metric=eval_loss with mode=None"),
         ({"objective": {"retained": "wiki"}}, "retained=wiki without weight or max_loss"),
         ({"objective": {"weight": 1}}, "without retained"),
+        ({"objective": {"target": "f1", "retained_metric": "f1"}}, "retained_metric=f1 without retained"),
         ({"objective": {"retained": "wiki", "weight": 1, "max_loss": 1}}, "expected one of them"),
         ({"objective": {"target": "f1", "metric": "eval_loss", "mode": "min"}}, "by validation or by evaluation"),
         ({"scheduler": {"grace": 0.5, "grace_steps": 5}}, "both say the same"),

@@ -6,7 +6,9 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiny_rerankers import SPECIAL, WORDS, save
+import tiny_transformers
+from tiny_rerankers import WORDS
+from tiny_transformers import save, words_that_look_for_themselves
 
 from ray_jobs.models.reader import Reader, ReaderConfig
 
@@ -19,53 +21,19 @@ UNKNOWN = "word"
 
 def tokenizer(segments: bool = True, max_length: int = 64, pad: bool = True) -> PreTrainedTokenizerFast:
     """One token a word of KNOWN, whatever its case and accents, and a Chinese character; others are unknown."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *KNOWN))}
-    backend = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = BertNormalizer()
-    backend.pre_tokenizer = BertPreTokenizer()
-    second = ":1" if segments else ""
-    backend.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair=f"[CLS] $A [SEP] $B{second} [SEP]{second}",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    names = {
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        **({"pad_token": "[PAD]"} if pad else {}),
-    }
-    inputs = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=max_length, model_input_names=inputs, **names
+    return tiny_transformers.word_tokenizer(
+        KNOWN, BertPreTokenizer(), BertNormalizer(), segments=segments, max_length=max_length, pad=pad
     )
 
 
 def network(architecture: str = "bert", **changes: Any) -> PreTrainedModel:
-    """A two-layer transformer of 48 dimensions with a span head, its weights random but always the same."""
-    import torch
-    from transformers import AutoConfig, AutoModelForQuestionAnswering
+    """A tiny transformer that knows KNOWN, with a span head."""
+    from transformers import AutoModelForQuestionAnswering
 
-    torch.manual_seed(7)
-    settings = {
-        "vocab_size": len(SPECIAL) + len(KNOWN),
-        "hidden_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 96,
-        "max_position_embeddings": 80,
-        "pad_token_id": 0,
-        "initializer_range": 0.2,
-    }
-    config = AutoConfig.for_model(architecture, **settings | changes)
-    return AutoModelForQuestionAnswering.from_config(config).eval()
+    return tiny_transformers.network(AutoModelForQuestionAnswering, KNOWN, architecture, **changes)
 
 
 def plain(folder: Path, **changes: Any) -> Path:
@@ -85,18 +53,6 @@ def fitted_to_find(session: Path) -> Path:
     """
     folder = session / "fitted-to-find"
     return folder if folder.is_dir() else _fitted(folder)
-
-
-def words_that_look_for_themselves(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with attention from each word to the same word, wherever it stands; what that says is to be learned."""
-    import torch
-
-    attention = model.bert.encoder.layer[0].attention.self
-    with torch.no_grad():
-        model.bert.embeddings.position_embeddings.weight.zero_()
-        for projection in (attention.query, attention.key):
-            projection.weight.copy_(2 * torch.eye(48))
-    return model
 
 
 def _fitted(folder: Path) -> Path:

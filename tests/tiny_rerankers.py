@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tiny_transformers
 from numpy.typing import NDArray
+from tiny_transformers import save, words_that_look_for_themselves
 
 from ray_jobs.models.reranker import Reranker, RerankerConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 # fmt: off
 WORDS = (
     "ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "kiwi", "lynx", "mole", "newt", "owl",
@@ -37,61 +38,20 @@ PAIRS = [
 ]
 
 
-def tokenizer(pairs_have_segments: bool = True, max_length: int = 64, pad: bool = True) -> PreTrainedTokenizerFast:
-    """One token a word of WORDS; `[CLS] query [SEP] text [SEP]`."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
+def tokenizer(segments: bool = True, max_length: int = 64, pad: bool = True) -> PreTrainedTokenizerFast:
+    """One token a word of WORDS."""
     from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
-    backend = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = Whitespace()
-    second = ":1" if pairs_have_segments else ""
-    backend.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair=f"[CLS] $A [SEP] $B{second} [SEP]{second}",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    names = {
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        **({"pad_token": "[PAD]"} if pad else {}),
-    }
-    inputs = ["input_ids", *(["token_type_ids"] if pairs_have_segments else []), "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=max_length, model_input_names=inputs, **names
-    )
+    return tiny_transformers.word_tokenizer(WORDS, Whitespace(), segments=segments, max_length=max_length, pad=pad)
 
 
 def network(architecture: str = "bert", **changes: Any) -> PreTrainedModel:
-    """A two-layer transformer of 48 dimensions with a head for sequences, its weights random but always the same."""
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    """A tiny transformer that knows WORDS, with a head for sequences."""
+    from transformers import AutoModelForSequenceClassification
 
-    torch.manual_seed(7)
-    settings = {
-        "vocab_size": len(SPECIAL) + len(WORDS),
-        "hidden_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 96,
-        "max_position_embeddings": 80,
-        "num_labels": 1,
-        "pad_token_id": 0,
-        "initializer_range": 0.2,
-    }
-    config = AutoConfig.for_model(architecture, **settings | changes)
-    return AutoModelForSequenceClassification.from_config(config).eval()
-
-
-def save(model: PreTrainedModel, tokens: PreTrainedTokenizerFast, folder: Path) -> Path:
-    """Save as a plain Hugging Face model; returns the folder."""
-    model.save_pretrained(folder)
-    tokens.save_pretrained(folder)
-    return folder
+    return tiny_transformers.network(
+        AutoModelForSequenceClassification, WORDS, architecture, **{"num_labels": 1, **changes}
+    )
 
 
 def save_as_cross_encoder(plain: Path, folder: Path, **settings: Any) -> Path:
@@ -142,13 +102,10 @@ def _fitted(folder: Path) -> Path:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    model = network(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.1)
-    attention = model.bert.encoder.layer[0].attention.self
-    with torch.no_grad():
-        # Words look for themselves from the start; what that says of a text is what is learned.
-        model.bert.embeddings.position_embeddings.weight.zero_()
-        for projection in (attention.query, attention.key):
-            projection.weight.copy_(2 * torch.eye(48))
+    # What words that look for themselves say of a text is what is learned.
+    model = words_that_look_for_themselves(
+        network(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.1)
+    )
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=2e-3)
     chance, tokens = random.Random(0), tokenizer()
     for _ in range(300):

@@ -14,6 +14,11 @@ import tiny_language_models
 import tiny_readers
 import tiny_rerankers
 from tiny_rerankers import WORDS
+from tiny_transformers import save, words_that_look_for_themselves
+
+from ray_jobs.storage import Storage, sha256_of
+from ray_jobs.train.data import card as cards
+from ray_jobs.train.data.prepared import Prepared, publish
 
 SUCCESSORS = dict(zip(WORDS, (*WORDS[7:], *WORDS[:7]), strict=True))
 """The toy task of language models: each word is answered by another."""
@@ -44,18 +49,17 @@ def as_bfloat16(folder: Path, kept: Path) -> Path:
     import torch
     from transformers import AutoModel
 
-    return tiny_rerankers.save(
-        AutoModel.from_pretrained(folder, dtype=torch.bfloat16), tiny_rerankers.tokenizer(), kept
-    )
+    return save(AutoModel.from_pretrained(folder, dtype=torch.bfloat16), tiny_rerankers.tokenizer(), kept)
 
 
-def embedder(folder: Path, **settings: Any) -> Path:
+def embedder(folder: Path, max_seq_length: int = 32, **settings: Any) -> Path:
     """A sentence-transformers model over it, with mean pooling and `settings` (prompts); returns its folder."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     bare = encoder(folder / "bare")
-    modules: list[Any] = [Transformer(str(bare), max_seq_length=32), Pooling(48, pooling_mode="mean"), Normalize()]
+    first = Transformer(str(bare), max_seq_length=max_seq_length)
+    modules: list[Any] = [first, Pooling(48, pooling_mode="mean"), Normalize()]
     saved = folder / "model"
     SentenceTransformer(modules=modules, device="cpu", **settings).save(str(saved), create_model_card=False)
     return saved
@@ -90,10 +94,69 @@ def prepared(folder: Path, rows: dict[str, Sequence[dict[str, Any]]], schema: pa
     return folder
 
 
+def stored(data: Path, storage: Storage, kind: str, name: str = "rows", digest: str = "abc") -> Prepared:
+    """Such a folder as a set of the store, with a card."""
+    files = {file.name: file for file in data.glob("*.parquet")}
+    splits = {
+        file.stem: cards.SplitRecord(
+            rows=pq.read_metadata(file).num_rows,
+            groups=0,
+            wished=0,
+            share=0,
+            sha256=sha256_of(file),
+            bytes=file.stat().st_size,
+            labels=None,
+            lengths={},
+        )
+        for file in files.values()
+    }
+    none = cards.Duplicates(
+        exact=0,
+        near=None,
+        near_asked=0,
+        near_target=0,
+        threshold=0,
+        bands=0,
+        rows_a_band=0,
+        found_at_threshold=0,
+        examples=(),
+    )
+    rows = sum(split.rows for split in splits.values())
+    card = cards.DataCard(
+        name=name,
+        hash=digest,
+        kind=kind,
+        config={},
+        inputs=(),
+        ignored=(),
+        read=rows,
+        rejected=0,
+        reasons={},
+        first_rejected=(),
+        cleaned=0,
+        rows=rows,
+        grouped_by={},
+        duplicates=none,
+        leaks=(),
+        leaked=0,
+        shared_documents=(),
+        evaluation_sets={},
+        unit="words",
+        tokenizer=None,
+        tokenizer_revision=None,
+        splits=splits,
+        warnings=(),
+    )
+    return publish(storage, card, files)
+
+
 COMPLETION = pa.schema([("prompt", pa.string()), ("completion", pa.string())])
 MESSAGES = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])
 PREFERENCE = pa.schema([("prompt", pa.string()), ("chosen", pa.string()), ("rejected", pa.string())])
 LABEL = pa.schema([("prompt", pa.string()), ("completion", pa.string()), ("label", pa.bool_())])
+_ASKED = ("prompt_messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+ASKED_PREFERENCE = pa.schema([*PREFERENCE, _ASKED])
+ASKED_LABEL = pa.schema([*LABEL, _ASKED])
 RETRIEVAL = pa.schema(
     [
         ("query", pa.string()),
@@ -192,16 +255,14 @@ def knowing(folder: Path, shared: Path) -> Path:
     """The encoder, without its head, of a reader that was fitted to find words; returns its folder."""
     from transformers import AutoModel
 
-    return tiny_rerankers.save(
-        AutoModel.from_pretrained(tiny_readers.fitted_to_find(shared)), tiny_readers.tokenizer(), folder
-    )
+    return save(AutoModel.from_pretrained(tiny_readers.fitted_to_find(shared)), tiny_readers.tokenizer(), folder)
 
 
 def looking(folder: Path) -> Path:
     """An encoder without a head in which words already look for themselves; returns its folder."""
     quiet = {"initializer_range": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    network = tiny_readers.words_that_look_for_themselves(tiny_readers.network(**quiet))
-    return tiny_rerankers.save(network.bert, tiny_readers.tokenizer(), folder)
+    network = words_that_look_for_themselves(tiny_readers.network(**quiet))
+    return save(network.bert, tiny_readers.tokenizer(), folder)
 
 
 def _splits(row: Any, train: int, validation: int) -> dict[str, list[dict[str, Any]]]:

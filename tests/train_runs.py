@@ -17,7 +17,8 @@ import psutil
 from transformers import TrainerCallback
 from waiting import wait_for
 
-from ray_jobs.storage import open_storage
+from ray_jobs.models.embedder_config import Precision
+from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import job
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
@@ -33,6 +34,7 @@ class Stretch:
     config: TrainConfig
     stop_after: int | None = None
     rows: Path | None = None  # folder for the rows that each worker is dealt
+    precision: Precision | None = None  # told by the plan, so that machines that are slow at it run it too
 
 
 class StopAfter(TrainerCallback):  # type: ignore[misc]
@@ -127,7 +129,7 @@ def train_together(stretches: Sequence[Stretch], workers: int) -> None:
     # Workers do not find the modules of tests.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     storage = open_storage(stretches[0].config.store)
-    plans = [(stretch, job.make_plan(stretch.config, storage)) for stretch in stretches]
+    plans = [(stretch, _planned(stretch, storage)) for stretch in stretches]
     folder = Path(storage.uri) / "ray"
     TorchTrainer(
         _loop,
@@ -135,6 +137,11 @@ def train_together(stretches: Sequence[Stretch], workers: int) -> None:
         scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(storage_path=str(folder), name=f"group-{len(list(folder.glob('*')))}"),
     ).fit()
+
+
+def _planned(stretch: Stretch, storage: Storage) -> Plan:
+    plan = job.make_plan(stretch.config, storage)
+    return plan if stretch.precision is None else replace(plan, precision=stretch.precision)
 
 
 def _loop(arguments: dict[str, Any]) -> None:

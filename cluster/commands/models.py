@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
@@ -111,13 +112,33 @@ def _info(storage: Storage, name: str, as_json: bool) -> None:
         "made": item.created,
     }
     for key, value in lines.items():
-        if value:
+        if value not in (None, "", {}):  # a threshold of 0 is one
             show(f"{key:<10} {value}")
     for row in card.get("evaluation") or ():
         change = f"{row['before']:.4g} -> {row['after']:.4g} ({row['low']:+.4g} to {row['high']:+.4g})"
         show(f"{row['role']:<10} {row['set']}: {row['metric']} {change}, {row['rows']:,} rows")
+    for place, line in enumerate(_settings(card)):
+        show(f"{'' if place else 'config':<10} {line}")
     if not card:
         show("(no card: this model was not made by 'tandem train')")
+
+
+def _settings(card: Mapping[str, Any]) -> Iterator[str]:
+    """How it was trained, a line for what stands alone and one a group; what is said above or was not set is not."""
+    from ray_jobs.train.methods import METHODS
+
+    config: Mapping[str, Any] = card.get("config") or {}
+    above = {"name", "method", "base", "data"}
+    known = {key: value for key, value in config.items() if key not in above and value not in (None, {}, [])}
+    if alone := {key: value for key, value in known.items() if not isinstance(value, dict)}:
+        yield _pairs(alone)
+    for key, group in known.items():
+        if isinstance(group, dict) and (key not in METHODS or key == card.get("method")):
+            yield f"{key}: {_pairs({name: value for name, value in group.items() if value not in (None, {}, [])})}"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in values.items())
 
 
 def _size(size: int) -> str:

@@ -1,18 +1,23 @@
 """Loading a causal language model and its tokeniser, from local files and without code of others.
 
+A model may be a LoRA adapter: it is put over the base that it names, with the tokeniser that lies beside it.
+
 Guaranteed: safetensors only, `trust_remote_code` never, float32 or bfloat16 as configured or as the machine computes
-best; a folder whose weights are not those of a causal language model is refused. Not guaranteed: that the model fits
-into memory.
+best; a folder whose weights are not those of a causal language model is refused, and so is a base of another revision
+than an adapter was trained on. Not guaranteed: that the model fits into memory.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray_jobs.answer.engine_config import EngineConfig
+from ray_jobs.answer.lora import over
 from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.adapter import AdaptedModel, resolve_adapted
+from ray_jobs.models.card import check_base
 from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
-from ray_jobs.models.resolve import resolve
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.storage import Storage
@@ -21,19 +26,26 @@ from ray_jobs.storage import Storage
 def load_causal(config: EngineConfig, store: Storage | None) -> tuple[Any, Any]:
     """Model and tokeniser, ready for inference.
 
-    Raises NotFoundError when no place has the model, ModelError when it cannot be loaded, UsageError for a device or
-    precision that this machine lacks.
+    Raises NotFoundError when no place has the model or the base of an adapter, ModelError when it cannot be loaded,
+    UsageError for a device or precision that this machine lacks, and for adapters over an adapter.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device, precision = _device(config), _precision(config)
     _check_attention(config)
-    found = resolve(str(config.model), store)
+    wanted = resolve_adapted(str(config.model), store)
+    if wanted.adapter is not None and config.adapters:
+        raise UsageError(
+            f"model={config.model} with adapters={', '.join(config.adapters)}: the model is an adapter itself; set "
+            f"model={wanted.base.name} and name {config.model} among the adapters"
+        )
+    check_base(wanted)
+    found = wanted.base
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(found.path, **local)
+            tokenizer = AutoTokenizer.from_pretrained(_tokenizer_of(wanted), **local)
             model, info = AutoModelForCausalLM.from_pretrained(
                 found.path,
                 dtype=getattr(torch, precision),
@@ -57,7 +69,13 @@ def load_causal(config: EngineConfig, store: Storage | None) -> tuple[Any, Any]:
         )
     # `generate` fills what a request leaves open from the model's own configuration: temperatures, penalties.
     model.generation_config = _settings(model, tokenizer)
-    return model.requires_grad_(False), tokenizer
+    model.requires_grad_(False)
+    return (model if wanted.adapter is None else over(model, wanted.name, wanted.adapter.path)), tokenizer
+
+
+def _tokenizer_of(model: AdaptedModel) -> Path:
+    """The folder of the tokeniser: an adapter's own has the chat template that it was trained with."""
+    return model.folder if (model.folder / "tokenizer_config.json").is_file() else model.base.path
 
 
 def _settings(model: Any, tokenizer: Any) -> Any:

@@ -34,7 +34,11 @@ class EngineConfig(BaseModel):
 
     engine: EngineName = Field("extractive", description="what writes the answers")
     name: str | None = Field(None, min_length=1, description="name in requests; None: the model's own")
-    model: str | None = Field(None, min_length=1, description="name or path of the language model, or upstream's name")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="name or path of the language model, or of a LoRA adapter of one; or upstream's name",
+    )
     max_new_tokens: int = Field(512, ge=1, description="tokens of one answer at most")
     context_tokens: int | None = Field(None, ge=64, description="tokens of prompt and answer; None: the model's own")
     min_support: float = Field(0.5, ge=0, le=1, description="share of an answer's words that its sources must hold")

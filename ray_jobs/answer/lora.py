@@ -10,6 +10,7 @@ ModelError: adapters of other kinds than LoRA, and those that add layers or toke
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray_jobs.answer.shared_weights import sharing_weights
@@ -29,7 +30,11 @@ def with_adapter(model: Any, name: str, source: str, store: Storage | None) -> A
     `source` is a path or a name, looked for where models are. Raises NotFoundError when no place has it, ModelError
     when it does not fit.
     """
-    folder = resolve(source, store).path
+    return over(model, name, resolve(source, store).path)
+
+
+def over(model: Any, name: str, folder: Path) -> Any:
+    """`model` with the adapter in `folder`, as a model of its own; raises ModelError when it does not fit."""
     if not (folder / _WEIGHTS).is_file():
         raise ModelError(
             f"adapter {name!r}: {str(folder)!r} has no {_WEIGHTS}; expected a LoRA adapter saved by PEFT as safetensors"

@@ -1,5 +1,6 @@
 """The card of a model: what `card.json` beside its weights says to whoever runs it.
 
+    kind         what it is for: generator, embedder, reranker or reader
     base         {"name", "revision"}: what an adapter was trained on
     threshold    of a reader: the margin over "no answer" from which a span counts as one
     max_tokens   the longest input it was trained on, where it lies there without a tokeniser of its own

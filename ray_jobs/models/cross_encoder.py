@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from ray_jobs.errors import ModelError
 from ray_jobs.models.adapted_network import explained, merged
 from ray_jobs.models.adapter import AdaptedModel
-from ray_jobs.models.card import architectures, check_base, max_tokens_of, read_object
+from ray_jobs.models.card import architectures, check_base, read_object
 from ray_jobs.models.resolve import ResolvedModel
+from ray_jobs.models.token_limit import trained_length
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -71,17 +72,13 @@ def _missing(base: ResolvedModel, network: Any) -> set[str]:
 
 def _settings(model: AdaptedModel, adapter: ResolvedModel) -> dict[str, Any]:
     """What the adapter's folder says of prompts, activation and length; what it leaves open is the base's."""
-    from transformers import AutoTokenizer
-
     saved = read_object(adapter.path / _SETTINGS)
     found = {key: saved[key] for key in ("prompts", "default_prompt_name") if saved.get(key)}
     activation = _activation(saved.get("activation_fn"))
     if activation is not None:
         found["activation_fn"] = activation
-    if (longest := max_tokens_of(model)) is not None:
+    if (longest := trained_length(model)) is not None:
         found["max_length"] = longest
-    elif (adapter.path / "tokenizer_config.json").is_file():
-        found["max_length"] = AutoTokenizer.from_pretrained(str(adapter.path)).model_max_length
     return found
 
 

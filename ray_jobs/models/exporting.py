@@ -70,7 +70,7 @@ def make_compact(folder: Path, model: AdaptedModel) -> None:
         longest = _tokeniser(folder).model_max_length
         for name in _TOKENISER:
             (folder / name).unlink(missing_ok=True)
-        if kind_of(folder) in ("reader", "reranker"):
+        if kind_of(folder) in ("reader", "reranker", "embedder"):
             card = read_card(folder)
             (folder / CARD).write_text(json.dumps({**card, "max_tokens": longest}, indent=1), encoding="utf-8")
 

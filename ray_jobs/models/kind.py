@@ -1,13 +1,13 @@
 """What a stored model is for: it writes, embeds, reranks or reads.
 
-A card says by which method the model was trained; a model without one is known by its files. Guaranteed: the answer is
-None where neither tells, never a guess.
+A card says what the model is for; a model whose card does not, or that has none, is known by its files. Guaranteed: the
+answer is None where neither tells, never a guess.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.card import architectures, read_card, read_object
@@ -15,14 +15,7 @@ from ray_jobs.models.card import architectures, read_card, read_object
 Kind = Literal["generator", "embedder", "reranker", "reader"]
 Form = Literal["adapter", "merged", "full"]
 
-OF_METHOD: dict[str, Kind] = {
-    "sft": "generator",
-    "dpo": "generator",
-    "kto": "generator",
-    "embedder": "embedder",
-    "reranker": "reranker",
-    "reader": "reader",
-}
+_KINDS: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 _OF_TASK: dict[str, Kind] = {
     "CAUSAL_LM": "generator",
     "FEATURE_EXTRACTION": "embedder",
@@ -39,9 +32,8 @@ _OF_SENTENCES: dict[str, Kind] = {"SentenceTransformer": "embedder", "CrossEncod
 
 def kind_of(folder: Path) -> Kind | None:
     """What the model in `folder` is for; None where its files do not tell. Raises ModelError for a damaged file."""
-    method = read_card(folder).get("method")
-    if isinstance(method, str) and method in OF_METHOD:
-        return OF_METHOD[method]
+    if (said := _KINDS.get(str(read_card(folder).get("kind")))) is not None:
+        return said
     if (folder / ADAPTER_CONFIG).is_file():
         return _OF_TASK.get(str(read_object(folder / ADAPTER_CONFIG).get("task_type")))
     if (folder / "modules.json").is_file():

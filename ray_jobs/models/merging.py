@@ -1,9 +1,9 @@
 """An adapter and its base become one whole model, as whoever loads models of its kind takes it.
 
-Guaranteed: what is written gives the outputs of base and adapter together, up to rounding in float32; weights are
-safetensors. They are merged and written in float32 whatever dtype the base is stored in, since half precision has no
-digits for small changes of a weight: twice the size of a base in bfloat16. Another kind of model is a function and a
-line.
+Guaranteed: what is written gives the outputs of base and adapter together, up to rounding in float32, and cuts texts at
+the length that the adapter was trained with; weights are safetensors. They are merged and written in float32 whatever
+dtype the base is stored in, since half precision has no digits for small changes of a weight: twice the size of a base
+in bfloat16. Another kind of model is a function and a line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ray_jobs.errors import ModelError
 from ray_jobs.models.adapted_network import explained
 from ray_jobs.models.adapter import AdaptedModel
 from ray_jobs.models.kind import Kind
+from ray_jobs.models.token_limit import max_tokens, position_limit, trained_length
 
 
 def merge(kind: Kind, model: AdaptedModel, folder: Path) -> None:
@@ -48,7 +49,10 @@ def _embedder(model: AdaptedModel, adapter: Path, folder: Path) -> None:
     loaded: Any = SentenceTransformer(
         str(model.base.path), device="cpu", local_files_only=True, model_kwargs=in_float32
     )
+    limit = position_limit(loaded[0].model)
     loaded[0].model = PeftModel.from_pretrained(loaded[0].model, str(adapter)).merge_and_unload()
+    if (longest := trained_length(model)) is not None:
+        loaded.max_seq_length = max_tokens(longest, limit)
     loaded.save_pretrained(str(folder), create_model_card=False)
 
 

@@ -102,7 +102,7 @@ def merged(storage: Storage, name: str, new: str) -> StoredModel:
     whole = {key: value for key, value in card.items() if key != "max_tokens"}
     with storage.scratch() as scratch:
         merge(about.kind, model, scratch / "model")
-        in_store.put(storage, new, scratch / "model", {"method": about.kind, **whole, **changed})
+        in_store.put(storage, new, scratch / "model", {**whole, "kind": about.kind, **changed})
     return described(storage, new)[0]
 
 

@@ -1,8 +1,11 @@
-"""How many tokens a transformer takes."""
+"""How many tokens a transformer takes, and how many an adapter was trained with."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from ray_jobs.models.adapter import AdaptedModel
+from ray_jobs.models.card import max_tokens_of
 
 # For networks that state no limit of their own (relative positions): the limit is memory.
 _NO_POSITION_LIMIT = 1 << 17
@@ -28,3 +31,18 @@ def max_tokens(stated: int | None, limit: int) -> int:
     if stated is not None and stated <= limit:
         return stated
     return limit if limit < _NO_POSITION_LIMIT else _DEFAULT_MAX_TOKENS
+
+
+def trained_length(model: AdaptedModel) -> int | None:
+    """The longest input that an adapter was trained with, by its card or its tokeniser; None where neither lies there.
+
+    Raises ModelError for a card that states no number of tokens.
+    """
+    from transformers import AutoTokenizer
+
+    adapter = model.adapter
+    if (stated := max_tokens_of(model)) is not None:
+        return stated
+    if adapter is None or not (adapter.path / "tokenizer_config.json").is_file():
+        return None
+    return int(AutoTokenizer.from_pretrained(str(adapter.path), local_files_only=True).model_max_length)

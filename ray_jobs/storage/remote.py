@@ -97,11 +97,12 @@ class ObjectStorage:
     def local(self, key: str, sha256: str | None = None) -> Path:
         """A cached copy under the same key, complete or absent.
 
-        A key is not used again but by who has deleted it, and its copy with it; other machines would keep theirs.
+        A key is not used again but by who has deleted it, and its copy with it; other machines keep theirs until they
+        are asked for another hash: a copy that has another one is fetched again.
         """
         path = self._cached(key)
         try:
-            if not path.is_file():
+            if not path.is_file() or (sha256 is not None and not verified.holds(path, sha256)):
                 self.download(key, path)
             if sha256 is not None and not verified.holds(path, sha256):
                 path.unlink()

@@ -31,27 +31,13 @@ class Batches:
 
 
 def plan(global_batch: int, micro_batch: int, workers: int) -> Batches:
-    """Divide a step among workers; raises UsageError naming what fits where it cannot be divided."""
-    if found := problem(global_batch, micro_batch, workers):
-        raise UsageError(found)
+    """Divide a step among workers; raises UsageError where it cannot be divided into such micro-batches."""
+    if global_batch % (micro_batch * workers):
+        raise UsageError(
+            f"optimisation.global_batch={global_batch} is not divided by optimisation.micro_batch={micro_batch} x "
+            f"{workers} workers: choose a multiple"
+        )
     return Batches(micro_batch, global_batch // (micro_batch * workers), workers)
-
-
-def problem(global_batch: int, micro_batch: int, workers: int) -> str | None:
-    """Why a step cannot be divided among `workers`, with a remedy; None where it can."""
-    if global_batch % (micro_batch * workers) == 0:
-        return None
-    fitting = fitting_micro_batch(global_batch, micro_batch, workers)
-    if fitting is not None:
-        remedy = f"set optimisation.micro_batch={fitting}"
-    else:
-        whole = -(-global_batch // workers) * workers
-        fitting = fitting_micro_batch(whole, micro_batch, workers)
-        remedy = f"set optimisation.global_batch={whole} and optimisation.micro_batch={fitting}"
-    return (
-        f"optimisation.global_batch={global_batch} is not divided by optimisation.micro_batch={micro_batch} x "
-        f"{workers} workers: {remedy}"
-    )
 
 
 def fitting_micro_batch(global_batch: int, micro_batch: int, workers: int) -> int | None:

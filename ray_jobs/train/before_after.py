@@ -4,8 +4,8 @@
     runs/NAME/IDENTITY/evaluation.json    a row a set and metric; written last: it makes the evaluation complete
 
 Guaranteed: what cannot be measured is refused before anything is trained; a job that is killed here measures again and
-trains nothing again; what was measured by other sets, splits or settings is measured anew. Not guaranteed: that a model
-card that was written before follows.
+trains nothing again; what was measured by other sets, splits or settings is measured anew; a lack of memory says how
+the trained run is published without being measured. Not guaranteed: that a model card that was written before follows.
 """
 
 from __future__ import annotations
@@ -14,20 +14,33 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import TandemError, UsageError
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import find_cause, wait_for
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.evaluation.judges import check_kind, judge_of
+from ray_jobs.train.evaluation.judges import check_kind, judge_of, metrics_of
 from ray_jobs.train.evaluation.scores import Role, chosen_rows, table_row
-from ray_jobs.train.evaluation.sets import SetFile, beside, check_apart, find_split, local_file, read_columns
-from ray_jobs.train.fit import explained
-from ray_jobs.train.methods import Place
+from ray_jobs.train.evaluation.sets import (
+    SetFile,
+    beside,
+    check_apart,
+    find_split,
+    has_conversations,
+    local_file,
+    read_columns,
+)
+from ray_jobs.train.failures import short_of_memory
+from ray_jobs.train.fit import base_explained, explained
+from ray_jobs.train.memory import measuring_explained, measuring_remedy
+from ray_jobs.train.methods import Place, method_of
+from ray_jobs.train.methods.language import tokenizer_in
+from ray_jobs.train.methods.turns import check_template
 from ray_jobs.train.room import largest_machine
 from ray_jobs.train.worker import Plan, task_of
 
@@ -42,29 +55,53 @@ class Part:
     skipped: list[dict[str, str]] = field(default_factory=list)
 
 
-def check(config: TrainConfig, train: str, storage: Storage) -> SetFile | None:
-    """The rows to replay, if any; raises UsageError or NotFoundError where sets do not fit the run or each other."""
+def check(config: TrainConfig, base: Path, train: str, storage: Storage) -> SetFile | None:
+    """The rows to replay, if any; `base` is the folder of the base.
+
+    Raises UsageError or NotFoundError where sets do not fit the run, its base or each other, ModelError for a base
+    whose tokeniser cannot be read.
+    """
     for found in retained(config, storage):
         check_kind(config.method, found.name, found.kind)
         if found.place == train:
             raise UsageError(f"{found.name}: these are the training rows; name a set that is not learned")
-    if config.replay is None:
+    replayed = None if config.replay is None else _replayed(config, config.replay.data, train, storage)
+    writes = method_of(config.method).makes == "generator"
+    if replayed is None and not writes:
         return None
-    replayed = find_split("replay.data", config.replay.data, ("train",), storage)
-    own = beside("data", train, "train", storage)
-    if own is not None and own.kind != replayed.kind:
-        raise UsageError(
-            f"replay.data={config.replay.data}: its rows are of kind {replayed.kind}, those of data={config.data} of "
-            f"kind {own.kind}; replay rows of their kind"
-        )
-    checked = {found.place: found for _, found in _sets(config, train, storage)}
-    # Of which the best checkpoint is told.
-    validation = beside(f"data={config.data} (validation)", train, "validation", storage)
-    if validation is not None:
-        checked.setdefault(validation.place, validation)
-    for found in checked.values():
-        check_apart(replayed, found, storage)
+    given = [found for _, found in _sets(config, train, storage)]
+    if replayed is not None:
+        checked = {found.place: found for found in given}
+        # By them the best checkpoint is chosen.
+        validation = beside(f"data={config.data} (validation)", train, "validation", storage)
+        if validation is not None:
+            checked.setdefault(validation.place, validation)
+        for found in checked.values():
+            check_apart(replayed, found, storage)
+        given.insert(0, replayed)
+    if writes:
+        _check_template(config, base, given, storage)
     return replayed
+
+
+def _replayed(config: TrainConfig, data: str, train: str, storage: Storage) -> SetFile:
+    found = find_split("replay.data", data, ("train",), storage)
+    own = beside("data", train, "train", storage)
+    if own is not None and own.kind != found.kind:
+        raise UsageError(
+            f"replay.data={data}: its rows are of kind {found.kind}, those of data={config.data} of kind {own.kind}; "
+            "replay rows of their kind"
+        )
+    return found
+
+
+def _check_template(config: TrainConfig, base: Path, sets: Sequence[SetFile], storage: Storage) -> None:
+    """Raise UsageError where conversations would be given to a base without a chat template."""
+    found = next((one for one in sets if has_conversations(one, storage)), None)
+    if found is not None:
+        with base_explained(config, base):
+            tokenizer = tokenizer_in(base)
+        check_template(tokenizer, config.base, f"the rows of {found.name}")
 
 
 def retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
@@ -76,6 +113,23 @@ def retained(config: TrainConfig, storage: Storage) -> list[SetFile]:
         find_split(f"evaluation.retained.{name}", reference, splits, storage)
         for name, reference in chosen.retained.items()
     ]
+
+
+def metrics(
+    config: TrainConfig, train: str, storage: Storage
+) -> tuple[tuple[str, ...] | None, dict[str, tuple[str, ...]]]:
+    """By what the target is measured, None where it has no rows, and by what each retained set, by its name.
+
+    Of each the chief metric comes first; some are there only where the rows allow them.
+    """
+    target, kept = None, {}
+    for role, found in _sets(config, train, storage):
+        measured = metrics_of(config.method, found.kind)
+        if role == "target":
+            target = measured
+        else:
+            kept[found.name.rpartition(".")[2]] = measured
+    return target, kept
 
 
 def missing(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> bool:
@@ -104,7 +158,8 @@ def lines(plan: Plan, storage: Storage) -> tuple[str, ...]:
 def measure(plan: Plan, storage: Storage, checkpoint: Checkpoint, progress: Progress) -> None:
     """Measure base and `checkpoint`, and write what was found.
 
-    Raises what the task raised, if it was an error of Tandem's.
+    Raises what the task raised, if it was an error of Tandem's; TandemError for a lack of memory, which says how the
+    run is published without it.
     """
     sets = _sets(plan.config, plan.train, storage)
     parts: list[Part] = []
@@ -133,7 +188,7 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
     """What is found on each set, in turn; runs on a worker, and knows no Ray."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     config, storage = plan.config, open_storage(plan.store)
-    with storage.scratch() as scratch:
+    with storage.scratch() as scratch, measuring_explained(config):
         place = Place(plan.device, plan.precision, 0, 1, _at_once)
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
@@ -142,7 +197,7 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
             judge = judge_of(task, tuned)
         chosen = config.evaluation
         for role, file in sets:
-            columns = read_columns(local_file(storage, file.place), file.kind, chosen.limit, config.seed)
+            columns = read_columns(local_file(storage, file.place, file.sha256), file.kind, chosen.limit, config.seed)
             count = len(next(iter(columns.values())))
             scores = judge.scores(columns, file.kind)
             samples = []
@@ -168,10 +223,11 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
             wait_for(references)
             yield ray.get(next(references))
     except Exception as error:
-        cause = find_cause(error)
-        if cause is None:
-            raise
-        raise cause from None
+        if (cause := find_cause(error)) is not None:
+            raise cause from None
+        if short_of_memory(error):
+            raise TandemError(measuring_remedy(plan.config)) from None
+        raise
     finally:
         ray.cancel(references)
 

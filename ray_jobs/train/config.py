@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.storage import DEFAULT_STORE
-from ray_jobs.train import batches
 from ray_jobs.train.evaluation_config import EvaluationConfig
+from ray_jobs.train.impossible import problems
+from ray_jobs.train.methods import METHODS
 from ray_jobs.train.replay_config import ReplayConfig
-
-MethodName = Literal["sft", "dpo", "kto", "embedder", "reranker", "reader"]
-LANGUAGE_MODELS: tuple[MethodName, ...] = ("sft", "dpo", "kto")
-"""Methods whose base is a causal language model."""
-IN_BATCH = {"kto": "the KL term compares rows", "embedder": "negatives are the other rows"}
-"""Methods that learn from a micro-batch as a whole, and why: with them its size changes what is learned."""
 
 
 class _Part(BaseModel):
@@ -86,7 +82,9 @@ class WorkersConfig(_Part):
 
     count: int = Field(1, ge=1, description="workers, where min and max are not set")
     min: int | None = Field(None, ge=1, description="train with at least so many (with max)")
-    max: int | None = Field(None, ge=1, description="and at most so many: as many as the cluster has room for")
+    max: int | None = Field(
+        None, ge=1, description="and at most so many: as many as the cluster has room for and can share global_batch"
+    )
     gpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=0, le=1)] = Field(
         "auto", description="one, or none; auto: one where the cluster has GPUs"
     )
@@ -121,7 +119,7 @@ class OptimisationConfig(_Part):
     epochs: float = Field(1, gt=0, description="passes over the training rows, where max_steps is not set")
     max_steps: int | None = Field(None, ge=1, description="stop after so many steps, whatever the epochs")
     global_batch: int = Field(32, ge=1, description="rows of one step, over all workers")
-    micro_batch: int = Field(8, ge=1, description="rows that one worker runs at a time")
+    micro_batch: int = Field(8, ge=1, description="rows that one worker runs at a time, at most")
     warmup: float = Field(0.03, ge=0, description="steps of rising rate; below 1: a share of all steps")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the rate after the warm-up")
     weight_decay: float = Field(0.0, ge=0, description="decoupled decay (AdamW)")
@@ -222,7 +220,7 @@ class ReaderMethodConfig(_Part):
 class TrainConfig(_Part):
     """One fine-tuning run: from a base and prepared data to a named model in the store."""
 
-    method: MethodName = Field(description="what is learned, and how")
+    method: str = Field(description=f"what is learned, and how: {', '.join(METHODS)}")
     base: str = Field(min_length=1, description="name or path of the model to start from")
     data: str = Field(
         min_length=1, description="prepared data: NAME, NAME@HASH or their folder; or a file of rows, prepared first"
@@ -251,84 +249,16 @@ class TrainConfig(_Part):
     reranker: RerankerMethodConfig = RerankerMethodConfig()
     reader: ReaderMethodConfig = ReaderMethodConfig()
 
+    @field_validator("method")
+    @classmethod
+    def _is_registered(cls, value: str) -> str:
+        if value not in METHODS:
+            *most, last = map(repr, METHODS)
+            raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+        return value
+
     @model_validator(mode="after")
     def _pairs_that_cannot_be(self) -> Self:
-        for problem in (*_batch_problems(self), *_sharding_problems(self), *_method_problems(self)):
+        for problem in problems(self):
             raise ValueError(problem)
         return self
-
-
-def _batch_problems(config: TrainConfig) -> list[str]:
-    sizes = config.optimisation
-    counts = range(config.workers.least, config.workers.most + 1)
-    found = [p for count in counts if (p := batches.problem(sizes.global_batch, sizes.micro_batch, count))]
-    if config.method in IN_BATCH and sizes.micro_batch < 2:
-        found.append(
-            f"method={config.method} with optimisation.micro_batch={sizes.micro_batch}: {IN_BATCH[config.method]} of a "
-            "micro-batch; set optimisation.micro_batch=2 or more"
-        )
-    return found
-
-
-def _sharding_problems(config: TrainConfig) -> list[str]:
-    found = []
-    stage = config.zero.stage
-    if config.method == "embedder" and config.embedder.loss == "cached_mnrl":
-        if stage >= 2:
-            found.append(
-                f"embedder.loss=cached_mnrl with zero.stage={stage}: the cached loss runs backward in parts, which "
-                "sharded gradients do not allow; set zero.stage=1 or embedder.loss=mnrl"
-            )
-        if config.optimisation.gradient_checkpointing:
-            found.append(
-                "embedder.loss=cached_mnrl with optimisation.gradient_checkpointing=true: both compute activations "
-                "again; leave gradient_checkpointing out and lower embedder.mini_batch"
-            )
-    if config.lora is not None and config.lora.quantise != "none" and stage == 3:
-        found.append(
-            f"lora.quantise={config.lora.quantise} with zero.stage=3: quantised weights cannot be sharded; set "
-            "zero.stage=2 or lora.quantise=none"
-        )
-    return found
-
-
-def _method_problems(config: TrainConfig) -> list[str]:
-    found = []
-    if config.sequence.packing and config.method != "sft":
-        found.append(
-            f"sequence.packing=true with method={config.method}: only sft packs rows; leave sequence.packing out"
-        )
-    if config.lora is not None and config.lora.quantise != "none" and config.method not in LANGUAGE_MODELS:
-        found.append(
-            f"lora.quantise={config.lora.quantise} with method={config.method}: only language models "
-            f"({', '.join(LANGUAGE_MODELS)}) are trained over a quantised base; set lora.quantise=none"
-        )
-    if config.lora is not None and config.lora.start is not None:
-        if config.method in ("dpo", "kto"):
-            found.append(
-                f"lora.start={config.lora.start} with method={config.method}: the reference is the base without an "
-                "adapter, not with that one; merge it first (tandem models merge) and name the result as base"
-            )
-        if config.zero.stage == 3:
-            found.append(f"lora.start={config.lora.start} with zero.stage=3: sharded weights; set zero.stage=2")
-    if config.optimisation.disable_dropout and config.lora is not None and config.lora.dropout:
-        found.append(
-            f"optimisation.disable_dropout=true with lora.dropout={config.lora.dropout}: leave one of them out"
-        )
-    if config.method in ("dpo", "kto") and config.lora is not None and config.lora.dropout:
-        found.append(
-            f"lora.dropout={config.lora.dropout} with method={config.method}: it trains without any dropout, so that "
-            "model and reference are compared as they are; leave lora.dropout out"
-        )
-    if config.publish == "adapter" and config.lora is None:
-        found.append("publish=adapter without lora: all weights are trained; set lora or publish=auto")
-    if config.publish == "adapter" and config.method == "embedder":
-        found.append(
-            "publish=adapter with method=embedder: embedders are loaded whole; set publish=merged or publish=auto"
-        )
-    if config.publish == "merged" and config.lora is not None and config.lora.quantise != "none":
-        found.append(
-            f"publish=merged with lora.quantise={config.lora.quantise}: an adapter of a quantised base is kept as it "
-            "is; set publish=adapter"
-        )
-    return found

@@ -11,6 +11,7 @@ from ray_jobs.errors import TandemError
 from ray_jobs.runtime import find_cause
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.memory import memory_remedy
+from ray_jobs.train.sharing import UnsharedStepError
 
 # How Ray speaks of a worker that it has stopped before the machine had no memory left.
 _SHORT_OF_MEMORY = ("running low on memory", "memory usage threshold")
@@ -23,10 +24,21 @@ def raise_unless_lost(error: BaseException, config: TrainConfig) -> None:
     for failure in found or [error]:
         if (cause := find_cause(failure)) is not None:
             raise cause from None
-        if any(sign in str(failure) for sign in _SHORT_OF_MEMORY):
+        if short_of_memory(failure):
             raise TandemError(f"a worker was stopped for lack of memory: {memory_remedy(config)}")
     if not any(_is_of_the_cluster(failure) or _is_broken_link(failure) for failure in found):
         raise error
+
+
+def short_of_memory(failure: BaseException) -> bool:
+    """Whether Ray has stopped a worker before its machine had no memory left."""
+    return any(sign in str(failure) for sign in _SHORT_OF_MEMORY)
+
+
+def unshared_by(error: BaseException) -> int | None:
+    """How many workers could not share a step, if that is why a group has ended."""
+    causes = (find_cause(failure) for failure in _failures(error))
+    return next((cause.workers for cause in causes if isinstance(cause, UnsharedStepError)), None)
 
 
 def _failures(error: BaseException) -> Iterator[BaseException]:

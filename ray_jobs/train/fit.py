@@ -8,43 +8,43 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ray_jobs.errors import ModelError, TandemError, UsageError
-from ray_jobs.train.config import LoraConfig, MethodName, TrainConfig
-from ray_jobs.train.methods import Task
+from ray_jobs.train.config import LoraConfig, TrainConfig
+from ray_jobs.train.methods import Task, method_of
 
 _LIBRARIES = ("huggingface_hub", "peft", "safetensors", "sentence_transformers", "tokenizers", "transformers", "trl")
 # Where an error may come from besides: the data, the machine, or a defect of Tandem's.
 _OTHERS = ("accelerate", "datasets", "deepspeed", "pyarrow", "ray_jobs")
 _SETTINGS = "transformers.training_args"
 _LONGEST_REASON = 300  # characters
-_FITTING: dict[MethodName, str] = {
-    "sft": "a causal language model",
-    "dpo": "a causal language model",
-    "kto": "a causal language model",
-    "embedder": "an encoder or an embedder",
-    "reranker": "an encoder or a cross-encoder",
-    "reader": "an encoder that can have a span head",
-}
+
+
+def explained(task: Task) -> AbstractContextManager[None]:
+    """As `base_explained`, of what a worker is to train."""
+    return base_explained(task.config, task.base)
 
 
 @contextmanager
-def explained(task: Task) -> Iterator[None]:
-    """Turn what libraries say of a base into a ModelError, and what PEFT says of an adapter into a UsageError."""
+def base_explained(config: TrainConfig, base: Path) -> Iterator[None]:
+    """Turn what libraries say of a base into a ModelError, and what PEFT says of an adapter into a UsageError.
+
+    `base` is the folder of the base.
+    """
     try:
         yield
     except Exception as error:
         library = _origin(error)
-        if library is None or _passes(error, task.base):
+        if library is None or _passes(error, base):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]}"
-        if library == "peft" and task.config.lora is not None:
-            raise UsageError(_of_adapter(task.config, task.config.lora, reason)) from error
+        if library == "peft" and config.lora is not None:
+            raise UsageError(_of_adapter(config, config.lora, reason)) from error
         raise ModelError(
-            f"base={task.config.base} does not fit method={task.config.method} ({reason}); check its files, or choose "
-            f"{_FITTING[task.config.method]}"
+            f"base={config.base} does not fit method={config.method} ({reason}); check its files, or choose "
+            f"{method_of(config.method).fitting}"
         ) from error
 
 

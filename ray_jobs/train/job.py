@@ -8,7 +8,6 @@ do not disturb each other.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -29,19 +28,19 @@ from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.progress import Progress, SilentProgress, Stage
 from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
-from ray_jobs.train import before_after, publish, report, worker
+from ray_jobs.train import before_after, publish, report, sharing, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
-from ray_jobs.train.config import IN_BATCH, TrainConfig
-from ray_jobs.train.evaluation.sets import SetFile, local_file
-from ray_jobs.train.failures import raise_unless_lost
+from ray_jobs.train.config import TrainConfig, WorkersConfig
+from ray_jobs.train.failures import raise_unless_lost, unshared_by
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
+from ray_jobs.train.identity import run_folder
 from ray_jobs.train.memory import memory_remedy
-from ray_jobs.train.methods import method_of, metric_of
+from ray_jobs.train.methods import method_of, metric_of, tally
 from ray_jobs.train.methods.rows import check_splits
 from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.starting import find_start
-from ray_jobs.train.training_data import find_data, is_file, prepare_file
+from ray_jobs.train.training_data import find_data, is_file, prepare_file, splits_of
 
 if TYPE_CHECKING:
     from ray.train import UserCallback
@@ -58,17 +57,6 @@ _LOOK_SECONDS = 0.5
 _PARTING_SECONDS = 60.0  # until a group whose workers are gone has told so
 # Workers wait so long for one that prepares rows or a checkpoint for its machine; Ray's half an hour is too short.
 _PATIENCE_SECONDS = 24 * 3600
-# What does not change what is learned: a run goes on with other values of these.
-_FREE: dict[str, Any] = {
-    "name": True,
-    "store": True,
-    "publish": True,
-    "data": True,  # its hash counts
-    "workers": True,
-    "optimisation": {"micro_batch", "gradient_checkpointing"},
-    "checkpoints": {"keep", "max_failures", "log_every_steps"},
-    "evaluation": True,
-}
 
 
 class TrainSummary(BaseModel):
@@ -85,6 +73,7 @@ class TrainSummary(BaseModel):
     restarts: int
     trained: bool  # False: the run was finished before
     seconds: float
+    rows: tuple[str, ...] = ()  # cut, left out or learned in part: a line a split, where there are any
     measured: tuple[str, ...] = ()  # before and after, a line a set and metric
     report: str = ""
 
@@ -94,7 +83,7 @@ class TrainSummary(BaseModel):
         how = f"trained in {self.seconds:.1f} s" if self.trained else "was finished before, nothing was trained"
         lost = f", {self.restarts} restarts" if self.restarts else ""
         told = [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}"]
-        return [*told, *self.measured, self.model or self.run, *([self.report] if self.report else [])]
+        return [*told, *self.rows, *self.measured, self.model or self.run, *([self.report] if self.report else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +99,8 @@ class Hooks:
 def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | None = None) -> TrainSummary:
     """Train what `config` says, or go on with it, and publish the best checkpoint as `config.name`.
 
-    Raises UsageError, NotFoundError or ModelError for what cannot be trained, StorageError when the store refuses,
+    Raises UsageError, NotFoundError or ModelError for what cannot be trained, CorruptError for rows that have changed
+    since they were prepared, StorageError when the store refuses,
     ConflictError when the store has another model of that name, TandemError when training fails, KeyboardInterrupt when
     it is interrupted; checkpoints stay, and the same command goes on from the last.
     """
@@ -118,7 +108,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     storage = open_storage(config.store)
     progress, hooks = progress or SilentProgress(), hooks or Hooks()
     with _interrupted(lambda: "what is prepared and trained is kept: the same command goes on"):
-        data = prepare_file(config.data, storage, progress) if is_file(config.data) else config.data
+        data = prepare_file(config.data, storage, progress, config.base) if is_file(config.data) else config.data
         plan = make_plan(config, storage, data)
     if hooks.publish:
         publish.check_free(storage, config.name, [plan.run])
@@ -155,6 +145,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         restarts=restarts,
         trained=trained,
         seconds=round(time.monotonic() - started, 3),
+        rows=tally.lines(outcome),
         measured=before_after.lines(plan, storage),
         report=f"{storage.uri}/{written}",
     )
@@ -168,18 +159,16 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
     method_of(config.method)
     base = _base(config, storage)
     data = find_data(prepared or config.data, storage)
-    if Path(config.base).expanduser().is_dir():
-        # Workers stand in another folder.
-        config = config.model_copy(update={"base": str(Path(config.base).expanduser().absolute())})
-    config = config.model_copy(update={"store": storage.uri})
-    replayed = before_after.check(config, data.train, storage)
+    config = _anchored(config).model_copy(update={"store": storage.uri})
+    replayed = before_after.check(config, base.path, data.train, storage)
     hardware = of_this_machine(config)
     start = find_start(config, base.revision, storage)
-    identity = _identity(config, base.revision, data.hash, replayed, start)
+    sources = [base.revision, data.hash, *([] if replayed is None else [replayed.sha256])]
+    sources += [] if start is None else [start.revision]
     return worker.Plan(
         config=config,
         store=storage.uri,
-        run=f"runs/{config.name}/{identity}",
+        run=run_folder(config, sources),
         base_revision=base.revision,
         data_hash=data.hash,
         train=data.train,
@@ -189,14 +178,19 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
         replay=None if replayed is None else replayed.place,
         replay_hash=None if replayed is None else replayed.sha256,
         start_revision=None if start is None else start.revision,
+        train_sha256=data.train_sha256,
+        validation_sha256=data.validation_sha256,
     )
 
 
 def check_data(plan: worker.Plan, storage: Storage) -> None:
-    """Raise UsageError for rows that the method cannot learn from, where it takes no download to know."""
+    """Raise UsageError for rows that the method cannot learn from, where it takes no download to know.
+
+    Raises CorruptError for rows that are not those that were prepared.
+    """
     if isinstance(storage, LocalStorage) or Path(plan.train).is_absolute():
-        train, validation = (local_file(storage, place) for place in (plan.train, plan.validation))
-        check_splits(plan.config, method_of(plan.config.method), train, validation)
+        rows = splits_of(storage, plan)
+        check_splits(plan.config, method_of(plan.config.method), rows.train, rows.validation)
 
 
 class _Run:
@@ -224,7 +218,7 @@ class _Run:
         # Ray's own notes on the run, of no use after it. Checkpoints take another way, past Ray, into the store.
         with tempfile.TemporaryDirectory(prefix="tandem-train-") as notes, self._progress.stage("train", 1) as stage:
             for restarts in range(allowed + 1):
-                error = self._attempt(restarts, stage, notes)
+                error = self._sharing(restarts, stage, notes)
                 if error is None or self._storage.exists(self._plan.finished):
                     return restarts
                 raise_unless_lost(error, self._plan.config)
@@ -234,7 +228,21 @@ class _Run:
             f"command to go on from the last checkpoint, and if they lack memory: {memory_remedy(self._plan.config)}"
         )
 
-    def _attempt(self, number: int, stage: Stage, notes: str) -> BaseException | None:
+    def _sharing(self, number: int, stage: Stage, notes: str) -> BaseException | None:
+        """As `_attempt`, by as many workers as there is room for and can share a step.
+
+        Ray takes any number of the range that it is given; a group that cannot share a step says so and ends at once.
+        """
+        workers = sharing.workers_of(self._plan.config)
+        for narrowed in range(workers.most):
+            error = self._attempt(f"{number}-{narrowed}", workers, stage, notes)
+            many = None if error is None else unshared_by(error)
+            if many is None:
+                return error
+            workers = sharing.workers_of(self._plan.config, below=many)
+        raise AssertionError("a range of workers becomes smaller with each group that could not share a step")
+
+    def _attempt(self, number: str, workers: WorkersConfig, stage: Stage, notes: str) -> BaseException | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
         import ray
         from ray.train import FailureConfig, RunConfig
@@ -250,7 +258,7 @@ class _Run:
             worker.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
             torch_config=TorchConfig(timeout_s=_PATIENCE_SECONDS),
-            scaling_config=self._scaling(),
+            scaling_config=self._scaling(workers),
             run_config=RunConfig(
                 # Workers of several runs on one machine stand in folders of this name.
                 name=f"{self._id}-{number}",
@@ -283,10 +291,9 @@ class _Run:
         workers = self._plan.config.workers
         return workers.least < workers.most
 
-    def _scaling(self) -> Any:
+    def _scaling(self, workers: WorkersConfig) -> Any:
         from ray.train import ScalingConfig
 
-        workers = self._plan.config.workers
         gpus = gpus_of(workers, self._cluster)
         return ScalingConfig(
             num_workers=workers.count if workers.max is None else (workers.least, workers.most),
@@ -302,10 +309,23 @@ def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
     return found
 
 
+def _anchored(config: TrainConfig) -> TrainConfig:
+    """Base and start by absolute paths where they are folders: workers stand in another one."""
+    changes: dict[str, Any] = {"base": _absolute(config.base)}
+    if config.lora is not None and config.lora.start is not None:
+        changes["lora"] = config.lora.model_copy(update={"start": _absolute(config.lora.start)})
+    return config.model_copy(update=changes)
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_dir() else name
+
+
 def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
     """The plan on the hardware of this cluster's workers; raises UsageError where that lacks what was asked for."""
     config = plan.config
-    check_room(config.workers, cluster)
+    check_room(sharing.workers_of(config), cluster)
     if config.lora is not None and config.lora.quantise != "none" and not gpus_of(config.workers, cluster):
         raise UsageError(
             f"lora.quantise={config.lora.quantise}: the workers have no GPU, and the library of quantised weights "
@@ -313,19 +333,6 @@ def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
         )
     hardware = of_workers(config, cluster)
     return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
-
-
-def _identity(
-    config: TrainConfig, base_revision: str, data_hash: str, replayed: SetFile | None, start: ResolvedModel | None
-) -> str:
-    """Identifies what is learned: configuration, base and data, not who works on it."""
-    chosen = config.model_dump(mode="json", exclude=_FREE)
-    if config.method in IN_BATCH:
-        chosen["optimisation"]["micro_batch"] = config.optimisation.micro_batch
-    learned = [base_revision, data_hash, *([] if replayed is None else [replayed.sha256])]
-    learned += [] if start is None else [start.revision]
-    text = json.dumps([chosen, *learned], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @contextmanager

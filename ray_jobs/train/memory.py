@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ray_jobs.errors import TandemError
-from ray_jobs.train.config import IN_BATCH, TrainConfig
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.methods import method_of
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _CACHED = "cached_mnrl"
@@ -22,23 +23,48 @@ _CACHED = "cached_mnrl"
 @contextmanager
 def memory_explained(config: TrainConfig) -> Iterator[None]:
     """Turn a lack of memory into an error that says which knob to turn."""
+    with _told(f"out of memory: {memory_remedy(config)}"):
+        yield
+
+
+@contextmanager
+def measuring_explained(config: TrainConfig) -> Iterator[None]:
+    """Turn a lack of memory while a trained run is measured into an error that says how to publish it."""
+    with _told(measuring_remedy(config)):
+        yield
+
+
+def measuring_remedy(config: TrainConfig) -> str:
+    """How a run is published whose measuring lacks memory."""
+    chosen = config.evaluation
+    knobs = ["with evaluation.test=false"] if chosen.test else []
+    knobs += ["without evaluation.retained"] if chosen.retained else []
+    return (
+        "out of memory while measuring before and after; the run is trained and its checkpoints are kept: the same "
+        f"command {' and '.join(knobs)} publishes the model unmeasured and trains nothing again, and the same "
+        "command on workers with more memory measures it"
+    )
+
+
+@contextmanager
+def _told(remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in _NO_MEMORY):
             raise
-        raise TandemError(f"out of memory: {memory_remedy(config)}") from error
+        raise TandemError(remedy) from error
 
 
 def memory_remedy(config: TrainConfig) -> str:
     """Which knobs take less memory, those that cost least first."""
-    micro_batch = config.optimisation.micro_batch
+    micro_batch, in_batch = config.optimisation.micro_batch, method_of(config.method).in_batch
     cached = config.method == "embedder" and config.embedder.loss == _CACHED
     part = min(micro_batch, config.embedder.mini_batch) if cached else micro_batch
     knobs = []
     if config.method == "embedder" and part > 1:
         knobs += _set(config, {"embedder.loss": _CACHED, "embedder.mini_batch": part // 2})
-    elif config.method not in IN_BATCH and micro_batch > 1:
+    elif not in_batch and micro_batch > 1:
         knobs.append(f"lower optimisation.micro_batch={micro_batch} (the global batch stays)")
     if not config.optimisation.gradient_checkpointing:
         knobs += _set(config, {"optimisation.gradient_checkpointing": True})
@@ -46,7 +72,7 @@ def memory_remedy(config: TrainConfig) -> str:
         knobs += _set(config, {"lora.rank": 16})
     stages = [_set(config, {"zero.stage": stage}) for stage in (2, 1, 3) if stage > config.zero.stage]
     knobs += [f"{knob} with more workers" for knob in next(filter(None, stages), [])]
-    if config.method in IN_BATCH and micro_batch > 2 and not cached:
+    if in_batch and micro_batch > 2 and not cached:
         knobs.append(f"lower optimisation.micro_batch={micro_batch}, which starts the run anew")
     if config.zero.offload_optimizer == "none":
         knobs += _set(config, {"zero.stage": max(2, config.zero.stage), "zero.offload_optimizer": "cpu"})

@@ -4,6 +4,7 @@ Guaranteed: what is prepared depends on inputs and configuration alone, to the b
 in which they finish; a set is there whole or not at all; the same hash is not prepared again; every row of the inputs
 is in a split, a duplicate, a leak that was removed, or rejected with its number and reason. Texts are held one batch at
 a time; the driver holds what keys.py says, some 80 bytes a row and 2 to 3 kB for a row that shares bands with another.
+Not guaranteed: in whose tokens the card of a file that a training run has prepared counts: those of its base.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from ray_jobs.errors import TandemError
 from ray_jobs.models.resolve import resolve
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, stream
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train.data import prepared, reporting
 from ray_jobs.train.data.config import PrepareConfig
+from ray_jobs.train.data.counting import Counted, TokenCounter
 from ray_jobs.train.data.decide import decide
 from ray_jobs.train.data.findings import Findings
 from ray_jobs.train.data.keys import Keys
@@ -38,8 +41,11 @@ Batch = dict[str, Any]
 PART: TypeAdapter[Part] = TypeAdapter(Part)
 
 
-def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
+def run(config: PrepareConfig, progress: Progress | None = None, counted_by: str | None = None) -> DataSummary:
     """Prepare the inputs of `config`, or find that this was done before.
+
+    Where `config` names no tokenizer, the card counts the tokens of the model `counted_by`, if its tokenizer loads
+    here. What is prepared does not depend on it: with another one, or without, nothing is prepared again.
 
     Raises UsageError for an impossible request or a split without rows, NotFoundError for a missing file or tokenizer,
     CorruptError for a damaged file, RejectedError for too many wrong rows or rows of one label, StorageError when the
@@ -50,12 +56,25 @@ def run(config: PrepareConfig, progress: Progress | None = None) -> DataSummary:
     config = config.model_copy(update={"store": storage.uri, "tokenizer": _anchored(config.tokenizer)})
     revision = None if config.tokenizer is None else resolve(config.tokenizer, storage).revision
     planned = plan(config, revision)
-    return make_once(
-        storage,
-        config.name,
-        planned.digest,
-        lambda cluster: _Job(storage, config, planned, revision, cluster, progress or SilentProgress()),
-    )
+
+    def start(cluster: ClusterSize) -> _Job:
+        tokens = config.tokenizer or tokens_of(counted_by, storage)
+        counted = Counted(tokens, None if tokens is None else resolve(tokens, storage).revision)
+        return _Job(storage, config, planned, counted, cluster, progress or SilentProgress())
+
+    return make_once(storage, config.name, planned.digest, start)
+
+
+def tokens_of(model: str | None, storage: Storage) -> str | None:
+    """The model, as workers find it, if it has a tokenizer that loads here."""
+    model = _anchored(model)
+    if model is None:
+        return None
+    try:
+        TokenCounter(model, storage)
+    except (TandemError, ImportError):
+        return None
+    return model
 
 
 def _anchored(tokenizer: str | None) -> str | None:
@@ -91,14 +110,14 @@ class _Job(MakingJob):
         storage: Storage,
         config: PrepareConfig,
         planned: Plan,
-        revision: str | None,
+        counted: Counted,
         cluster: ClusterSize,
         progress: Progress,
     ) -> None:
         super().__init__(storage, cluster)
         self.config = config
         self.plan = planned
-        self.revision = revision
+        self.counted = counted
         self.progress = progress
         self.banding = Banding.of(config.near_threshold)
 
@@ -117,7 +136,7 @@ class _Job(MakingJob):
 
     def _stage(self) -> list[StagedPart]:
         """Every part, in order."""
-        task = StageTask.of(self.config, self.plan, self.banding, self.folder)
+        task = StageTask.of(self.config, self.plan, self.banding, self.folder, self.counted.tokenizer)
         items: list[dict[str, object]] = [{"part": PART.dump_json(part).decode()} for part in self.plan.parts]
         sizes = [part.piece.size for part in self.plan.parts]
         actors = (1, max(1, min(len(items), self.cluster.cpus)))
@@ -139,8 +158,7 @@ class _Job(MakingJob):
             for found in self.plan.evaluation
         ]
         decisions = decide(keys, rows, evaluation, kind, self.config, self.banding)
-        unit = "words" if self.config.tokenizer is None else "tokens"
-        return Findings(self.config, self.plan, parts, keys, own, self.banding, decisions, unit, self.revision)
+        return Findings(self.config, self.plan, parts, keys, own, self.banding, decisions, self.counted)
 
     def _keys(self, parts: list[StagedPart]) -> Keys:
         return Keys([(self.storage.local(part.keys_key), part.rows) for part in parts if part.rows])

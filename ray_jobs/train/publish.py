@@ -19,11 +19,11 @@ from typing import Any
 from ray_jobs.errors import ModelError
 from ray_jobs.models import in_store, merging
 from ray_jobs.models.adapter import ADAPTER_CONFIG, AdaptedModel
-from ray_jobs.models.kind import OF_METHOD, Form
+from ray_jobs.models.kind import Form
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, now
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
-from ray_jobs.train.methods import metric_of
+from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.worker import Plan
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "sentence-transformers", "deepspeed")
@@ -71,7 +71,7 @@ def form_of(plan: Plan) -> Form:
         return "full"
     if config.publish == "auto":
         # Embedders are loaded whole.
-        return "merged" if config.method == "embedder" else "adapter"
+        return "merged" if method_of(config.method).makes == "embedder" else "adapter"
     return config.publish
 
 
@@ -80,9 +80,11 @@ def card(
 ) -> dict[str, Any]:
     """What the model is made from, how, and how good it is; of a reader also from which margin on it answers."""
     config = plan.config
-    threshold = checkpoint.metrics.get("eval_threshold") if config.method == "reader" else None
+    kind = method_of(config.method).makes
+    threshold = checkpoint.metrics.get("eval_threshold") if kind == "reader" else None
     return {
         "name": config.name,
+        "kind": kind,
         "method": config.method,
         "form": form,
         "base": {"name": config.base, "revision": plan.base_revision},
@@ -106,7 +108,7 @@ def merge(plan: Plan, storage: Storage, saved: Path, model: Path) -> None:
     base = resolve(config.base, storage)
     adapter = ResolvedModel(config.name, saved, "", "path")
     try:
-        merging.merge(OF_METHOD[config.method], AdaptedModel(base, adapter), model)
+        merging.merge(method_of(config.method).makes, AdaptedModel(base, adapter), model)
     except ModelError as error:
         raise ModelError(
             f"name={config.name}: the adapter cannot be merged into base={config.base}: {error}; set publish=adapter"

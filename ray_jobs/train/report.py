@@ -20,6 +20,7 @@ from ray_jobs.train import html_page as page
 from ray_jobs.train.charts import Interval, Series, interval_chart, line_chart, short, signed
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.evaluation.scores import METRICS
+from ray_jobs.train.methods import tally
 from ray_jobs.train.record import ATTEMPTS, SECONDS
 from ray_jobs.train.worker import Plan
 
@@ -232,7 +233,7 @@ def _made_from(plan: Plan, left: Left) -> str:
     ]
     if config.replay is not None:
         facts.append(("replay", f"{config.replay.share:.0%} of the rows from {config.replay.data}, {plan.replay_hash}"))
-    parts = [page.facts(facts)]
+    parts = [page.facts(facts), *(page.paragraph(f"Rows of {line}.") for line in tally.lines(left.outcome))]
     if left.data is not None:
         rows = []
         for name, split in left.data["splits"].items():

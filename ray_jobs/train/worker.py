@@ -7,7 +7,6 @@ models as there are workers); a run goes on at the very step of its newest check
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -20,15 +19,15 @@ from ray_jobs.errors import ModelError, TandemError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, new_id, open_storage
-from ray_jobs.storage.objects import cache_folder
-from ray_jobs.train import batches, resume, universal
+from ray_jobs.train import batches, resume, sharing, universal
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
-from ray_jobs.train.methods import Place, Splits, Task, method_of, metric_of
+from ray_jobs.train.methods import Place, Task, method_of, metric_of
+from ray_jobs.train.methods.tally import Tallies
 from ray_jobs.train.starting import begin_as, find_start
+from ray_jobs.train.training_data import splits_of
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ class Plan:
     replay: str | None = None  # like the splits
     replay_hash: str | None = None
     start_revision: str | None = None  # of the adapter that it starts from
+    train_sha256: str | None = None  # None: not checked
+    validation_sha256: str | None = None
 
     @property
     def expected(self) -> resume.Expected:
@@ -86,9 +87,12 @@ class Plan:
 def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = ()) -> None:
     """Train, from the newest checkpoint or from the start, and write what came of it.
 
-    Raises UsageError, ModelError or StorageError where base, data, configuration and store do not fit, TandemError for
-    a loss that is no number and for a lack of memory.
+    Raises UnsharedStepError where so many workers cannot share a step, UsageError, ModelError or StorageError where
+    base, data, configuration and store do not fit, CorruptError for rows that have changed, TandemError for a loss that
+    is no number and for a lack of memory.
     """
+    # Before anything that takes time: another group is to take over.
+    sizes = sharing.batches_of(plan.config, session.world_size)
     from transformers import PrinterCallback
 
     from ray_jobs.train.record import Record
@@ -100,7 +104,6 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
     checkpoints = Checkpoints(storage, plan.run)
     attempt = _agreed(session, new_id())
     place = Place(plan.device, plan.precision, session.rank, session.world_size, _first_on_machine(session))
-    sizes = config.optimisation
     with storage.scratch() as scratch, memory_explained(config):
         point = _resume_point(session, plan, checkpoints, place, attempt)
         saving = SaveCheckpoints(
@@ -111,7 +114,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             plan,
             storage,
             scratch,
-            batches.plan(sizes.global_batch, sizes.micro_batch, session.world_size),
+            sizes,
             place,
             deepspeed=deepspeed_config(config.zero, load_universal=point is not None and point.universal),
             callbacks=(
@@ -126,7 +129,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         check_world(trainer, session)
         trainer.remove_callback(PrinterCallback)  # it would print what is shown and kept otherwise
         watch(trainer, tokens, saving)
-        if sizes.disable_dropout:
+        if config.optimisation.disable_dropout:
             disable_dropout(trainer.model)
         if point is None and (start := start_of(storage, plan)) is not None:
             begin_as(trainer.model, start)
@@ -134,7 +137,7 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
             universal.repair(trainer)
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
         if session.rank == 0:
-            storage.create(plan.finished, _outcome(trainer, plan, saving.seconds))
+            storage.create(plan.finished, _outcome(trainer, plan, saving.seconds, task.tallies))
         if point is not None and point.universal and session.local_rank == 0:
             universal.sweep(point.folder)
         barrier()
@@ -151,8 +154,10 @@ def task_of(
 ) -> Task:
     """What the method of this run is given on this machine.
 
-    Raises ModelError or UsageError where base or data are not those of the plan.
+    Raises ModelError, UsageError or CorruptError where base or data are not those of the plan.
     """
+    # Rows are fetched and hashed once a machine: those who wait find them there.
+    place.first_on_machine(lambda: splits_of(storage, plan))
     return Task(
         config=plan.config,
         base=base_folder(storage, plan),
@@ -174,9 +179,12 @@ def take_place(session: Session, plan: Plan) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["DS_ACCELERATOR"] = "cpu"
     import transformers
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     if not os.environ.get("TANDEM_DEBUG"):
         transformers.logging.set_verbosity_error()
+    # An earlier run of this process may be in memory still: transformers would shard this one's networks, too.
+    unset_hf_deepspeed_config()
     if plan.config.zero.uses_deepspeed:
         _join_deepspeed(plan.device)
 
@@ -295,28 +303,14 @@ def _check_revision(name: str, found: ResolvedModel, expected: str | None) -> No
         )
 
 
-def splits_of(storage: Storage, plan: Plan) -> Splits:
-    """The rows to learn from, on this machine."""
-    learned = plan.data_hash
-    if plan.replay is not None and plan.config.replay is not None:
-        mix = f"{plan.data_hash} {plan.replay_hash} {plan.config.replay.share} {plan.config.seed}"
-        learned = hashlib.sha256(mix.encode()).hexdigest()
-    return Splits(
-        local_file(storage, plan.train),
-        local_file(storage, plan.validation),
-        learned,
-        cache_folder() / "training" / learned[:16],
-        None if plan.replay is None else local_file(storage, plan.replay),
-    )
-
-
-def _outcome(trainer: Trainer, plan: Plan, pauses: list[float]) -> bytes:
+def _outcome(trainer: Trainer, plan: Plan, pauses: list[float], tallies: Tallies) -> bytes:
     history: list[dict[str, Any]] = trainer.state.log_history
     found = {
         "steps": trainer.state.global_step,
         "history": history,
         "checkpoint_seconds": pauses,
         "precision": plan.precision,
+        "rows": tallies.to_dict(),
     }
     return json.dumps(found, indent=1).encode()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,7 @@ PACKAGES = (
     "trl",
     "deepspeed",
     "peft",
+    "flash-attn",
 )
 TITLES = {
     "ingest": "Ingest",
@@ -42,7 +44,10 @@ TITLES = {
     "serving": "Serving",
     "training": "Training",
     "trained": "Trained models",
+    "training_gpu": "Training on a GPU",
 }
+ELSEWHERE = ("training_gpu",)
+"""Measured by themselves, on machines of another kind than `run.py`'s."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ def _cell(value: Cell) -> str:
 
 def _commit() -> str:
     folder = Path(__file__).parent
+    if shutil.which("git") is None:
+        return "unknown"
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True)
     changed = subprocess.run(
         ["git", "status", "--porcelain", "--", "../../ray_jobs"], cwd=folder, capture_output=True, text=True

@@ -1,8 +1,8 @@
 """The data card: all that was found out about a data set while it was prepared, for programs and for people.
 
-Guaranteed: equal inputs and configuration give the same card, byte for byte; it holds no time, and no path of this
-machine but that of a tokenizer that is a folder. Its sums hold: what was accepted is kept, a duplicate, or a leak that
-was removed; what mining added or left out is counted apart.
+Guaranteed: equal inputs, configuration and tokenizer give the same card, byte for byte; it holds no time, and no path
+of this machine but that of a tokenizer that is a folder. Its sums hold: what was accepted is kept, a duplicate, or a
+leak that was removed; what mining added or left out is counted apart.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class PrepareConfig(BaseModel):
         """A hash of configuration and inputs: the same hash is not prepared again.
 
         `files` are (name, sha256) of the inputs and of each evaluation set, `tokenizer` is the revision of its model,
-        `lists` tells whether rows have lists of positives.
+        `lists` tells whether rows have lists of positives, or answers that are lists of messages.
         """
         deciding = [PREPARATION, self.deciding(), kind, sorted(files.items()), tokenizer, *self._changed(kind, lists)]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
@@ -107,6 +107,7 @@ class PrepareConfig(BaseModel):
         changes = {
             "near duplicates have one label": kind == "label" and self.near_duplicates,
             "positives of a row stay together": kind == "retrieval" and lists and by_content,
+            "preferences keep their conversations": kind == "preference" and lists,
         }
         return [change for change, concerned in changes.items() if concerned]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ray_jobs.errors import ModelError
@@ -14,6 +15,19 @@ from ray_jobs.train.data.kind import Content, Kind, Measured, Turn
 # Scripts without spaces between words have a word a character.
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORDS = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Whose tokens are counted: a model and its revision; words where there is none."""
+
+    tokenizer: str | None
+    revision: str | None
+
+    @property
+    def unit(self) -> str:
+        """What lengths are in."""
+        return "words" if self.tokenizer is None else "tokens"
 
 
 class Counter(Protocol):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ray_jobs.train.data import card as cards
 from ray_jobs.train.data.config import PrepareConfig
+from ray_jobs.train.data.counting import Counted
 from ray_jobs.train.data.decide import Decisions
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.planning import Plan
@@ -35,8 +36,7 @@ class Findings:
     own: Keys  # of what is prepared: evaluation sets have no lengths
     banding: Banding
     decisions: Decisions
-    unit: str
-    tokenizer_revision: str | None
+    counted: Counted
 
     @property
     def data(self) -> list[StagedPart]:

@@ -124,8 +124,9 @@ def schema_of(kind: Kind) -> pa.Schema:
 def content_id(kind: Kind, content: Content) -> str:
     """128 bits of what a row says, in hexadecimal: the same on every machine, whatever file or row it came from.
 
-    The ids that a row gives its passages do not count.
+    The ids that a row gives its passages do not count, nor do columns in which it has nothing.
     """
-    said = {field.name: content[field.name] for field in kind.columns if not field.name.endswith(("_id", "_ids"))}
+    counting = (field.name for field in kind.columns if not field.name.endswith(("_id", "_ids")))
+    said = {name: content[name] for name in counting if content.get(name) is not None}
     data = json.dumps([kind.name, said], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(data.encode(), digest_size=16).hexdigest()

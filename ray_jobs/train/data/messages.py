@@ -1,8 +1,9 @@
 """Conversations: OpenAI's `messages`, or `conversations` of `from` and `value`.
 
-Guaranteed: the first turn may be the system's, then user and assistant take turns, and the assistant has the last word.
-Not guaranteed: tool calls, images and weights of turns; such rows are rejected, since leaving them out would change
-what is taught.
+Guaranteed: the first turn may be the system's (or the developer's, as newer files call it), then user and assistant
+take turns, and the assistant has the last word; an assistant's turn of weight 0 is kept and is not learned. Not
+guaranteed: tool calls, images and other weights; such rows are rejected, since leaving them out would change what is
+taught.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ray_jobs.train.data.raw_row import RawRow, WrongRowError, shown
 
 ROLES = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
@@ -27,6 +29,8 @@ ROLES = {
 }
 _REFUSED = ("tool_calls", "function_call", "tool_call_id", "audio")
 _TURN = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
+TURNS = pa.list_(pa.field("element", _TURN, nullable=False))
+_WEIGHTS = pa.list_(pa.field("element", pa.int8(), nullable=False))
 
 
 class Messages:
@@ -34,9 +38,10 @@ class Messages:
 
     name: ClassVar[str] = "messages"
     columns: ClassVar[tuple[pa.Field, ...]] = (
-        pa.field("messages", pa.list_(pa.field("element", _TURN, nullable=False)), nullable=False),
+        pa.field("messages", TURNS, nullable=False),
+        pa.field("message_weights", _WEIGHTS),  # one a message; null where all are learned
     )
-    spellings: ClassVar[frozenset[str]] = frozenset({"messages", "conversations", "system"})
+    spellings: ClassVar[frozenset[str]] = frozenset({"messages", "conversations", "system", "message_weights"})
     expected: ClassVar[str] = "messages, or conversations"
     lengths: ClassVar[tuple[str, ...]] = ("whole",)
     leaks_by_asked: ClassVar[bool] = True
@@ -46,12 +51,20 @@ class Messages:
         return bool(names & {"messages", "conversations"})
 
     def read(self, row: RawRow) -> list[Content]:
-        """The conversation, its roles named as OpenAI names them."""
-        turns = read_turns(row, row.value("messages", "conversations"), "messages")
+        """The conversation, its roles named as OpenAI names them, and the weights of its turns where not all are 1."""
+        found = row.value("messages", "conversations")
+        turns = read_turns(row, found, "messages")
+        weights = _weights(row, found, turns)
         if row.value("system") is not None and turns and turns[0]["role"] != "system":
-            turns = [{"role": "system", "content": row.text("system")}, *turns]
+            turns, weights = [{"role": "system", "content": row.text("system")}, *turns], [1, *weights]
         check_order(turns)
-        return [{"messages": turns}]
+        if all(weights):
+            return [{"messages": turns}]
+        if not any(weight for turn, weight in zip(turns, weights, strict=True) if turn["role"] == "assistant"):
+            raise WrongRowError(
+                "nothing-learned", "every turn of the assistant has weight 0: nothing is there to learn"
+            )
+        return [{"messages": turns, "message_weights": weights}]
 
     def compared(self, content: Content) -> Compared:
         """Asked is all that comes before the last answer, but for the system's turn, which whole data sets share."""
@@ -108,12 +121,37 @@ def _turn(row: RawRow, item: object, number: int) -> Turn:
     refused = [key for key in _REFUSED if item.get(key)]
     if refused:
         raise WrongRowError("not-only-text", f"message {number} has {refused[0]!r}: only texts can be taught")
-    if item.get("weight") not in (None, 1):
-        raise WrongRowError("weighted-turn", f"message {number} has weight {shown(item['weight'])}: expected none or 1")
     content = row.clean(_text(item.get("content", item.get("value")), number))
     if not content.strip():
         raise WrongRowError("empty-message", f"message {number} ({role}) is empty")
     return {"role": ROLES[role], "content": content}
+
+
+def _weights(row: RawRow, found: object, turns: Sequence[Turn]) -> list[int]:
+    """The weight of each turn: in the messages, as OpenAI has it, or in a column, as prepared rows have it."""
+    assert isinstance(found, Sequence), "they were read as turns"
+    beside = row.value("message_weights")
+    if beside is None:
+        given: list[object] = [item.get("weight") for item in found if isinstance(item, Mapping)]
+    elif isinstance(beside, Sequence) and not isinstance(beside, str) and len(beside) == len(turns):
+        given = list(beside)
+    else:
+        raise WrongRowError(
+            "bad-message_weights", f"'message_weights' is {shown(beside)}: expected a number for each message"
+        )
+    return [_weight(value, turn, number) for number, (value, turn) in enumerate(zip(given, turns, strict=True), 1)]
+
+
+def _weight(value: object, turn: Turn, number: int) -> int:
+    if value is None:
+        return 1
+    if value not in ((0, 1) if turn["role"] == "assistant" else (1,)) or not isinstance(value, int | float):
+        raise WrongRowError(
+            "weighted-turn",
+            f"message {number} ({turn['role']}) has weight {shown(value)}: expected 0 or 1 for the assistant, and "
+            "none or 1 for others",
+        )
+    return int(value)
 
 
 def _text(content: object, number: int) -> str:

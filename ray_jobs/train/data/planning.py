@@ -18,6 +18,7 @@ from ray_jobs.errors import NotFoundError, UsageError
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.kind import Kind
 from ray_jobs.train.data.kinds import EVALUATION_KINDS, KINDS, expected, kind_of
+from ray_jobs.train.data.prompt import is_list
 from ray_jobs.train.data.reading import read_rows
 from ray_jobs.train.data.retrieval import lists_positives
 from ray_jobs.train.data.validate import Rules, renamed
@@ -50,7 +51,7 @@ class InputSet:
 
     name: str
     kind: str
-    lists: bool  # whether the row that tells the kind has a list of positives
+    lists: bool  # whether the row that tells the kind has a list of positives, or answers that are messages
     files: tuple[SourceFile, ...]
     hashes: tuple[tuple[str, str], ...]  # (name, sha256) of each file
     ignored: tuple[str, ...]  # files of another format in the same folders
@@ -111,7 +112,7 @@ def _input_set(name: str, sources: tuple[str, ...], kinds: Mapping[str, Kind], c
 def _find_kind(
     key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind], columns: Mapping[str, str]
 ) -> tuple[str, bool]:
-    """The kind, and whether the row that tells it has a list of positives."""
+    """The kind, and whether the row that tells it has a list of positives, or answers that are messages."""
     wanted = frozenset(name for kind in kinds.values() for name in kind.spellings) | set(columns.values())
     seen: set[str] = set()
     for file in files:
@@ -123,7 +124,7 @@ def _find_kind(
                 names = {name for name, value in row.items() if value is not None}
                 found = kind_of(names, kinds)
                 if found is not None:
-                    return found, lists_positives(row)
+                    return found, lists_positives(row) or is_list(row.get("chosen"))
                 seen |= names
     if not seen and len(kinds) == 1:
         # Whether there are rows at all, and what is wrong with them, is told by reading them.

@@ -132,9 +132,9 @@ def make_card(
         leaked=decisions.leaked,
         shared_documents=_shared(found),
         evaluation_sets={item.name: _evaluation(item, found.parts) for item in found.plan.evaluation},
-        unit=found.unit,
-        tokenizer=config.tokenizer,
-        tokenizer_revision=found.tokenizer_revision,
+        unit=found.counted.unit,
+        tokenizer=found.counted.tokenizer,
+        tokenizer_revision=found.counted.revision,
         splits=splits,
         warnings=tuple(warnings_of(found, splits, leaks, files)),
     )

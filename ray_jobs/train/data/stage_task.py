@@ -39,8 +39,8 @@ class StageTask(BaseModel):
     tokenizer: str | None
 
     @classmethod
-    def of(cls, config: PrepareConfig, plan: Plan, banding: Banding, folder: str) -> StageTask:
-        """The task of a plan."""
+    def of(cls, config: PrepareConfig, plan: Plan, banding: Banding, folder: str, tokenizer: str | None) -> StageTask:
+        """The task of a plan; `tokenizer` is the model whose tokens are counted."""
         sets = {}
         for found in (plan.data, *plan.evaluation):
             rules = plan.rules(found.name, config)
@@ -54,7 +54,7 @@ class StageTask(BaseModel):
             split=config.split,
             bands=banding.bands,
             rows_a_band=banding.rows,
-            tokenizer=config.tokenizer,
+            tokenizer=tokenizer,
         )
 
     def stagers(self) -> dict[str, Stager]:

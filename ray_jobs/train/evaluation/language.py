@@ -1,54 +1,43 @@
 """A causal language model before and after: likelihood of what is learned, distance from the base, what it says.
 
-Guaranteed: tokens and labels are those that ray_jobs.train.methods.sft learns; the divergence is exact over the whole
-vocabulary, at every token that is learned; a batch is as small as its logits ask for. Not guaranteed: the very numbers
-of the training's own evaluation, which averages over batches; nor that a base trained in 4 bits is measured in them: it
-is measured in the precision of the run.
+Guaranteed: tokens and labels are those of ray_jobs.train.methods.turns, which training learns; the divergence is exact
+over the whole vocabulary, at every token that is learned; a batch is as small as its logits ask for. Not guaranteed:
+the very numbers of the training's own evaluation, which averages over batches; nor that a base trained in 4 bits is
+measured in them: it is measured in the precision of the run.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ray_jobs.models.sentence_model import quiet_transformers
+from ray_jobs.train.evaluation.likelihood import measured
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
-from ray_jobs.train.evaluation.tuned import is_adapter, over
-from ray_jobs.train.methods import Task
+from ray_jobs.train.evaluation.tuned import OneNetwork, Sides, TwoNetworks, is_adapter, over
+from ray_jobs.train.methods import CONVERSATION, Task
 from ray_jobs.train.methods.language import longest_row, tokenizer_of
-from ray_jobs.train.methods.sft import IGNORED, Example, of_completion, of_messages
+from ray_jobs.train.methods.turns import IGNORED, Example, learns, of_answer, of_completion, of_messages, rendered
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 SAID = 64
 """Tokens of a sample at most."""
-_LOGIT_BYTES = 1 << 28  # of one model's logits in a batch
-_ROWS = 64  # of a batch at most
-_POSITIONS = 1 << 25  # logits compared at a time, in float32
 
 
 class LanguageJudge:
-    """A language model and what it was tuned to; with an adapter one network, switched."""
-
-    kinds: tuple[str, ...] = ("messages", "completion", "preference", "label")
+    """A language model and what it was tuned to."""
 
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         self._completion_only = task.config.sequence.completion_only
         self._length = longest_row(task)
         self._tokenizer = tokenizer_of(task)
-        self._base = _load(task.base, task)
-        if is_adapter(tuned):
-            self._base = self._tuned = over(self._base, tuned)
-        else:
-            self._tuned = _load(tuned, task)
+        self._models = _models(task, tuned)
 
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """Perplexity and token KL; of pairs those of the chosen answer, and how often it is the likelier one.
@@ -58,17 +47,15 @@ class LanguageJudge:
         if kind == "preference":
             return self._of_pairs(rows)
         if kind == "label":
-            pairs = list(zip(rows["prompt"], rows["completion"], rows["label"], strict=True))
-            wanted, unwanted = (
-                [self._pair(p, c) for p, c, label in pairs if bool(label) is side] for side in (True, False)
-            )
+            pairs = list(zip(self._answers(rows, "completion"), rows["label"], strict=True))
+            wanted, unwanted = ([answer for answer, label in pairs if bool(label) is side] for side in (True, False))
             found = self._of_examples(wanted)
             worse = self._of_examples(unwanted)[:1]
             return found + [Scores("unwanted_ppl", s.before, s.after, s.weights, s.average) for s in worse]
         if kind == "messages":
-            return self._of_examples(
-                [of_messages(self._tokenizer, messages, self._completion_only) for messages in rows["messages"]]
-            )
+            weights = rows.get("message_weights") or [None] * len(rows["messages"])
+            told = zip(rows["messages"], weights, strict=True)
+            return self._of_examples([of_messages(self._tokenizer, m, self._completion_only, w) for m, w in told])
         pairs_of = zip(rows["prompt"], rows["completion"], strict=True)
         return self._of_examples(
             [of_completion(self._tokenizer, prompt, said, self._completion_only) for prompt, said in pairs_of]
@@ -76,17 +63,16 @@ class LanguageJudge:
 
     def samples(self, rows: Columns, kind: str, places: Sequence[int]) -> list[Sample]:
         """The answer to each prompt, the likeliest token at every place, `SAID` tokens at most."""
-        found = []
-        for prompt, expected, ids in _asked(self._tokenizer, taken(rows, places), kind):
-            if len(ids) < self._length:
-                before, after = self._said(ids, tuned=False), self._said(ids, tuned=True)
-                found.append(Sample(prompt, expected, before, after))
-        return found
+        asked = [one for one in _asked(self._tokenizer, taken(rows, places), kind) if len(one[2]) < self._length]
+        said = {tuned: [self._said(ids, tuned) for _, _, ids in asked] for tuned in (False, True)}
+        return [
+            Sample(prompt, expected, before, after)
+            for (prompt, expected, _), before, after in zip(asked, said[False], said[True], strict=True)
+        ]
 
     def _of_pairs(self, rows: Columns) -> list[Scores]:
-        chosen = [self._pair(*pair) for pair in zip(rows["prompt"], rows["chosen"], strict=True)]
-        rejected = [self._pair(*pair) for pair in zip(rows["prompt"], rows["rejected"], strict=True)]
-        both = [(c, r) for c, r in zip(chosen, rejected, strict=True) if _learns(c) and _learns(r)]
+        pairs = zip(self._answers(rows, "chosen"), self._answers(rows, "rejected"), strict=True)
+        both = [(chosen, rejected) for chosen, rejected in pairs if learns(chosen) and learns(rejected)]
         if not both:
             return []
         good, bad = (self._measured([pair[side] for pair in both]) for side in (0, 1))
@@ -96,62 +82,24 @@ class LanguageJudge:
 
     def _of_examples(self, examples: Sequence[Example]) -> list[Scores]:
         cut = [(ids[: self._length], labels[: self._length]) for ids, labels in examples]
-        learned = [example for example in cut if _learns(example)]
+        learned = [example for example in cut if learns(example)]
         return _likelihoods(self._measured(learned)) if learned else []
 
-    def _pair(self, prompt: str, said: str) -> Example:
-        ids, labels = of_completion(self._tokenizer, prompt, said, True)
-        return ids[: self._length], labels[: self._length]
+    def _answers(self, rows: Columns, name: str) -> list[Example]:
+        """Each row's prompt with its answer in the column `name`."""
+        asked = zip(rows["prompt"], _conversations(rows), rows[name], strict=True)
+        found = [of_answer(self._tokenizer, *one) for one in asked]
+        return [(ids[: self._length], labels[: self._length]) for ids, labels in found]
 
     def _measured(self, examples: Sequence[Example]) -> Any:
-        """Sums over the learned tokens of each example: loss before, loss after, KL, tokens; (examples, 4)."""
-        import torch
-
-        found = np.zeros((len(examples), 4))
-        vocabulary = int(self._base.config.get_text_config().vocab_size)
-        with torch.inference_mode():
-            for places in _batches([len(ids) for ids, _ in examples], vocabulary, self._base.dtype.itemsize):
-                found[places] = self._batch([examples[place] for place in places])
-        return found
-
-    def _batch(self, examples: Sequence[Example]) -> Any:
-        import torch
-
-        length = max(len(ids) for ids, _ in examples)
-        device = self._base.device
-        pad = int(self._tokenizer.pad_token_id)
-        ids, labels = (
-            torch.tensor([part + [fill] * (length - len(part)) for part in parts], device=device)
-            for parts, fill in (([ids for ids, _ in examples], pad), ([labels for _, labels in examples], IGNORED))
-        )
-        lengths = torch.tensor([len(ids) for ids, _ in examples], device=device)
-        attended = (torch.arange(length, device=device) < lengths[:, None]).long()
-        targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
-        first = int((targets != IGNORED).any(0).nonzero()[0])
-        kept = length - first
-        with self._switched_off():
-            before = _logits(self._base, ids, attended, kept)
-        after = _logits(self._tuned, ids, attended, kept)
-        row, column = (targets[:, -kept:] != IGNORED).nonzero(as_tuple=True)
-        wanted = targets[:, -kept:][row, column]
-        found = torch.zeros((len(examples), 4), dtype=torch.float64, device=device)
-        step = max(1, _POSITIONS // before.shape[-1])
-        for start in range(0, len(row), step):
-            part = slice(start, start + step)
-            old, new = (torch.log_softmax(logits[row[part], column[part]].float(), -1) for logits in (before, after))
-            likelihoods = [-part_of.gather(1, wanted[part, None])[:, 0] for part_of in (old, new)]
-            divergence = (old.exp() * (old - new)).sum(-1).clamp(min=0)
-            values = torch.stack([*likelihoods, divergence, torch.ones_like(divergence)], 1).double()
-            found.index_add_(0, row[part], values)
-        return found.cpu().numpy()
+        return measured(self._models, examples, int(self._tokenizer.pad_token_id))
 
     def _said(self, ids: Sequence[int], tuned: bool) -> str:
         import torch
 
-        network = self._tuned if tuned else self._base
-        given = torch.tensor([list(ids)], device=network.device)
         room = max(1, min(SAID, self._length - len(ids)))
-        with torch.inference_mode(), quiet_transformers(), nullcontext() if tuned else self._switched_off():
+        with torch.inference_mode(), quiet_transformers(), self._models.state(tuned) as network:
+            given = torch.tensor([list(ids)], device=network.device)
             found = network.generate(
                 input_ids=given,
                 attention_mask=torch.ones_like(given),
@@ -162,11 +110,12 @@ class LanguageJudge:
         said: str = self._tokenizer.decode(found[0, len(ids) :].tolist(), skip_special_tokens=True)
         return said.strip()
 
-    def _switched_off(self) -> AbstractContextManager[Any]:
-        if self._base is not self._tuned:
-            return nullcontext()
-        switched: AbstractContextManager[Any] = self._tuned.disable_adapter()
-        return switched
+
+def _models(task: Task, tuned: Path) -> Sides:
+    if not is_adapter(tuned):
+        return TwoNetworks(lambda: _load(task.base, task), lambda: _load(tuned, task), task.place.device)
+    network = over(_load(task.base, task), tuned)
+    return OneNetwork(network, network)
 
 
 def _load(folder: Path, task: Task) -> Any:
@@ -180,16 +129,6 @@ def _load(folder: Path, task: Task) -> Any:
     return network.to(task.place.device).eval()
 
 
-def _logits(network: Any, ids: torch.Tensor, attended: torch.Tensor, kept: int) -> torch.Tensor:
-    """Logits of the last `kept` places, (rows, kept, vocabulary)."""
-    inner = network.get_base_model() if hasattr(network, "get_base_model") else network
-    takes = "logits_to_keep" in inspect.signature(inner.forward).parameters
-    found: torch.Tensor = network(
-        input_ids=ids, attention_mask=attended, use_cache=False, **({"logits_to_keep": kept} if takes else {})
-    ).logits
-    return found[:, -kept:]
-
-
 def _likelihoods(sums: Any) -> list[Scores]:
     tokens = sums[:, 3]
     means = sums[:, :3] / tokens[:, None]
@@ -199,23 +138,9 @@ def _likelihoods(sums: Any) -> list[Scores]:
     ]
 
 
-def _learns(example: Example) -> bool:
-    """Whether anything is learned: the first token of a row is never predicted."""
-    return any(label != IGNORED for label in example[1][1:])
-
-
-def _batches(lengths: Sequence[int], vocabulary: int, width: int) -> Iterator[list[int]]:
-    """Places of rows of like length, as many as their logits leave room for."""
-    ranked = sorted(range(len(lengths)), key=lambda place: lengths[place])
-    batch: list[int] = []
-    for place in ranked:
-        cells = (len(batch) + 1) * lengths[place] * vocabulary * width
-        if batch and (cells > _LOGIT_BYTES or len(batch) == _ROWS):
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+def _conversations(rows: Columns) -> Sequence[Any]:
+    """The messages of each row's prompt; None where it is a text."""
+    return rows.get(CONVERSATION) or [None] * len(rows["prompt"])
 
 
 def _asked(tokenizer: PreTrainedTokenizerBase, rows: Columns, kind: str) -> Iterator[tuple[str, str, list[int]]]:
@@ -223,13 +148,16 @@ def _asked(tokenizer: PreTrainedTokenizerBase, rows: Columns, kind: str) -> Iter
     if kind == "messages":
         for messages in rows["messages"]:
             last = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
-            text = tokenizer.apply_chat_template(list(messages[:last]), tokenize=False, add_generation_prompt=True)
             shown = "\n".join(f"{message['role']}: {message['content']}" for message in messages[:last])
-            yield shown, messages[last]["content"], list(tokenizer(text, add_special_tokens=False)["input_ids"])
+            yield shown, messages[last]["content"], rendered(tokenizer, messages[:last], True)
         return
     wanted = rows["chosen" if kind == "preference" else "completion"]
+    conversations = _conversations(rows)
     for place, (prompt, said) in enumerate(zip(rows["prompt"], wanted, strict=True)):
         if kind == "label" and not rows["label"][place]:
+            continue
+        if conversations[place] is not None:
+            yield prompt, said, rendered(tokenizer, conversations[place], True)
             continue
         ids, labels = of_completion(tokenizer, prompt, "", True)
         yield prompt, said, [token for token, label in zip(ids, labels, strict=True) if label == IGNORED]

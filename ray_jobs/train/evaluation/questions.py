@@ -21,7 +21,7 @@ from ray_jobs.models.reader_spans import passage_spans, window_spans
 from ray_jobs.models.reader_torch import TorchReaderEngine
 from ray_jobs.models.reader_windows import WindowTokenizer
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
-from ray_jobs.train.evaluation.tuned import is_adapter, over
+from ray_jobs.train.evaluation.tuned import Sides, TwoNetworks, is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.reader import network_of, takes_segments, tokenizer_of, window_length
 from ray_jobs.train.span_targets import QuestionRow, rows_of
@@ -34,8 +34,6 @@ _ROWS = 1024  # questions at a time
 class ReaderJudge:
     """A reader and what it was tuned to; a base without a head has the one it starts from."""
 
-    kinds: tuple[str, ...] = ("qa",)
-
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         from transformers import set_seed
@@ -46,17 +44,20 @@ class ReaderJudge:
         self._length, _ = window_length(task)
         self._settings = task.config.reader
         self._budget = max(_TOKENS[task.place.device], self._length)
+        self._segments = takes_segments(tokenizer)
         bare = replace(task, config=task.config.model_copy(update={"lora": None}))
-        set_seed(task.config.seed)
-        base = network_of(bare).to(task.place.device).eval()
-        segments = takes_segments(tokenizer)
-        self._before = TorchReaderEngine(base, segments, "float32")
-        if is_adapter(tuned):
+
+        def base() -> Any:
+            set_seed(task.config.seed)
+            return network_of(bare).to(task.place.device).eval()
+
+        def after() -> Any:
+            if not is_adapter(tuned):
+                return network_of(replace(bare, base=tuned)).to(task.place.device).eval()
             # PEFT's own class for this task does not hand the network its segments.
-            network = over(network_of(replace(bare, base=task.base)), tuned).get_base_model()
-        else:
-            network = network_of(replace(bare, base=tuned))
-        self._after = TorchReaderEngine(network.to(task.place.device).eval(), segments, "float32")
+            return over(network_of(bare), tuned).get_base_model().to(task.place.device).eval()
+
+        self._models: Sides = TwoNetworks(base, after, task.place.device)
 
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """F1 and exact match of each question that has an answer."""
@@ -83,11 +84,11 @@ class ReaderJudge:
         ]
 
     def _answers(self, rows: Sequence[QuestionRow], tuned: bool) -> list[str]:
-        return [
-            text
-            for start in range(0, len(rows), _ROWS)
-            for text in self._read(rows[start : start + _ROWS], self._after if tuned else self._before)
-        ]
+        with self._models.state(tuned) as network:
+            engine = TorchReaderEngine(network, self._segments, "float32")
+            return [
+                text for start in range(0, len(rows), _ROWS) for text in self._read(rows[start : start + _ROWS], engine)
+            ]
 
     def _read(self, rows: Sequence[QuestionRow], engine: TorchReaderEngine) -> list[str]:
         said = [""] * len(rows)

@@ -10,8 +10,7 @@ positives. Not guaranteed: a figure that can be compared with other collections:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train.evaluation.bootstrap import Floats
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
-from ray_jobs.train.evaluation.tuned import is_adapter, over
+from ray_jobs.train.evaluation.tuned import OneNetwork, Sides, TwoNetworks, is_adapter, over
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.sentences import load
 
@@ -61,13 +60,11 @@ def ndcg(relevant: Sequence[bool], right: int, depth: int = DEPTH) -> float:
 class EmbedderJudge:
     """An embedder and what it was tuned to."""
 
-    kinds: tuple[str, ...] = ("retrieval",)
-
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         from sentence_transformers import SentenceTransformer
 
-        self._models = _Switched(lambda folder: load(SentenceTransformer, folder, task), task.base, tuned)
+        self._models = _models(lambda folder: load(SentenceTransformer, folder, task), task, tuned)
         # The texts of the last set, which are asked for again by its samples: by side, with their vectors.
         self._kept: dict[bool, tuple[list[str], Any]] = {}
 
@@ -122,8 +119,6 @@ class EmbedderJudge:
 class RerankerJudge:
     """A cross-encoder and what it was tuned to; a base without a head has the one it starts from."""
 
-    kinds: tuple[str, ...] = ("retrieval",)
-
     def __init__(self, task: Task, tuned: Path) -> None:
         """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
         from sentence_transformers import CrossEncoder
@@ -133,7 +128,7 @@ class RerankerJudge:
             set_seed(task.config.seed)
             return load(CrossEncoder, folder, task, num_labels=1)
 
-        self._models = _Switched(seeded, task.base, tuned)
+        self._models = _models(seeded, task, tuned)
 
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """nDCG@10 over each query's own texts; queries without a wrong one are left out."""
@@ -177,24 +172,12 @@ class RerankerJudge:
         return found
 
 
-class _Switched:
-    """Two models, or one with an adapter that can be switched off."""
-
-    def __init__(self, load: Any, base: Path, tuned: Path) -> None:
-        self._base = load(base)
-        self._adapter: Any = None
-        if is_adapter(tuned):
-            self._base[0].model = self._adapter = over(self._base[0].model, tuned)
-            self._tuned = self._base
-        else:
-            self._tuned = load(tuned)
-
-    @contextmanager
-    def state(self, tuned: bool) -> Iterator[Any]:
-        """The model before or after, for as long as the context lasts."""
-        switched = not tuned and self._adapter is not None
-        with self._adapter.disable_adapter() if switched else nullcontext():
-            yield self._tuned if tuned else self._base
+def _models(load: Callable[[Path], Any], task: Task, tuned: Path) -> Sides:
+    if not is_adapter(tuned):
+        return TwoNetworks(lambda: load(task.base), lambda: load(tuned), task.place.device)
+    model = load(task.base)
+    model[0].model = over(model[0].model, tuned)
+    return OneNetwork(model, model[0].model)
 
 
 def _texts(asked: Sequence[Asked]) -> list[str]:

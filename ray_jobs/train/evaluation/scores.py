@@ -53,9 +53,6 @@ class Sample:
 class Judge(Protocol):
     """A model before and after, ready to be asked."""
 
-    kinds: tuple[str, ...]
-    """Kinds of rows that it can be measured on."""
-
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """Each metric that rows of this kind allow; none where no row can be measured."""
         ...

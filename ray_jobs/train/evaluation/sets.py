@@ -15,11 +15,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ray_jobs.errors import UsageError
-from ray_jobs.storage import Storage, sha256_of
+from ray_jobs.errors import CorruptError, UsageError
+from ray_jobs.storage import Storage, sha256_of, verified
 from ray_jobs.train.data.prepared import open_prepared
 from ray_jobs.train.evaluation.scores import chosen_rows
-from ray_jobs.train.methods import KINDS, kind_of
+from ray_jobs.train.methods import CONVERSATION, KINDS, OPTIONAL, kind_of
 
 _ROWS = 4096  # compared at a time
 
@@ -86,24 +86,43 @@ def beside(name: str, train: str, split: str, storage: Storage) -> SetFile | Non
     return found if found.rows else None
 
 
-def local_file(storage: Storage, place: str) -> Path:
+def local_file(storage: Storage, place: str, sha256: str | None = None) -> Path:
     """The file of a split on this machine: of the store, or at an absolute path.
 
-    Raises UsageError for a path that only another machine has.
+    Raises UsageError for a path that only another machine has, CorruptError for a file that has another hash.
     """
     path = Path(place)
     if not path.is_absolute():
-        return storage.local(place)
+        return storage.local(place, sha256)
     if not path.is_file():
         raise UsageError(f"{place}: no such file on this machine; put the data into a store that all workers reach")
+    if sha256 is not None and not verified.holds(path, sha256):
+        raise CorruptError(
+            f"{place}: content differs from what the driver read (sha256 {sha256[:12]}…); bring all machines to one "
+            "state, and run the same command to learn from what is there then"
+        )
     return path
 
 
 def read_columns(file: Path, kind: str, limit: int | None, seed: int) -> dict[str, list[Any]]:
     """The rows of a set as columns: all, or `limit` of them, drawn by the seed."""
-    table = pq.read_table(file, columns=sorted(KINDS[kind]))
+    besides = OPTIONAL.get(kind, frozenset()) & set(pq.read_schema(file).names)
+    table = pq.read_table(file, columns=sorted(KINDS[kind] | besides))
     found: dict[str, list[Any]] = table.take(chosen_rows(table.num_rows, limit, seed)).to_pydict()
     return found
+
+
+def has_conversations(found: SetFile, storage: Storage) -> bool:
+    """Whether rows of a set are conversations, or answers to some."""
+    if found.kind == "messages":
+        return True
+    if CONVERSATION not in OPTIONAL.get(found.kind, frozenset()):
+        return False
+    with pq.ParquetFile(local_file(storage, found.place)) as rows:
+        if CONVERSATION not in rows.schema_arrow.names:
+            return False
+        batches = rows.iter_batches(_ROWS, columns=[CONVERSATION])
+        return any(batch.column(0).null_count < batch.num_rows for batch in batches)
 
 
 def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:
@@ -115,8 +134,9 @@ def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:
         )
     if replayed.kind != measured.kind:
         return
-    held = _digests(local_file(storage, measured.place), measured.kind)
-    shared = held & _digests(local_file(storage, replayed.place), replayed.kind, only=held)
+    held = _digests(local_file(storage, measured.place, measured.sha256), measured.kind)
+    again = local_file(storage, replayed.place, replayed.sha256)
+    shared = held & _digests(again, replayed.kind, only=held)
     if shared:
         raise UsageError(
             f"{measured.name} and {replayed.name} share {len(shared)} of {len(held)} rows: rows that are learned "

@@ -1,26 +1,31 @@
 """Methods of fine-tuning: each turns a task into a `transformers.Trainer`, and knows no Ray.
 
-A new method is one file with a class, and one line in `METHODS`.
+A new method is one file with a class, and one line in `METHODS`; keys of its own, if it has any, are one more block of
+`TrainConfig`. Guaranteed: what others must know of a method stands on its class, and to read it imports none of the
+libraries that train.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ray_jobs.errors import UsageError
 from ray_jobs.models.embedder_config import Precision
+from ray_jobs.models.kind import Kind
 from ray_jobs.train.batches import Batches
-from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.zero import DeepSpeedConfig
+from ray_jobs.train.methods.tally import Tallies
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
-# Name -> (module, class). Imported when chosen: each brings a library that takes seconds to import.
+    from ray_jobs.train.config import TrainConfig
+    from ray_jobs.train.zero import DeepSpeedConfig
+
+# Name -> (module, class), imported when chosen.
 METHODS: dict[str, tuple[str, str]] = {
     "sft": ("ray_jobs.train.methods.sft", "SupervisedFineTuning"),
     "dpo": ("ray_jobs.train.methods.dpo", "DirectPreferences"),
@@ -31,6 +36,8 @@ METHODS: dict[str, tuple[str, str]] = {
 }
 
 Mode = Literal["min", "max"]
+Metric = tuple[str, Mode]
+"""Of the validation rows, and whether it is best low or high."""
 # Columns that tell what kind of rows a file holds; the first kind whose columns are all there.
 KINDS: dict[str, frozenset[str]] = {
     "messages": frozenset({"messages"}),
@@ -39,6 +46,14 @@ KINDS: dict[str, frozenset[str]] = {
     "preference": frozenset({"prompt", "chosen", "rejected"}),
     "retrieval": frozenset({"query", "positive", "negatives"}),
     "qa": frozenset({"question", "passage", "answers", "starts"}),
+}
+CONVERSATION = "prompt_messages"
+"""Where the prompt of a preference is a conversation: its messages."""
+# Columns that such files may have besides; what was prepared earlier has none of them.
+OPTIONAL: dict[str, frozenset[str]] = {
+    "messages": frozenset({"message_weights"}),
+    "label": frozenset({CONVERSATION}),
+    "preference": frozenset({CONVERSATION}),
 }
 
 
@@ -78,16 +93,49 @@ class Task:
     place: Place
     deepspeed: DeepSpeedConfig | None
     callbacks: tuple[TrainerCallback, ...] = ()
+    tallies: Tallies = field(default_factory=Tallies)
+    """What becomes of the rows; the method fills it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A key that changes what the validation measures: runs that differ in it are not told apart by that.
+
+    A key that changes the model, such as how much of a text an embedder reads, is none.
+    """
+
+    key: str
+    why: str
+    """A whole clause, of the validation rows."""
+    spares: tuple[Metric, ...] = ()
+    """What the validation measures alike all the same."""
+    spares_evaluation: bool = True
+    """Whether base and result are measured alike all the same, before against after."""
 
 
 class Method(Protocol):
-    """One way to fine-tune."""
+    """One way to fine-tune. A class that derives from this has what most methods have where it says nothing else."""
 
     name: str
     kinds: tuple[str, ...]
     """Kinds of rows that it learns from."""
-    metric: tuple[str, Mode]
+    metric: Metric
     """What tells the best checkpoint, where the user does not say."""
+    makes: Kind
+    """What the model that comes out is for."""
+    judge: str
+    """Who measures that model: a name of ray_jobs.train.evaluation.judges."""
+    fitting: str
+    """The bases that it trains, as an error names them to whoever chose another."""
+    in_batch: str | None = None
+    """Why it learns from a micro-batch as a whole, whose size then changes what is learned; None: row by row."""
+    over_workers: bool = False
+    """Whether it does so over the micro-batches of all workers, whose number then changes what is learned too."""
+    packs: bool = False
+    """Whether it can put several rows into one sequence."""
+    has_reference: bool = False
+    """Whether it compares the model with its base while it trains."""
+    shifts: tuple[Shift, ...] = ()
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit.
@@ -106,7 +154,7 @@ def method_of(name: str) -> Method:
     return found
 
 
-def metric_of(config: TrainConfig) -> tuple[str, Mode]:
+def metric_of(config: TrainConfig) -> Metric:
     """The metric that tells the best checkpoint, and whether it is best low or high."""
     chosen = config.checkpoints
     if chosen.metric is not None and chosen.mode is not None:

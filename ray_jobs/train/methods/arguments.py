@@ -36,7 +36,8 @@ def arguments(task: Task, steps: int, learning_rate: float) -> dict[str, Any]:
         "max_steps": steps,
         "train_sampling_strategy": "sequential",
         "per_device_train_batch_size": task.batches.micro_batch,
-        "per_device_eval_batch_size": task.batches.micro_batch,
+        # The same for any number of workers: some losses are means over batches.
+        "per_device_eval_batch_size": chosen.micro_batch,
         "gradient_accumulation_steps": task.batches.accumulation,
         "learning_rate": chosen.learning_rate or learning_rate,
         "lr_scheduler_type": _SCHEDULES[chosen.schedule] if chosen.warmup else chosen.schedule,
@@ -44,9 +45,6 @@ def arguments(task: Task, steps: int, learning_rate: float) -> dict[str, Any]:
         "weight_decay": chosen.weight_decay,
         "max_grad_norm": chosen.max_grad_norm,
         "activation_checkpointing": chosen.gradient_checkpointing,
-        # With adapters over sharded weights the other way to compute them again fails: their shapes differ by then.
-        # TRL asks for the same, by a name that transformers does not read any more.
-        "activation_checkpointing_kwargs": {"use_reentrant": config.lora is not None and config.zero.stage == 3},
         "logging_strategy": "steps",
         "logging_steps": kept.log_every_steps,
         # A loss that is no number is reported as it is, not replaced by an average.
@@ -78,17 +76,6 @@ def adapter(lora: LoraConfig, task_type: str, modules_to_save: tuple[str, ...] =
         task_type=task_type,
         modules_to_save=list(modules_to_save) or None,
     )
-
-
-def learning_through(network: Any, config: TrainConfig) -> Any:
-    """`network`, which is about to get an adapter, such that its blocks may be computed twice.
-
-    PyTorch's reentrant checkpoints pass gradients on only where the input of a block wants some; frozen embeddings
-    give none that does.
-    """
-    if config.optimisation.gradient_checkpointing:
-        network.enable_input_require_grads()
-    return network
 
 
 def row_length(config: TrainConfig, allowed: int | None) -> int:

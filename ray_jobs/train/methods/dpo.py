@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import quiet_transformers
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
+from ray_jobs.train.methods.answers import answers_of, of_tokens
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, longest_row, over_the_base, tokenizer_of
 from ray_jobs.train.methods.rows import in_order, read_splits, steps_of
@@ -17,12 +19,29 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class DirectPreferences:
+class DirectPreferences(Method):
     """TRL's trainer over prompts with a chosen and a rejected answer."""
 
     name = "dpo"
     kinds: tuple[str, ...] = ("preference",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "generator"
+    judge = "language"
+    fitting = "a causal language model"
+    has_reference = True
+    shifts: tuple[Shift, ...] = (
+        Shift(
+            "dpo.beta",
+            "their loss has that factor",
+            spares=(
+                ("eval_rewards/accuracies", "max"),
+                ("eval_mean_token_accuracy", "max"),
+                ("eval_logps/chosen", "max"),
+                ("eval_logps/rejected", "min"),
+            ),
+        ),
+        Shift("sequence.max_length", "other tokens are measured, those before the cut", spares_evaluation=False),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
@@ -30,21 +49,23 @@ class DirectPreferences:
 
         check_base(task)
         train, validation, _ = read_splits(task, self)
-        columns = ["prompt", "chosen", "rejected"]
+        tokenizer = tokenizer_of(task)
+        train, validation = (
+            answers_of(rows, ("chosen", "rejected"), name, tokenizer, task)
+            for rows, name in ((train, "train"), (validation, "validation"))
+        )
         config = DPOConfig(
             **arguments(task, steps_of(train, task), learning_rate=1e-6 if task.config.lora is None else 1e-5),
             max_length=longest_row(task),
             beta=task.config.dpo.beta,
         )
         with quiet_transformers():
-            trainer = DPOTrainer(
+            return of_tokens(DPOTrainer)(
                 model=str(task.base),
                 args=config,
-                train_dataset=train.select_columns(columns),
-                eval_dataset=validation.select_columns(columns),
-                processing_class=tokenizer_of(task),
+                train_dataset=in_order(train, task),
+                eval_dataset=validation,
+                processing_class=tokenizer,
                 callbacks=list(task.callbacks),
                 **over_the_base(task),
             )
-        trainer.train_dataset = in_order(trainer.train_dataset, task)
-        return trainer

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.sentence_model import document_prompt, query_prompt
 from ray_jobs.train import batches
 from ray_jobs.train.apart import apart
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import (
     Rows,
@@ -39,13 +40,23 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import Trainer
 
+_VALIDATION_SEED = 0  # one for all runs, so that their losses can be compared
 
-class ContrastiveEmbedder:
+
+class ContrastiveEmbedder(Method):
     """The trainer of sentence-transformers over queries, their passages and hard negatives."""
 
     name = "embedder"
     kinds: tuple[str, ...] = ("retrieval",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "embedder"
+    judge = "embedder"
+    fitting = "an encoder or an embedder"
+    in_batch = "negatives are the other rows"
+    shifts: tuple[Shift, ...] = (
+        Shift("optimisation.micro_batch", "their loss is that of telling a passage from so many others"),
+        Shift("embedder.negatives", "their loss is that of telling a passage from so many negatives"),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
@@ -65,12 +76,12 @@ class ContrastiveEmbedder:
         check_shardable(model, task)
         with_adapter(model, task, "FEATURE_EXTRACTION")
         count = min(chosen.negatives, int(list_lengths(train, "negatives").max()))
-        columns = contrasted(count, task.config.seed)
-        made: dict[str, object] = {"negatives": count, "seed": task.config.seed}
         train, validation = (
             # The losses go by the order of columns, and one that has the name of an earlier one would come first.
-            made_once(rows, columns, task, made, f"{name}-contrasted").select_columns(column_names(count))
-            for name, rows in (("train", train), ("validation", validation))
+            made_once(
+                rows, contrasted(count, seed), task, {"negatives": count, "seed": seed}, f"{name}-contrasted"
+            ).select_columns(column_names(count))
+            for name, rows, seed in (("train", train, task.config.seed), ("validation", validation, _VALIDATION_SEED))
         )
         loss = (
             losses.MultipleNegativesRankingLoss(model)
@@ -89,7 +100,7 @@ class ContrastiveEmbedder:
             model=model,
             args=config,
             train_dataset=_apart(train, rows_of_run(train, task), task, "train"),
-            eval_dataset=_apart(validation, _shuffled(validation, task), task, "validation"),
+            eval_dataset=_apart(validation, _shuffled(validation), task, "validation"),
             loss=loss,
             callbacks=list(task.callbacks),
         )
@@ -146,9 +157,9 @@ def _apart(rows: Dataset, indices: npt.NDArray[np.int64], task: Task, split: str
     return selected(rows, apart(indices, text_hashes(rows), task.batches.micro_batch), task, split)
 
 
-def _shuffled(rows: Dataset, task: Task) -> npt.NDArray[np.int64]:
-    """Every row once: where they lie, those of one query stand side by side."""
-    return batches.order(len(rows), len(rows), task.config.seed)
+def _shuffled(rows: Dataset) -> npt.NDArray[np.int64]:
+    """Every validation row once: where they lie, those of one query stand side by side."""
+    return batches.order(len(rows), len(rows), _VALIDATION_SEED)
 
 
 def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import ModelError, UsageError
@@ -32,15 +33,20 @@ def check_base(task: Task) -> None:
 
 def tokenizer_of(task: Task) -> PreTrainedTokenizerBase:
     """The base's tokeniser, with a token to pad with; raises ModelError where it has no end of text."""
-    from transformers import AutoTokenizer
-
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
+    tokenizer = tokenizer_in(task.base)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"base={task.config.base}: its tokeniser has no end-of-text token; set one, or choose another")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokeniser in a folder, as it is."""
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def longest_row(task: Task) -> int:
@@ -49,6 +55,15 @@ def longest_row(task: Task) -> int:
 
     config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
     return row_length(task.config, getattr(config.get_text_config(), "max_position_embeddings", None))
+
+
+def check_kept(rows: int, name: str, length: int, task: Task) -> None:
+    """Raise UsageError where no row of a split keeps anything to learn."""
+    if not rows:
+        raise UsageError(
+            f"data={task.config.data}: no row of {name} keeps anything to learn within {length} tokens; raise "
+            "sequence.max_length or shorten the prompts"
+        )
 
 
 def over_the_base(task: Task) -> dict[str, Any]:

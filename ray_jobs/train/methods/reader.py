@@ -11,11 +11,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.reader_batch import pad_windows
 from ray_jobs.models.reader_evaluation import Reading, judge
 from ray_jobs.models.reader_model import SpanLogits
@@ -23,9 +25,10 @@ from ray_jobs.models.reader_spans import PassageSpan, passage_spans, window_span
 from ray_jobs.models.reader_windows import Window, WindowTokenizer
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
-from ray_jobs.train.methods import Mode, Task
-from ray_jobs.train.methods.arguments import adapter, arguments, learning_through, row_length
-from ray_jobs.train.methods.rows import Rows, in_order_of_length, made_once, read_splits, steps_of
+from ray_jobs.train.methods import Method, Metric, Shift, Task
+from ray_jobs.train.methods.arguments import adapter, arguments, row_length
+from ray_jobs.train.methods.rows import Rows, how_many, in_order_of_length, made_once, read_splits, steps_of
+from ray_jobs.train.methods.tally import Tally
 from ray_jobs.train.span_targets import TARGETS, QuestionRow, SpanCollator, features, rows_of, windows_of
 
 if TYPE_CHECKING:
@@ -33,15 +36,28 @@ if TYPE_CHECKING:
 
 LENGTH = 384
 """Tokens of a window, where neither the user nor the base says less."""
+FIRST = "first"
+"""In rows that are windows: whether a window is the first of its row."""
 _WINDOWS = 256  # judged at a time
+_OF_ANSWERS: tuple[Metric, ...] = (("eval_f1", "max"), ("eval_exact_match", "max"))
 
 
-class SpanReader:
+class SpanReader(Method):
     """The trainer of transformers over windows with the first and last token of their answer."""
 
     name = "reader"
     kinds: tuple[str, ...] = ("qa",)
-    metric: tuple[str, Mode] = ("eval_f1", "max")
+    metric: Metric = ("eval_f1", "max")
+    makes: Kind = "reader"
+    judge = "reader"
+    fitting = "an encoder that can have a span head"
+    shifts: tuple[Shift, ...] = (
+        Shift("sequence.max_length", "their loss is the mean of other windows", spares=_OF_ANSWERS),
+        Shift("reader.stride", "their loss is the mean of other windows", spares=_OF_ANSWERS),
+        Shift(
+            "reader.max_answer_tokens", "it changes which answers count, not what is learned", spares_evaluation=False
+        ),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
@@ -64,10 +80,15 @@ class SpanReader:
         asked = windows_of(rows_of(validation.to_dict()), tokens, length, chosen.stride)
         # Judged in any order, and fastest beside others of their length.
         asked.sort(key=lambda item: len(item[0].ids))
-        made: dict[str, object] = {"length": length, "stride": chosen.stride, "targets": TARGETS}
+        made: dict[str, object] = {"length": length, "stride": chosen.stride, "targets": TARGETS, "counted": True}
+        rows = {"train": len(train), "validation": len(validation)}
         train = made_once(train, learned(tokens, length, chosen.stride), task, made, "train-spans")
-        for name, windows in (("train", len(train)), ("validation", len(asked))):
-            check_windows(windows, name, length, task)
+        kept = {"train": how_many(train, FIRST), "validation": len({window.pair for window, _ in asked})}
+        for name, count in kept.items():
+            check_windows(count, name, length, task)
+            left_out = rows[name] - count
+            task.tallies.splits[name] = Tally(rows[name], left_out, "the question leaves no room for a passage")
+        train = train.remove_columns(FIRST)
         lengths = pc.list_value_length(train.data.column("input_ids")).to_numpy().astype(np.int64)
         # Before the network: under ZeRO-3 its weights are sharded as they are read.
         settings = TrainingArguments(
@@ -100,9 +121,9 @@ def tokenizer_of(task: Task) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def check_windows(count: int, name: str, length: int, task: Task) -> None:
-    """Raise UsageError where the rows of a split have no window: their questions alone fill it."""
-    if not count:
+def check_windows(rows: int, name: str, length: int, task: Task) -> None:
+    """Raise UsageError where no row of a split has a window: their questions alone fill it."""
+    if not rows:
         raise UsageError(
             f"data={task.config.data}: no question of {name} leaves room for a passage within {length} tokens; raise "
             "sequence.max_length or shorten the questions"
@@ -131,10 +152,7 @@ def network_of(task: Task) -> Any:
             task.base, local_files_only=True, trust_remote_code=False, dtype=torch.float32, num_labels=2
         )
     lora = task.config.lora
-    if lora is None:
-        return network
-    chosen = adapter(lora, "QUESTION_ANS", heads_of(network))
-    return with_adapter(learning_through(network, task.config), chosen)
+    return network if lora is None else with_adapter(network, adapter(lora, "QUESTION_ANS", heads_of(network)))
 
 
 def takes_segments(tokenizer: PreTrainedTokenizerFast) -> bool:
@@ -164,8 +182,14 @@ def with_adapter(network: PreTrainedModel, config: Any) -> Any:
 
 
 def learned(tokens: WindowTokenizer, max_tokens: int, stride: int) -> Callable[[Rows], Rows]:
-    """A function from rows of kind `qa` to windows with their targets."""
-    return lambda rows: features(windows_of(rows_of(rows), tokens, max_tokens, stride))
+    """A function from rows of kind `qa` to windows with their targets, and whether each is the first of its row."""
+
+    def spans(rows: Rows) -> Rows:
+        windows = windows_of(rows_of(rows), tokens, max_tokens, stride)
+        pairs = [window.pair for window, _ in windows]
+        return {**features(windows), FIRST: [pair != before for before, pair in pairwise([None, *pairs])]}
+
+    return spans
 
 
 def judged(

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.models.kind import Kind
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.methods import Mode, Task
+from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.rows import (
     Rows,
@@ -27,6 +28,7 @@ from ray_jobs.train.methods.rows import (
     steps_of,
 )
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
+from ray_jobs.train.methods.tally import Tally
 from ray_jobs.train.span_targets import PAD_MULTIPLE
 
 if TYPE_CHECKING:
@@ -35,12 +37,19 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class CrossEncoderReranker:
+class CrossEncoderReranker(Method):
     """The trainer of sentence-transformers over pairs of a query and a passage."""
 
     name = "reranker"
     kinds: tuple[str, ...] = ("retrieval",)
-    metric: tuple[str, Mode] = ("eval_loss", "min")
+    metric: Metric = ("eval_loss", "min")
+    makes: Kind = "reranker"
+    judge = "reranker"
+    fitting = "an encoder or a cross-encoder"
+    shifts: tuple[Shift, ...] = (
+        Shift("reranker.loss", "their losses are of two kinds"),
+        Shift("reranker.negatives", "their loss is that of so many negatives"),
+    )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
@@ -61,10 +70,12 @@ class CrossEncoderReranker:
         with_adapter(model, task, "SEQ_CLS", _heads(model, task))
         shaped = pairs(chosen.negatives) if chosen.loss == "bce" else lists(chosen.negatives)
         settings: dict[str, object] = {"negatives": chosen.negatives, "loss": chosen.loss}
-        train, validation = (
-            made_once(rows, shaped, task, settings, f"{name}-{chosen.loss}")
-            for name, rows in (("train", train), ("validation", validation))
-        )
+        splits = {"train": train, "validation": validation}
+        made = {name: made_once(rows, shaped, task, settings, f"{name}-{chosen.loss}") for name, rows in splits.items()}
+        for name, rows in splits.items():
+            left_out = len(rows) - len(made[name]) if chosen.loss == "lambda" else 0
+            task.tallies.splits[name] = Tally(len(rows), left_out, "no negative")
+        train, validation = made["train"], made["validation"]
         ordered = in_order_of_length(train, characters(train), task) if chosen.loss == "bce" else in_order(train, task)
         _pad_to_few_shapes(model, task)
         loss = losses.BinaryCrossEntropyLoss(model) if chosen.loss == "bce" else losses.LambdaLoss(model)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from ray_jobs.errors import UsageError
 from ray_jobs.train import batches
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.methods import KINDS, Method, Task, kind_of
+from ray_jobs.train.methods import KINDS, OPTIONAL, Method, Task, kind_of
 from ray_jobs.train.methods.alike import alike
 
 if TYPE_CHECKING:
@@ -72,13 +72,21 @@ def mixed(train: Dataset, replay: Dataset, kind: str, share: float, seed: int) -
     """
     from datasets import concatenate_datasets
 
-    columns = sorted(KINDS[kind])
+    besides = OPTIONAL.get(kind, frozenset()) & {*train.column_names, *replay.column_names}
+    columns = sorted(KINDS[kind] | besides)
     count = round(len(train) * share / (1 - share))
-    own = train.select_columns(columns)
+    own = _with(train, besides, replay).select_columns(columns)
     if not count:
         return own
-    drawn = replay.select(batches.order(len(replay), count, seed)).select_columns(columns).cast(own.features)
-    return concatenate_datasets([own, drawn])
+    drawn = _with(replay.select(batches.order(len(replay), count, seed)), besides, train).select_columns(columns)
+    return concatenate_datasets([own, drawn.cast(own.features)])
+
+
+def _with(rows: Dataset, besides: frozenset[str], other: Dataset) -> Dataset:
+    """The rows with nulls in those columns that only the `other` ones have."""
+    for name in sorted(besides - set(rows.column_names)):
+        rows = rows.add_column(name, [None] * len(rows), feature=other.features[name])
+    return rows
 
 
 def made_once(
@@ -104,6 +112,14 @@ def made_once(
 
     task.place.first_on_machine(mapped)
     return mapped()
+
+
+def how_many(rows: Dataset, column: str) -> int:
+    """In how many of the rows that `made_once` returned a column of booleans is true."""
+    import pyarrow.compute as pc
+
+    # What is made of no row has no columns.
+    return int(pc.sum(rows.data.column(column)).as_py() or 0) if len(rows) else 0
 
 
 def steps_of(rows: Dataset, task: Task) -> int:

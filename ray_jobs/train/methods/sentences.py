@@ -16,7 +16,7 @@ from ray_jobs.errors import ModelError
 from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Task
-from ray_jobs.train.methods.arguments import adapter, learning_through, row_length
+from ray_jobs.train.methods.arguments import adapter, row_length
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,8 +58,7 @@ def with_adapter(model: SentenceModel, task: Task, task_type: str, heads: tuple[
 
     if task.config.lora is None:
         return
-    network = learning_through(model[0].model, task.config)
-    model[0].model = get_peft_model(network, adapter(task.config.lora, task_type, heads))
+    model[0].model = get_peft_model(model[0].model, adapter(task.config.lora, task_type, heads))
     for module in list(model)[1:]:
         module.requires_grad_(False)
 

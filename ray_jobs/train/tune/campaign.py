@@ -212,6 +212,9 @@ class Campaign:
         rows: tuple[dict[str, Any], ...] = (),
         reason: str = "",
     ) -> None:
+        """Of two outcomes the first counts: a trial that heard too late that it is stopped runs to its end."""
+        if self._trials[number].ended is not None:
+            return
         by_validation = state == "stopped" and not self._objective.config.from_evaluation
         scored = state == "finished" or by_validation
         self._trials.end(

@@ -46,6 +46,7 @@ class ObjectiveConfig(_Part):
     mode: Literal["min", "max"] | None = Field(None, description="whether that metric is best low or high")
     target: str | None = Field(None, description="metric of the evaluation, before and after; None: its first one")
     retained: str | None = Field(None, description="the retained set of which little should be forgotten")
+    retained_metric: str | None = Field(None, description="metric of that set, before and after; None: its first one")
     weight: float | None = Field(None, gt=0, description="value = gain on the target - weight * what is forgotten")
     max_loss: float | None = Field(None, ge=0, description="best gain of those that forget no more than this")
 
@@ -67,6 +68,11 @@ class ObjectiveConfig(_Part):
             )
         if self.retained is None and (self.weight is not None or self.max_loss is not None):
             raise ValueError("weight or max_loss without retained: nothing to forget; name a retained set in retained")
+        if self.retained is None and self.retained_metric is not None:
+            raise ValueError(
+                f"retained_metric={self.retained_metric} without retained: nothing to measure by it; name a retained "
+                "set in retained"
+            )
         if self.from_evaluation and self.metric is not None:
             raise ValueError(
                 f"metric={self.metric} with target or retained: the best is chosen by validation or by evaluation; "

@@ -1,4 +1,4 @@
-"""The training configuration of a search as the user gave it: inline, or in a file.
+"""A search and its training configuration as the user gave them: inline, or in a file.
 
 Guaranteed: paths in it are absolute, so that they mean the same in every trial and in what is written out; a key is not
 both fixed and searched.
@@ -15,9 +15,11 @@ import yaml
 from ray_jobs.errors import UsageError
 from ray_jobs.storage import DEFAULT_STORE, open_storage
 from ray_jobs.train.tune.config import TuneConfig
+from ray_jobs.train.tune.dimensions import Choice
 from ray_jobs.train.tune.space import value_at
 
 _ABSENT = object()
+_START = "lora.start"  # the one key that may be searched and whose values may be paths
 
 
 def training(config: TuneConfig) -> dict[str, Any]:
@@ -33,9 +35,19 @@ def training(config: TuneConfig) -> dict[str, Any]:
     if isinstance(found.get("name"), str):
         found["store"] = open_storage(str(found.get("store", DEFAULT_STORE))).uri
     _anchor(found, "base", "data")
+    _anchor(found.get("lora"), "start")
     _anchor(found.get("replay"), "data")
     _anchor(value_at(found, "evaluation.retained"))
     return found
+
+
+def anchored(config: TuneConfig) -> TuneConfig:
+    """The search with absolute paths among the values of its space."""
+    space = dict(config.space)
+    if isinstance(found := space.get(_START), Choice):
+        # Whether two of them are one folder is told by the space.
+        space[_START] = found.model_copy(update={"values": tuple(map(_absolute, found.values))})
+    return config.model_copy(update={"space": space})
 
 
 def _anchor(mapping: Any, *keys: str) -> None:
@@ -43,9 +55,14 @@ def _anchor(mapping: Any, *keys: str) -> None:
     if not isinstance(mapping, dict):
         return
     for key in keys or mapping:
-        value = mapping.get(key)
-        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
-            mapping[key] = str(path.absolute())
+        if key in mapping:
+            mapping[key] = _absolute(mapping[key])
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, str) and (path := Path(value).expanduser()).exists():
+        return str(path.absolute())
+    return value
 
 
 def _read(path: Path) -> dict[str, Any]:

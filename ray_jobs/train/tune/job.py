@@ -8,45 +8,36 @@
 Guaranteed: a trial is a run of the training job under the name that the user chose, so that training the best
 configuration finds its run finished and only publishes it; the same command goes on where it stopped, and with more
 trials it adds to those that were run, even once the best of them is published; the search itself publishes nothing.
-With other rows to learn from, to be reminded of or to be measured on it is another search. Not guaranteed: that two
-drivers with the same search at once do not disturb each other.
+With other rows to learn from, to be reminded of or to be measured on, and with another adapter to start from, it is
+another search; with other values of what changes nothing in a run, such as a smaller micro-batch, it is the same one. A
+trial that failed is run again only where its folder among the trials is deleted. Not guaranteed: that two drivers with
+the same search at once do not disturb each other.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from typing import Any
 
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
-from ray_jobs.train import before_after, job, publish
+from ray_jobs.train import before_after, job, publish, sharing, worker
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.methods import metric_of
+from ray_jobs.train.identity import digest, learned
+from ray_jobs.train.methods import method_of, metric_of
 from ray_jobs.train.room import check_room, runs_at_once
 from ray_jobs.train.training_data import is_file, prepare_file
 from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
+from ray_jobs.train.tune.comparable import check_comparable
 from ray_jobs.train.tune.config import DEFAULT_TRIALS, TuneConfig
-from ray_jobs.train.tune.given import training
+from ray_jobs.train.tune.given import anchored, training
 from ray_jobs.train.tune.halving import Halving
 from ray_jobs.train.tune.proposals import GridProposals, Proposals, proposals
 from ray_jobs.train.tune.space import Space
 from ray_jobs.train.tune.summary import TuneSummary
 from ray_jobs.train.tune.trials import Trials
 from ray_jobs.train.worker import Plan
-
-# What of the training configuration does not change what the search finds.
-_FREE: dict[str, Any] = {
-    "name": True,
-    "store": True,
-    "publish": True,
-    "data": True,  # its hash counts
-    "workers": True,
-    "checkpoints": {"keep", "max_failures", "log_every_steps"},
-}
 
 
 def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
@@ -57,17 +48,23 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
     """
     started = time.monotonic()
     progress = progress or SilentProgress()
+    config = anchored(config)
     fixed = training(config)
     space = Space(fixed, config.space)
+    goal = objective.resolve(config.objective, space.example, metric_of(space.example))
+    check_comparable(config.space, method_of(space.example.method), goal, stops=config.scheduler != "none")
     storage = open_storage(space.example.store)
     if is_file(space.example.data):
         # Once, for all trials; what is written out names the prepared data.
-        space = Space({**fixed, "data": prepare_file(space.example.data, storage, progress)}, config.space)
+        space = Space(
+            {**fixed, "data": prepare_file(space.example.data, storage, progress, space.example.base)}, config.space
+        )
     plan = job.make_plan(space.example, storage)
     judged = objective.judged(space.example, config.objective.from_evaluation)
-    before_after.check(judged, plan.train, storage)
+    before_after.check(judged, worker.base_folder(storage, plan), plan.train, storage)
     retained = {file.name: file.sha256 for file in before_after.retained(judged, storage)}
-    goal = objective.resolve(config.objective, space.example, metric_of(space.example))
+    if config.objective.from_evaluation:
+        objective.check_measured(config.objective, *before_after.metrics(judged, plan.train, storage))
     source = proposals(config.search, space, goal.mode, config.seed)
     limit = _limit(config, source)
     name = space.example.name
@@ -117,8 +114,9 @@ def _drive(config: TuneConfig, campaign: Campaign, example: TrainConfig, progres
 
 def parallel(config: TrainConfig, cluster: ClusterSize) -> int:
     """How many trials the cluster has room for; raises UsageError where it has none for a single one."""
-    check_room(config.workers, cluster, "train.workers")
-    return runs_at_once(config.workers, cluster)
+    workers = sharing.workers_of(config)
+    check_room(workers, cluster, "train.workers")
+    return runs_at_once(workers, cluster)
 
 
 def _hint(config: TuneConfig, trials: Trials) -> str:
@@ -154,7 +152,8 @@ def _identity(config: TuneConfig, space: Space, plan: Plan, retained: dict[str, 
 
     `retained` has the sha256 of each retained set that trials are measured on.
     """
-    fixed = space.example.model_dump(mode="json", exclude=_FREE)
+    # What a run is measured on does not change it; it does change which trial is the best.
+    fixed = learned(space.example) | {"evaluation": space.example.evaluation.model_dump(mode="json")}
     for key in space.dimensions:
         *blocks, last = key.split(".")
         inner = fixed
@@ -162,6 +161,5 @@ def _identity(config: TuneConfig, space: Space, plan: Plan, retained: dict[str, 
             inner = inner[block]
         del inner[last]
     searched = config.model_dump(mode="json", include={"space", "search", "scheduler", "objective", "seed"})
-    read = [plan.base_revision, plan.data_hash, plan.replay_hash, retained]
-    text = json.dumps([fixed, searched, *read], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    read = [plan.base_revision, plan.start_revision, plan.data_hash, plan.replay_hash, retained]
+    return digest(fixed, searched, *read)

@@ -1,10 +1,12 @@
 """What makes one trial better than another.
 
 By default the metric that tells the best checkpoint; or, from the evaluation before and after training, what was gained
-on the target less what was forgotten, both on validation rows: test rows have no say in what is chosen. Guaranteed: a
-gain is above 0 where the model became better and forgetting is above 0 where it became worse, whichever way the metric
-points. A retained set on which the model became better counts as nothing forgotten. Not guaranteed: that rows of a
-retained set without a validation split are unseen when the best is measured on them.
+on the target less what was forgotten, each by a metric of its own, both on validation rows: test rows have no say in
+what is chosen. Guaranteed: a gain is above 0 where the model became better and forgetting is above 0 where it became
+worse, whichever way the metric points. A retained set on which the model became better counts as nothing forgotten. A
+metric by which a set is never measured is refused before any trial. Not guaranteed: that rows of a retained set without
+a validation split are unseen when the best is measured on them; nor that the two metrics have one unit, which the
+weight must make up for.
 """
 
 from __future__ import annotations
@@ -60,9 +62,10 @@ class Objective:
         if not chosen.from_evaluation:
             return self.metric
         gain = f"gain in {chosen.target or 'the target metric'} on validation rows"
+        by = "" if chosen.retained_metric is None else f" by {chosen.retained_metric}"
         if chosen.weight is not None:
-            return f"{gain} - {chosen.weight:g} x forgotten on {chosen.retained}"
-        limit = "" if chosen.max_loss is None else f", at most {chosen.max_loss:g} forgotten on {chosen.retained}"
+            return f"{gain} - {chosen.weight:g} x forgotten on {chosen.retained}{by}"
+        limit = "" if chosen.max_loss is None else f", at most {chosen.max_loss:g} forgotten on {chosen.retained}{by}"
         return f"{gain}{limit}"
 
     def running(self, metrics: Mapping[str, float]) -> float:
@@ -87,7 +90,7 @@ class Objective:
         gain = -_worse_by(target)
         if self.config.retained is None:
             return Score(value=gain, gain=gain)
-        retained = _row(rows, "retained", str(target["metric"]), self.config.retained)
+        retained = _row(rows, "retained", self.config.retained_metric, self.config.retained)
         forgotten = max(0.0, _worse_by(retained))
         if self.config.weight is not None:
             return Score(value=gain - self.config.weight * forgotten, gain=gain, forgotten=forgotten)
@@ -110,6 +113,26 @@ def resolve(config: ObjectiveConfig, train: TrainConfig, by_default: tuple[str, 
     if config.metric is not None and config.mode is not None:
         metric, mode = config.metric, config.mode
     return Objective(config, metric, mode)
+
+
+def check_measured(
+    config: ObjectiveConfig, target: Sequence[str] | None, retained: Mapping[str, Sequence[str]]
+) -> None:
+    """Raise UsageError for a metric by which no trial is measured.
+
+    `target` has the metrics of the target's rows, None where there are no such rows; `retained` those of each retained
+    set, by its name.
+    """
+    if target is None:
+        asked = f"objective.target={config.target}" if config.target else f"objective.retained={config.retained}"
+        raise UsageError(
+            f"{asked}: the data has no rows in its validation split, on which the gain is measured; prepare the data "
+            "with a larger split.validation"
+        )
+    _check_metric("objective.target", config.target, "the validation rows of the data", target)
+    if config.retained is not None:
+        name = f"the rows of evaluation.retained.{config.retained}"
+        _check_metric("objective.retained_metric", config.retained_metric, name, retained[config.retained])
 
 
 def judged(config: TrainConfig, by_evaluation: bool) -> TrainConfig:
@@ -139,11 +162,20 @@ def _check_evaluation(config: ObjectiveConfig, evaluation: EvaluationConfig) -> 
         )
 
 
+def _check_metric(key: str, metric: str | None, rows: str, measured: Sequence[str]) -> None:
+    if metric is None or metric in measured:
+        return
+    close = difflib.get_close_matches(metric, measured, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    raise UsageError(f"{key}={metric}: {meant}{rows} are measured by {', '.join(measured)}; choose one of those")
+
+
 def _row(rows: Sequence[Row], role: str, metric: str | None, name: str | None) -> Row:
     candidates = [row for row in rows if row["role"] == role and (name is None or is_of(row["set"], name))]
     found = [row for row in candidates if metric in (None, row["metric"])]
     if not found:
-        what = f"objective.target={metric}" if role == "target" else f"objective.retained={name} by {metric}"
+        what = f"objective.target={metric}" if role == "target" else f"objective.retained={name}"
+        what += f" by {metric}" if role == "retained" and metric is not None else ""
         have = ", ".join(f"{row['metric']} of {row['set']}" for row in rows if row["role"] == role) or "nothing"
         raise UsageError(f"{what}: the evaluation of a trial has no such row; it has {have}; choose one of them")
     return found[0]

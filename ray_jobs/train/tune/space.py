@@ -1,8 +1,8 @@
 """The space of a search, tried on the training configuration before any trial.
 
 Guaranteed: every key exists, may be searched and takes both ends of its range or each of its choices; each choice is
-possible with some values of the other keys. Not guaranteed: that every combination is possible; `config_at` says which
-are not, and whoever draws points leaves those out.
+possible with some values of the other keys; two points are two runs. Not guaranteed: that every combination is
+possible; `config_at` says which are not, and whoever draws points leaves those out.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ray_jobs.errors import UsageError
-from ray_jobs.train.config import IN_BATCH, TrainConfig
+from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.identity import is_free
 from ray_jobs.train.tune.dimensions import Choice, Dimension, Int, Point, Uniform
 
 _COMBINATIONS = 512  # of the ends of other keys that a value is tried with
 _GRID = 10_000  # points of a grid
 _DRAWS = 2_000  # points inside the ranges, where no combination of ends is possible
-# Why a key cannot be searched. Trials of other bases, data or methods cannot be compared with each other.
+# Why a key cannot be searched, where there is more to say than that it changes nothing. Trials of other bases, data or
+# methods cannot be compared with each other.
 _FIXED = {
     "method": "metrics of different methods cannot be compared; tune each method by itself",
     "base": "trials are compared with each other, and so start from one base; tune each base by itself",
     "data": "trials are compared with each other, and so learn from the same data; tune each data set by itself",
     "name": "all trials are runs of one name; set train.name",
     "store": "all trials are kept in one store; set train.store",
-    "publish": "it does not change what is learned; set train.publish",
-    "workers": "it does not change what is learned; set train.workers",
     "replay.data": "trials are compared with each other, and so are reminded of the same rows; set train.replay.data",
-    "optimisation.micro_batch": "it does not change what is learned; set train.optimisation.micro_batch",
     "checkpoints": "trials are evaluated at the same steps, by the same metric; set train.checkpoints",
     "evaluation": "trials are evaluated alike; set train.evaluation",
 }
@@ -179,11 +178,12 @@ def value_at(mapping: Mapping[str, Any], key: str, absent: Any = None) -> Any:
 
 def _check_key(key: str, method: str) -> None:
     known = keys()
-    if key == "optimisation.micro_batch" and method in IN_BATCH:
-        return
     for place in (key, key.split(".")[0]):
         if place in _FIXED and key in known:
             raise UsageError(f"space.{key} cannot be searched: {_FIXED[place]}")
+    if key in known and is_free(key, method):
+        # Trials that differ in it alone would be one run, which each of them would train.
+        raise UsageError(f"space.{key} cannot be searched: it does not change what is learned; set train.{key}")
     if key not in known:
         close = [found for found in known if found.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
         close += difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -1,0 +1,132 @@
+"""Every method on two real workers of Ray Train: what it learns is what one worker learns, sharded or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import train_bases
+from train_runs import Stretch, checkpoints, losses, outcome, plan_of, settings, train_alone, train_together
+
+from ray_jobs.storage import open_storage
+from ray_jobs.train.checkpoints import Checkpoints
+from ray_jobs.train.config import TrainConfig
+
+pytestmark = pytest.mark.slow
+
+CHECKPOINTED = {"optimisation": {"max_steps": 4, "learning_rate": 0.001, "gradient_checkpointing": True}}
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpo": ("dpo", {}),
+    "dpo-lora": ("dpo", {"lora": {"rank": 4}}),
+    "kto": ("kto", {}),
+    "embedder": ("embedder", {}),
+    "embedder-cached": ("embedder", {"embedder": {"loss": "cached_mnrl", "mini_batch": 2}}),
+    "reranker-bce": ("reranker", {}),
+    "reranker-lambda": ("reranker", {"reranker": {"loss": "lambda"}}),
+    "reader": ("reader", {}),
+}
+SHARDED: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft": ("sft", {"lora": {"rank": 4}, **CHECKPOINTED}),
+    "embedder": ("embedder", {"lora": {"rank": 4}, **CHECKPOINTED}),
+    "reranker": ("reranker", {"lora": {"rank": 4}, **CHECKPOINTED}),
+    "reader": ("reader", {"lora": {"rank": 4}, **CHECKPOINTED}),
+}
+# TRL estimates its KL over the rows of all workers at once.
+BY_WORKERS = ("kto",)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Bases, data and store of this file."""
+
+    folder: Path
+    bases: dict[str, Path]
+    data: dict[str, Path]
+
+    def config(self, kind: tuple[str, dict[str, Any]], name: str, **changes: Any) -> TrainConfig:
+        method, own = kind
+        short = {"optimisation": {"max_steps": 4, "learning_rate": 0.001}}
+        store = self.folder / "store"
+        return settings(method, self.bases[method], self.data[method], store, name, **{**short, **own, **changes})
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    folder = tmp_path_factory.mktemp("methods")
+    chat = train_bases.language_model(folder / "chat")
+    encoder, embedder = train_bases.encoder(folder / "encoder"), train_bases.embedder(folder / "embedder")
+    retrieval = train_bases.retrieval(folder / "retrieval")
+    return Places(
+        folder,
+        {
+            "sft": chat,
+            "dpo": chat,
+            "kto": chat,
+            "embedder": embedder,
+            "reranker": encoder,
+            "reader": train_bases.looking(folder / "looking"),
+        },
+        {
+            "sft": train_bases.conversations(folder / "conversations"),
+            "dpo": train_bases.preferences(folder / "preferences"),
+            "kto": train_bases.labelled(folder / "labelled"),
+            "embedder": retrieval,
+            "reranker": retrieval,
+            "reader": train_bases.questions(folder / "questions", train=64, validation=8),
+        },
+    )
+
+
+def together(places: Places, name: str) -> TrainConfig:
+    return places.config(METHODS[name], name, zero={"stage": 1})
+
+
+def sharded(places: Places, name: str) -> TrainConfig:
+    return places.config(SHARDED[name], f"sharded-{name}", zero={"stage": 3})
+
+
+@pytest.fixture(scope="module")
+def two_workers(ray_session: None, places: Places) -> Places:
+    runs = [together(places, name) for name in METHODS] + [sharded(places, name) for name in SHARDED]
+    train_together(list(map(Stretch, runs)), workers=2)
+    return places
+
+
+def adapter_of(config: TrainConfig) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    folder = Checkpoints(open_storage(config.store), plan_of(config).run).fetch(checkpoints(config)[-1])
+    tensors: dict[str, Any] = load_file(folder / "adapter_model.safetensors")
+    return tensors
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_runs_to_its_end_with_finite_losses(two_workers: Places, name: str) -> None:
+    config = together(two_workers, name)
+    assert outcome(config)["steps"] == 4
+    assert all(0 < loss < 50 for loss in losses(config).values())
+    assert [found.step for found in checkpoints(config)] == [4]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BY_WORKERS])
+def test_two_workers_have_the_losses_and_the_metric_of_one(two_workers: Places, name: str) -> None:
+    alone = train_alone(two_workers.config(METHODS[name], f"{name}-alone"))
+    config = together(two_workers, name)
+    assert losses(config) == pytest.approx(losses(alone), rel=1e-4)
+    assert checkpoints(config)[-1].metric == pytest.approx(checkpoints(alone)[-1].metric, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_an_adapter_over_sharded_weights_is_that_of_one_worker(two_workers: Places, name: str) -> None:
+    alone = train_alone(two_workers.config(SHARDED[name], f"whole-{name}"))
+    config = sharded(two_workers, name)
+    assert losses(config) == pytest.approx(losses(alone), rel=1e-4)
+    expected, found = adapter_of(alone), adapter_of(config)
+    assert set(found) == set(expected)
+    for tensor, values in expected.items():
+        assert found[tensor].shape == values.shape
+        assert np.allclose(found[tensor], values, atol=1e-3), tensor
+    assert any("lora_B" in tensor and values.any() for tensor, values in found.items())

@@ -1,0 +1,82 @@
+"""What becomes of rows on their way to a trainer is counted, and told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import train_bases
+from evaluation_tasks import task
+from train_runs import outcome, settings, train_alone
+
+from ray_jobs.train.job import TrainSummary
+from ray_jobs.train.methods import method_of
+from ray_jobs.train.methods.tally import Tally, lines
+
+# At twelve tokens two are cut, and the prompt of one fills them.
+ROWS = [{"prompt": "ant", "completion": " bee"}] * 9
+CUT = [{"prompt": "ant bee", "completion": " cat" * 12}] * 2
+FULL = [{"prompt": "ant" + " ant" * 11, "completion": " bee"}]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_bases.language_model(tmp_path_factory.mktemp("tally"))
+
+
+def completions(folder: Path) -> Path:
+    rows = {"train": [*CUT, *ROWS, *FULL], "validation": [*ROWS, *CUT]}
+    return train_bases.prepared(folder, rows, train_bases.COMPLETION)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_rows_that_are_cut_and_left_out_are_counted_also_when_they_are_found_again(
+    tmp_path: Path, base: Path, packing: bool
+) -> None:
+    data = completions(tmp_path / "data")
+    for _ in range(2):
+        asked = task(tmp_path, "sft", base, data, sequence={"max_length": 12, "packing": packing})
+        trainer = method_of("sft").trainer(asked)
+        why = "nothing to learn within 12 tokens"
+        assert asked.tallies.splits == {"train": Tally(12, 1, why, 2, 12), "validation": Tally(11, 0, why, 2, 12)}
+        assert not {"cut", "last_alone"} & set(trainer.train_dataset.column_names)
+
+
+def test_lists_without_negatives_are_counted(tmp_path: Path) -> None:
+    data = train_bases.retrieval(tmp_path / "data", train=8, validation=8)
+    asked = task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data, reranker={"loss": "lambda"})
+    method_of("reranker").trainer(asked)
+    assert asked.tallies.splits["train"] == Tally(8, 0, "no negative")
+
+
+def test_questions_that_fill_a_window_are_counted(tmp_path: Path) -> None:
+    row = {"question": "ant", "passage": "bee cat " * 20, "answers": ["bee"], "starts": [0]}
+    rows = {"train": [*[row] * 9, {**row, "question": "ant " * 40}], "validation": [row] * 8}
+    data = train_bases.prepared(tmp_path / "data", rows, train_bases.QA)
+    base = train_bases.looking(tmp_path / "base")
+    asked = task(tmp_path, "reader", base, data, sequence={"max_length": 24}, reader={"stride": 4})
+    trainer = method_of("reader").trainer(asked)
+    why = "the question leaves no room for a passage"
+    assert asked.tallies.splits == {"train": Tally(10, 1, why), "validation": Tally(8, 0, why)}
+    assert "first" not in trainer.train_dataset.column_names
+
+
+def test_a_finished_run_tells_what_became_of_its_rows(tmp_path: Path, base: Path) -> None:
+    changes: dict[str, Any] = {"sequence": {"max_length": 12}, "optimisation": {"max_steps": 1}}
+    config = settings("sft", base, completions(tmp_path / "data"), tmp_path / "store", "m", **changes)
+    found = lines(outcome(train_alone(config)))
+    assert found == (
+        "train: 2 rows cut at max_length=12, 1 left out (nothing to learn within 12 tokens), of 12 rows",
+        "validation: 2 rows cut at max_length=12, of 11 rows",
+    )
+    about: dict[str, Any] = {"run": "r", "model": "m", "steps": 1, "best_step": 1, "metrics": {}, "restarts": 0}
+    summary = TrainSummary(name="m", **about, trained=True, seconds=1.0, rows=found)
+    assert set(found) < set(summary.lines())
+
+
+def test_a_run_of_an_earlier_version_tells_nothing_of_its_rows() -> None:
+    assert lines({"steps": 8}) == lines({"rows": {"train": {"rows": 8}}}) == ()
+    assert lines({"rows": {"train": {"rows": 8, "last_alone": 3}}}) == (
+        "train: 3 learned from their last answer alone, of 8 rows",
+    )
