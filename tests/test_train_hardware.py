@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import train_bases
 from pydantic import ValidationError
+from test_train_checkpoints import record
 from train_runs import plan_of, settings
 
 from ray_jobs.errors import UsageError
 from ray_jobs.runtime import ClusterSize
-from ray_jobs.train import hardware
+from ray_jobs.storage import open_storage
+from ray_jobs.train import hardware, job
+from ray_jobs.train.checkpoints import Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.hardware import Hardware, of_workers, precision_of
-from ray_jobs.train.room import gpus_of
+from ray_jobs.train.room import gpus_of, largest_machine
 
+NO_GPU = r"workers.gpus_per_worker=1: no machine of this cluster has a GPU; set workers.gpus_per_worker=0"
 CPU, GPU = ClusterSize(cpus=4, gpus=0), ClusterSize(cpus=4, gpus=4)
 
 
 def config(method: str = "sft", **changes: Any) -> TrainConfig:
     return settings(method, Path("b"), Path("d"), Path("s"), "model", **changes)
+
+
+def machine(alive: bool = True, **resources: float) -> dict[str, Any]:
+    """A machine as Ray tells of it."""
+    return {"Alive": alive, "Resources": resources}
 
 
 @pytest.mark.parametrize(
@@ -61,9 +72,59 @@ def test_of_several_machines_one_with_room_for_a_worker_is_asked(
 ) -> None:
     import ray
 
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": True}])
+    monkeypatch.setattr(ray, "nodes", lambda: [machine(CPU=1), machine(CPU=1)])
     monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: pytest.fail("the driver was asked"))
     assert of_workers(config(), CPU).device == "cpu"
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_a_gpu_that_no_machine_has_is_refused_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, machines: int
+) -> None:
+    import ray
+
+    lost = machine(alive=False, CPU=4, GPU=1)
+    monkeypatch.setattr(ray, "nodes", lambda: [*[machine(CPU=4)] * machines, lost])
+    with pytest.raises(UsageError, match=NO_GPU):
+        of_workers(config(workers={"gpus_per_worker": 1}), CPU)
+
+
+def test_a_task_by_itself_has_the_cpus_of_a_machine_with_its_gpus() -> None:
+    machines = [{"CPU": 16.0}, {"CPU": 4.0, "GPU": 2.0}, {"CPU": 2.0, "GPU": 1.0}]
+    workers = config(workers={"gpus_per_worker": 1}).workers
+    assert largest_machine(workers, 1, machines) == 4
+    assert largest_machine(workers, 0, machines) == 16
+    with pytest.raises(UsageError, match=NO_GPU):
+        largest_machine(workers, 1, machines[:1])
+
+
+def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def without_gpus() -> Iterator[ClusterSize]:
+        yield CPU
+
+    import ray
+
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"")
+    data = train_bases.completions(tmp_path / "data", train=8)
+    asked = settings(
+        "sft", tmp_path / "base", data, tmp_path / "store", "model",
+        workers={"gpus_per_worker": 1}, evaluation={"test": True},
+    )  # fmt: skip
+    storage, run = open_storage(asked.store), plan_of(asked)
+    storage.create(run.finished, b'{"precision": "float32", "steps": 8}')
+    checkpoints = Checkpoints(storage, run.run)
+    key = checkpoints.key(8, "a")
+    storage.create(f"{key}/config.json", b"{}")
+    checkpoints.commit(record(key=key, step=8, metric=1.0, metrics={"eval_loss": 1.0}))
+    monkeypatch.setattr(job, "session", without_gpus)
+    monkeypatch.setattr(ray, "nodes", lambda: [machine(CPU=4)])
+    with pytest.raises(UsageError, match=NO_GPU):
+        job.run(asked)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,17 @@ def test_a_set_that_shares_rows_with_what_is_replayed_is_refused(folder: Path) -
         plan_of(config(folder, evaluation={"retained": {"old": str(data)}}))
 
 
+def test_the_rows_by_which_the_checkpoint_is_chosen_are_not_replayed(folder: Path) -> None:
+    rows = pq.read_table(folder / "old" / "train.parquet").to_pylist()
+    chosen_by = pq.read_table(folder / "new" / "validation.parquet").to_pylist()
+    mixed_up = [{"prompt": row["prompt"], "completion": row["completion"]} for row in [*rows, chosen_by[3]]]
+    replayed = train_bases.prepared(folder / "mixed-up", {"train": mixed_up}, train_bases.COMPLETION)
+    with pytest.raises(
+        UsageError, match=r"data=.*new \(validation\) and replay.data share 1 of \d rows: rows that are l"
+    ):
+        plan_of(config(folder, replay={"data": str(replayed)}))
+
+
 def test_other_splits_of_the_set_that_is_replayed_may_be_measured(folder: Path) -> None:
     assert plan_of(config(folder, evaluation={"retained": {"old": str(folder / "old")}})).replay is not None
 

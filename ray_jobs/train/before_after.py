@@ -41,6 +41,7 @@ from ray_jobs.train.memory import measuring_explained, measuring_remedy
 from ray_jobs.train.methods import Place, method_of
 from ray_jobs.train.methods.language import tokenizer_in
 from ray_jobs.train.methods.turns import check_template
+from ray_jobs.train.room import largest_machine
 from ray_jobs.train.worker import Plan, task_of
 
 
@@ -70,7 +71,12 @@ def check(config: TrainConfig, base: Path, train: str, storage: Storage) -> SetF
         return None
     given = [found for _, found in _sets(config, train, storage)]
     if replayed is not None:
-        for found in given:
+        checked = {found.place: found for found in given}
+        # By them the best checkpoint is chosen.
+        validation = beside(f"data={config.data} (validation)", train, "validation", storage)
+        if validation is not None:
+            checked.setdefault(validation.place, validation)
+        for found in checked.values():
             check_apart(replayed, found, storage)
         given.insert(0, replayed)
     if writes:
@@ -210,7 +216,7 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
     if not sets:
         return
     gpus = 1 if plan.device == "cuda" else 0
-    task = ray.remote(num_cpus=_cpus(plan), num_gpus=gpus, max_calls=1)(measured)
+    task = ray.remote(num_cpus=_cpus(plan, gpus), num_gpus=gpus, max_calls=1)(measured)
     references = task.remote(plan, list(sets), checkpoint)
     try:
         for _ in sets:
@@ -226,13 +232,13 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
         ray.cancel(references)
 
 
-def _cpus(plan: Plan) -> float:
-    """As many CPUs as the training had, if one node has them."""
+def _cpus(plan: Plan, gpus: int) -> float:
+    """As many CPUs as the training had, if one machine has them."""
     import ray
 
     workers = plan.config.workers
-    largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=1.0)
-    return float(min(workers.most * workers.cpus_per_worker, max(1.0, largest)))
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return float(min(workers.most * workers.cpus_per_worker, largest_machine(workers, gpus, machines)))
 
 
 def _sets(config: TrainConfig, train: str, storage: Storage) -> list[tuple[Role, SetFile]]:

@@ -15,7 +15,7 @@ from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
 from ray_jobs.runtime import ClusterSize, wait_for
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.room import gpus_of
+from ray_jobs.train.room import gpus_of, largest_machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,19 @@ def of_this_machine(config: TrainConfig) -> Hardware:
 
 
 def of_workers(config: TrainConfig, cluster: ClusterSize) -> Hardware:
-    """What a worker has on the cluster of this Ray session; of several machines, it waits until one has room."""
+    """What a worker has on the cluster of this Ray session; of several machines, it waits until one has room.
+
+    Raises UsageError where none ever has, for want of a GPU.
+    """
     import ray
 
     gpus = gpus_of(config.workers, cluster)
-    if sum(bool(node["Alive"]) for node in ray.nodes()) == 1:
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = largest_machine(config.workers, gpus, machines)
+    if len(machines) == 1:
         return _measured(gpus > 0)
-    asked = ray.remote(num_cpus=config.workers.cpus_per_worker, num_gpus=gpus)(_measured).remote(gpus > 0)
+    cpus = min(config.workers.cpus_per_worker, largest)
+    asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_measured).remote(gpus > 0)
     try:
         wait_for(asked)
         found: Hardware = ray.get(asked)

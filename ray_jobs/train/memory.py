@@ -1,18 +1,23 @@
 """What to do when a run lacks memory: which knobs take less of it.
 
-Not guaranteed: that a lack of memory is told at all; a machine without any left may stop a worker without a word.
+Guaranteed: what is advised is allowed beside the rest of the configuration. Not guaranteed: that a lack of memory is
+told at all; a machine without any left may stop a worker without a word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from pydantic import ValidationError
 
 from ray_jobs.errors import TandemError
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import method_of
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_CACHED = "cached_mnrl"
 
 
 @contextmanager
@@ -53,20 +58,39 @@ def _told(remedy: str) -> Iterator[None]:
 
 def memory_remedy(config: TrainConfig) -> str:
     """Which knobs take less memory, those that cost least first."""
-    chosen, zero, in_batch = config.optimisation, config.zero, method_of(config.method).in_batch
+    micro_batch, in_batch = config.optimisation.micro_batch, method_of(config.method).in_batch
+    cached = config.method == "embedder" and config.embedder.loss == _CACHED
+    part = min(micro_batch, config.embedder.mini_batch) if cached else micro_batch
     knobs = []
-    if config.method == "embedder" and config.embedder.loss != "cached_mnrl":
-        knobs.append("set embedder.loss=cached_mnrl and embedder.mini_batch")
-    elif not in_batch and chosen.micro_batch > 1:
-        knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch} (the global batch stays)")
-    if not chosen.gradient_checkpointing:
-        knobs.append("set optimisation.gradient_checkpointing=true")
+    if config.method == "embedder" and part > 1:
+        knobs += _set(config, {"embedder.loss": _CACHED, "embedder.mini_batch": part // 2})
+    elif not in_batch and micro_batch > 1:
+        knobs.append(f"lower optimisation.micro_batch={micro_batch} (the global batch stays)")
+    if not config.optimisation.gradient_checkpointing:
+        knobs += _set(config, {"optimisation.gradient_checkpointing": True})
     if config.lora is None:
-        knobs.append("set lora.rank=16")
-    if zero.stage < 3:
-        knobs.append(f"raise zero.stage={zero.stage} with more workers")
-    if in_batch and chosen.micro_batch > 2:
-        knobs.append(f"lower optimisation.micro_batch={chosen.micro_batch}, which starts the run anew")
-    if zero.offload_optimizer == "none":
-        knobs.append("set zero.stage=2 and zero.offload_optimizer=cpu")
+        knobs += _set(config, {"lora.rank": 16})
+    stages = [_set(config, {"zero.stage": stage}) for stage in (2, 1, 3) if stage > config.zero.stage]
+    knobs += [f"{knob} with more workers" for knob in next(filter(None, stages), [])]
+    if in_batch and micro_batch > 2 and not cached:
+        knobs.append(f"lower optimisation.micro_batch={micro_batch}, which starts the run anew")
+    if config.zero.offload_optimizer == "none":
+        knobs += _set(config, {"zero.stage": max(2, config.zero.stage), "zero.offload_optimizer": "cpu"})
     return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])
+
+
+def _set(config: TrainConfig, wanted: dict[str, Any]) -> list[str]:
+    """The advice to set these keys; none where the configuration refuses them."""
+    changed = config.model_dump(exclude_unset=True)
+    advised = []
+    for key, value in wanted.items():
+        section, _, name = key.partition(".")
+        changed[section] = {**(changed.get(section) or {}), name: value}
+        now = getattr(getattr(config, section), name, None)
+        if now != value:
+            advised.append(f"{key}={str(value).lower()}")
+    try:
+        TrainConfig.model_validate(changed)
+    except ValidationError:
+        return []
+    return [f"set {' and '.join(advised)}"]

@@ -1,8 +1,8 @@
-"""The room that the workers of a run take, and whether the cluster has it."""
+"""The room that the workers of a run take, and that one task takes, and whether the cluster has it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ray_jobs.errors import UsageError
 from ray_jobs.runtime import ClusterSize
@@ -26,6 +26,22 @@ def check_room(workers: WorkersConfig, cluster: ClusterSize, key: str = "workers
                 f"{key}={workers.least} with {each:g} {what}s each: the cluster has {there}; lower {key}.count or "
                 f"{key}.{what.lower()}s_per_worker"
             )
+
+
+def largest_machine(workers: WorkersConfig, gpus: int, machines: Sequence[dict[str, float]]) -> float:
+    """CPUs of the largest machine that has `gpus` GPUs, for a task by itself.
+
+    `machines` are the resources of each, as Ray tells them. Raises UsageError where none has so many GPUs: the task
+    would wait for ever.
+    """
+    fitting = [machine.get("CPU", 0.0) for machine in machines if machine.get("GPU", 0.0) >= gpus]
+    if not fitting:
+        raise UsageError(
+            f"workers.gpus_per_worker={workers.gpus_per_worker}: no machine of this cluster has a GPU; set "
+            "workers.gpus_per_worker=0, which changes nothing of what is learned, or run the same command where there "
+            "is one"
+        )
+    return max(fitting)
 
 
 def runs_at_once(workers: WorkersConfig, cluster: ClusterSize) -> int:

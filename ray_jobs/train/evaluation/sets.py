@@ -1,8 +1,8 @@
 """The sets that a run is measured on or reminded of: where they are, and that they are apart.
 
-Guaranteed: nothing is measured on rows that are replayed: the same file, or one row that both have, is refused. That
-the splits of one prepared set are apart is the preparation's guarantee; of different sets, only equal rows are found
-here, not near ones.
+Guaranteed: nothing is measured on rows that are replayed, and no checkpoint is chosen by them: the same file, or one
+row that both have, is refused. That the splits of one prepared set are apart is the preparation's guarantee; of
+different sets, only equal rows are found here, not near ones.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:
     """Raise UsageError where rows that are measured are replayed too."""
     if replayed.sha256 == measured.sha256:
         raise UsageError(
-            f"{measured.name} and {replayed.name} are the same rows ({measured.place}): what is learned again says "
-            "nothing of what was forgotten; replay another split or another set"
+            f"{measured.name} and {replayed.name} are the same rows ({measured.place}): rows that are "
+            "learned again tell nothing when they are measured; replay another split or another set"
         )
     if replayed.kind != measured.kind:
         return
@@ -139,8 +139,8 @@ def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:
     shared = held & _digests(again, replayed.kind, only=held)
     if shared:
         raise UsageError(
-            f"{measured.name} and {replayed.name} share {len(shared)} of {len(held)} rows: what is learned again says "
-            "nothing of what was forgotten; prepare the one with the other as an evaluation set"
+            f"{measured.name} and {replayed.name} share {len(shared)} of {len(held)} rows: rows that are learned "
+            "again tell nothing when they are measured; prepare the one with the other as an evaluation set"
         )
 
 
