@@ -28,6 +28,12 @@ class RerankingSettings(BaseModel):
     rerank_depth: int = Field(
         DEFAULT_DEPTH, ge=1, le=10_000, description="chunks that are retrieved for the reranker, and never fewer than k"
     )
+    rerank_weight: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the reranker's share in the order, retrieval has the rest; None: 1, or what suits Tandem's own",
+    )
     reranker_options: RerankerOptions = Field(RerankerOptions(), description="how the reranker runs")
 
     @model_validator(mode="after")
@@ -41,7 +47,7 @@ class RerankingSettings(BaseModel):
 
         `storage` is the store, whose models count too. Raises UsageError where reranking was asked for by name alone.
         """
-        from ray_jobs.answer.defaults import default_reranker
+        from ray_jobs.answer.defaults import default_reranker, rerank_weight
 
         name = self.reranker or (default_reranker([index]) if self.rerank else None)
         if name is None:
@@ -54,4 +60,5 @@ class RerankingSettings(BaseModel):
         from ray_jobs.models.reranker import Reranker
 
         config = RerankerConfig(model=name, **self.reranker_options.model_dump())
-        return Reranking(Reranker.load(config, storage), self.rerank_depth)
+        weight = rerank_weight(name, self.rerank_weight)
+        return Reranking(Reranker.load(config, storage), self.rerank_depth, weight)

@@ -55,6 +55,26 @@ def test_chunks_come_by_score_and_those_of_equal_score_by_their_former_rank(
     assert [item.rank for item in result] == list(range(1, len(result) + 1))
 
 
+@given(FOUND, st.floats(0.01, 0.99))
+def test_a_blend_lies_between_both_orders(found: list[tuple[str, float]], weight: float) -> None:
+    hits = [hit(rank, doc_id) for rank, (doc_id, _) in enumerate(found, start=1)]
+    scores = [score for _, score in found]
+    result = reranked(hits, scores, SearchConfig(k=25, by="chunk"), weight)
+    place = {item.chunk_id: item for item in result}
+    assert all(0 <= item.score <= 1 for item in result)
+    for first, own in zip(hits, scores, strict=True):
+        assert place[first.chunk_id].scores["rerank"] == own
+        for second, other in zip(hits, scores, strict=True):
+            if first.rank < second.rank and own >= other:
+                assert place[first.chunk_id].rank < place[second.chunk_id].rank
+
+
+def test_a_blend_weighs_scores_that_are_scaled_over_the_hits() -> None:
+    hits = [hit(1, "a"), hit(2, "b"), hit(4, "c")]  # of retrieval 1, 1/2, 1/4: scaled 1, 1/3, 0
+    result = reranked(hits, [-10.0, 5.0, 10.0], SearchConfig(k=3, by="chunk"), 0.4)
+    assert [(item.doc_id, round(item.score, 6)) for item in result] == [("a", 0.6), ("b", 0.5), ("c", 0.4)]
+
+
 @given(FOUND, st.integers(1, 25))
 def test_a_document_scores_as_its_best_chunk(found: list[tuple[str, float]], k: int) -> None:
     hits = [hit(rank, doc_id) for rank, (doc_id, _) in enumerate(found, start=1)]

@@ -15,6 +15,8 @@ from ray_jobs.models.resolve import shipped_models
 READER = "tandem-reader"
 RERANKER = "tandem-reranker"
 _LANGUAGE = "english"
+_WEIGHT = 0.3
+"""The carried reranker's share in the order of hits, chosen by tests/bench/tune_reranking.py on training data alone."""
 
 
 def default_reader(indices: Sequence[Manifest]) -> str | None:
@@ -25,6 +27,13 @@ def default_reader(indices: Sequence[Manifest]) -> str | None:
 def default_reranker(indices: Sequence[Manifest]) -> str | None:
     """The name of the reranker for these indices; None: hits stay in the order of retrieval."""
     return _chosen(RERANKER, indices)
+
+
+def rerank_weight(model: str, asked: float | None) -> float:
+    """The share of a reranker in the order of hits: what was asked for, else what suits it; 1: all of it."""
+    if asked is not None:
+        return asked
+    return _WEIGHT if model == RERANKER else 1.0
 
 
 def _chosen(name: str, indices: Sequence[Manifest]) -> str | None:

@@ -65,6 +65,12 @@ class RerankConfig(BaseModel):
         50, ge=1, le=1_000, description="hits that are scored; k is at most that where hits are reranked"
     )
     timeout_s: float = Field(3.0, gt=0, description="after which hits keep the order of retrieval")
+    weight: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the reranker's share in the order, retrieval has the rest; None: 1, or what suits Tandem's own",
+    )
 
 
 class ApiConfig(BaseModel):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ray_jobs.answer.defaults import rerank_weight
 from ray_jobs.errors import ModelError, NotFoundError, TandemError, UsageError
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.reranking import cut, passage, reranked, wider
@@ -96,14 +97,14 @@ class Retrieving:
     async def _reranked(
         self, text: str, hits: Sequence[Hit], config: SearchConfig, deadline: Deadline
     ) -> tuple[Hit, ...]:
-        """The hits that `config` asks for, in the order of the reranker's scores."""
+        """The hits that `config` asks for, in the order that the reranker's scores give them."""
         if not hits:
             return ()
         # Half of what is left: an answer has to be made as well.
         budget = min(self._rerank.timeout_s, deadline.left() / 2)
         async with asyncio.timeout(budget):
             reply = await self._backend.rerank(RerankCall(text, tuple(map(passage, hits)), budget))
-        return tuple(reranked(hits, reply.scores, config))
+        return tuple(reranked(hits, reply.scores, config, rerank_weight(reply.model, self._rerank.weight)))
 
 
 def check_scores(reply: RerankReply, texts: int) -> None:

@@ -20,7 +20,7 @@ from metrics import hit, ndcg
 from quality import ingested, rankings, smaller
 from table import Cell, Table
 
-from ray_jobs.answer.defaults import READER, RERANKER
+from ray_jobs.answer.defaults import READER, RERANKER, rerank_weight
 from ray_jobs.index.reranking import Reranking
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.index.snapshot import Snapshot
@@ -110,7 +110,8 @@ def _reranked(snapshot: Snapshot, collection: Collection, gain: Gain, name: str)
     """Hybrid search alone, and its 50 best chunks reranked."""
     config = SearchConfig(k=10)
     plain = rankings(snapshot, collection, config)
-    reranking = Reranking(Reranker.load(RerankerConfig(model=RERANKER)))
+    reranker = Reranker.load(RerankerConfig(model=RERANKER))
+    reranking = Reranking(reranker, weight=rerank_weight(reranker.identity.model, None))
     embedder = load_for_queries(None, snapshot.manifest.embedder)
     ordered = []
     for question in collection.questions:
