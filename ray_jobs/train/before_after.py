@@ -228,8 +228,10 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
         if short_of_memory(error):
             raise TandemError(measuring_remedy(plan.config)) from None
         raise
-    finally:
+    except (KeyboardInterrupt, GeneratorExit):
+        # Never a task that may have ended: Ray ends this process where its reply crosses the cancellation.
         ray.cancel(references)
+        raise
 
 
 def _cpus(plan: Plan, gpus: int) -> float:

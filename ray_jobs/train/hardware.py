@@ -48,8 +48,10 @@ def of_workers(config: TrainConfig, cluster: ClusterSize) -> Hardware:
     try:
         wait_for(asked)
         found: Hardware = ray.get(asked)
-    finally:
+    except KeyboardInterrupt:
+        # Never a task that may have ended: Ray ends this process where its reply crosses the cancellation.
         ray.cancel(asked)
+        raise
     return found
 
 
