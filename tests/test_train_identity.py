@@ -84,7 +84,7 @@ def places(tmp_path: Path) -> Path:
     """A base that is resolved and never loaded, and rows of two kinds."""
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")
-    train_bases.conversations(tmp_path / "sft", train=16, validation=4)
+    train_bases.completions(tmp_path / "sft", train=16, validation=4)
     train_bases.retrieval(tmp_path / "embedder", train=16, validation=4)
     return tmp_path
 

@@ -158,7 +158,7 @@ def test_a_worker_that_ray_stops_for_lack_of_memory_is_told_the_same_way(
     plan = Plan(config, config.store, "runs/model/1", "b", "d", "train", "validation", "cpu", "float32")
     monkeypatch.setattr(ray, "remote", lambda **given: lambda run: SimpleNamespace(remote=lambda *given: iter(())))
     monkeypatch.setattr(ray, "cancel", lambda references: None)
-    monkeypatch.setattr(before_after, "_cpus", lambda plan: 1.0)
+    monkeypatch.setattr(before_after, "_cpus", lambda plan, gpus: 1.0)
     monkeypatch.setattr(before_after, "wait_for", stopped)
     with pytest.raises(TandemError, match=r"^out of memory while measuring .* with evaluation.test=false publishes"):
         list(before_after._streamed(plan, [("target", None)], None))  # type: ignore[arg-type, list-item]
