@@ -172,7 +172,8 @@ class _Listening(_OfThisDriver, FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """It was lost too often, or met a defect."""
         error = trial.get_error()
-        reason = (str(error).strip().splitlines() or ["its process was lost"])[-1]
+        told = "" if error is None else str(error).strip()
+        reason = (told.splitlines() or ["its process was lost"])[-1]
         self._campaign.failed(trial.config["number"], reason)
         self._campaign.released(trial.config["number"])
 
