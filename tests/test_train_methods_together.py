@@ -56,28 +56,7 @@ class Places:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     folder = tmp_path_factory.mktemp("methods")
-    chat = train_bases.language_model(folder / "chat")
-    encoder, embedder = train_bases.encoder(folder / "encoder"), train_bases.embedder(folder / "embedder")
-    retrieval = train_bases.retrieval(folder / "retrieval")
-    return Places(
-        folder,
-        {
-            "sft": chat,
-            "dpo": chat,
-            "kto": chat,
-            "embedder": embedder,
-            "reranker": encoder,
-            "reader": train_bases.looking(folder / "looking"),
-        },
-        {
-            "sft": train_bases.conversations(folder / "conversations"),
-            "dpo": train_bases.preferences(folder / "preferences"),
-            "kto": train_bases.labelled(folder / "labelled"),
-            "embedder": retrieval,
-            "reranker": retrieval,
-            "reader": train_bases.questions(folder / "questions", train=64, validation=8),
-        },
-    )
+    return Places(folder, *train_bases.of_methods(folder))
 
 
 def together(places: Places, name: str) -> TrainConfig:

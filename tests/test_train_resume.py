@@ -45,25 +45,7 @@ class Places:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     folder = tmp_path_factory.mktemp("resume")
-    chat = train_bases.language_model(folder / "chat")
-    retrieval = train_bases.retrieval(folder / "retrieval")
-    return Places(
-        folder / "store",
-        {
-            "dpo": chat,
-            "kto": chat,
-            "embedder": train_bases.embedder(folder / "embedder"),
-            "reranker": train_bases.encoder(folder / "encoder"),
-            "reader": train_bases.looking(folder / "looking"),
-        },
-        {
-            "dpo": train_bases.preferences(folder / "preferences"),
-            "kto": train_bases.labelled(folder / "labelled"),
-            "embedder": retrieval,
-            "reranker": retrieval,
-            "reader": train_bases.questions(folder / "questions", train=64, validation=8),
-        },
-    )
+    return Places(folder / "store", *train_bases.of_methods(folder))
 
 
 @pytest.mark.parametrize("kind", METHODS)

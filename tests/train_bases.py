@@ -274,6 +274,27 @@ def _splits(row: Any, train: int, validation: int) -> dict[str, list[dict[str, A
     }
 
 
+def of_methods(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """A base and prepared rows for each method."""
+    chat = language_model(folder / "chat")
+    pairs = retrieval(folder / "retrieval")
+    bases = {
+        **dict.fromkeys(("sft", "dpo", "kto"), chat),
+        "embedder": embedder(folder / "embedder"),
+        "reranker": encoder(folder / "encoder"),
+        "reader": looking(folder / "looking"),
+    }
+    rows = {
+        "sft": conversations(folder / "conversations"),
+        "dpo": preferences(folder / "preferences"),
+        "kto": labelled(folder / "labelled"),
+        "embedder": pairs,
+        "reranker": pairs,
+        "reader": questions(folder / "questions", train=64, validation=8),
+    }
+    return bases, rows
+
+
 def as_json_lines(folder: Path, file: Path, split: str = "train") -> Path:
     """The conversations of a split as a user would bring them; returns the file."""
     rows = pq.read_table(folder / f"{split}.parquet").to_pylist()
