@@ -170,6 +170,14 @@ def _bound(worker: Callable[..., Any] | type, arguments: Sequence[object]) -> Ca
     return Bound
 
 
+def anywhere(cpus: float, gpus: float = 0) -> dict[str, Any]:
+    """The options of a task that takes its resources from the cluster, also where whoever asks is a trial of Ray Tune.
+
+    A trial stands in a placement group that has room for itself alone, and Ray puts what it starts there.
+    """
+    return {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "DEFAULT"}
+
+
 def find_cause(error: BaseException) -> TandemError | None:
     """The error of Tandem's at the root of one that Ray wrapped, or None."""
     seen: set[int] = set()

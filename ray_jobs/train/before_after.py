@@ -19,7 +19,7 @@ from typing import Any
 
 from ray_jobs.errors import TandemError, UsageError
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import find_cause, wait_for
+from ray_jobs.runtime import anywhere, find_cause, wait_for
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
@@ -216,7 +216,7 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
     if not sets:
         return
     gpus = 1 if plan.device == "cuda" else 0
-    task = ray.remote(num_cpus=_cpus(plan, gpus), num_gpus=gpus, max_calls=1)(measured)
+    task = ray.remote(**anywhere(_cpus(plan, gpus), gpus), max_calls=1)(measured)
     references = task.remote(plan, list(sets), checkpoint)
     try:
         for _ in sets:

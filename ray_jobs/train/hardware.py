@@ -13,7 +13,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.openvino_runtime import cpu_has_bfloat16
 from ray_jobs.models.torch_engine import cuda_available, cuda_has_bfloat16
-from ray_jobs.runtime import ClusterSize, wait_for
+from ray_jobs.runtime import ClusterSize, anywhere, wait_for
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.room import gpus_of, largest_machine
 
@@ -44,7 +44,7 @@ def of_workers(config: TrainConfig, cluster: ClusterSize) -> Hardware:
     if len(machines) == 1:
         return _measured(gpus > 0)
     cpus = min(config.workers.cpus_per_worker, largest)
-    asked = ray.remote(num_cpus=cpus, num_gpus=gpus)(_measured).remote(gpus > 0)
+    asked = ray.remote(**anywhere(cpus, gpus))(_measured).remote(gpus > 0)
     try:
         wait_for(asked)
         found: Hardware = ray.get(asked)

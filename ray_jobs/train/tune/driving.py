@@ -14,6 +14,7 @@ import os
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Stopper
@@ -97,6 +98,13 @@ def drive(campaign: Campaign, parallel: int, seconds: float | None, evaluated: b
     return not ending.is_late
 
 
+def _reason(trial: Any) -> str:
+    """The last line of what Tune wrote beside the trial; what its own accessors read is copied from there later."""
+    written = trial.error_file
+    text = Path(written).read_text(encoding="utf-8").strip() if written and Path(written).is_file() else ""
+    return (text.splitlines() or ["its process was lost"])[-1]
+
+
 def _name_of(trial: Any) -> str:
     return f"trial-{trial.config['number']:04d}"
 
@@ -171,10 +179,7 @@ class _Listening(_OfThisDriver, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """It was lost too often, or met a defect."""
-        error = trial.get_error()
-        told = "" if error is None else str(error).strip()
-        reason = (told.splitlines() or ["its process was lost"])[-1]
-        self._campaign.failed(trial.config["number"], reason)
+        self._campaign.failed(trial.config["number"], _reason(trial))
         self._campaign.released(trial.config["number"])
 
 
