@@ -41,6 +41,7 @@ FOUND = st.lists(
     st.tuples(st.sampled_from("abcde"), st.sampled_from([-1.0, 0.0, 0.5, 2.0]) | st.floats(allow_nan=False)),
     max_size=20,
 )
+LIKELY = st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 1)), max_size=20)
 
 
 @given(FOUND, st.integers(1, 25))
@@ -55,7 +56,7 @@ def test_chunks_come_by_score_and_those_of_equal_score_by_their_former_rank(
     assert [item.rank for item in result] == list(range(1, len(result) + 1))
 
 
-@given(FOUND, st.floats(0.01, 0.99))
+@given(FOUND | LIKELY, st.floats(0.01, 0.99))
 def test_a_blend_lies_between_both_orders(found: list[tuple[str, float]], weight: float) -> None:
     hits = [hit(rank, doc_id) for rank, (doc_id, _) in enumerate(found, start=1)]
     scores = [score for _, score in found]
@@ -73,6 +74,19 @@ def test_a_blend_weighs_scores_that_are_scaled_over_the_hits() -> None:
     hits = [hit(1, "a"), hit(2, "b"), hit(4, "c")]  # of retrieval 1, 1/2, 1/4: scaled 1, 1/3, 0
     result = reranked(hits, [-10.0, 5.0, 10.0], SearchConfig(k=3, by="chunk"), 0.4)
     assert [(item.doc_id, round(item.score, 6)) for item in result] == [("a", 0.6), ("b", 0.5), ("c", 0.4)]
+
+
+def test_a_blend_weighs_the_log_odds_of_probabilities() -> None:
+    hits = [hit(1, "a"), hit(2, "b"), hit(4, "c")]  # of retrieval 1, 1/2, 1/4: scaled 1, 1/3, 0
+    odds = [0.9, 0.99, 0.999]  # log-odds 2.197, 4.595, 6.907: scaled 0, 0.5091, 1
+    result = reranked(hits, odds, SearchConfig(k=3, by="chunk"), 0.5)
+    assert [(item.doc_id, round(item.score, 4)) for item in result] == [("a", 0.5), ("c", 0.5), ("b", 0.4212)]
+    assert [item.scores["rerank"] for item in result] == [0.9, 0.999, 0.99]
+
+
+def test_a_blend_of_probabilities_0_and_1_is_finite() -> None:
+    result = reranked([hit(1, "a"), hit(2, "b")], [0.0, 1.0], SearchConfig(k=2, by="chunk"), 0.6)
+    assert [(item.doc_id, round(item.score, 6)) for item in result] == [("b", 0.6), ("a", 0.4)]
 
 
 @given(FOUND, st.integers(1, 25))

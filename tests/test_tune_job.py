@@ -17,12 +17,12 @@ from command_line import ROOT, end, run, start
 from train_runs import ray_workers
 from waiting import wait_beside, wait_for
 
-from ray_jobs.errors import ConflictError, NotFoundError, UsageError
+from ray_jobs.errors import ConflictError, NotFoundError, TandemError, UsageError
 from ray_jobs.runtime import ClusterSize
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job as training
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.tune import job
+from ray_jobs.train.tune import driving, job
 from ray_jobs.train.tune.campaign import Campaign
 from ray_jobs.train.tune.config import TuneConfig
 from ray_jobs.train.tune.summary import TuneSummary
@@ -299,6 +299,35 @@ def test_a_wrong_search_is_refused_in_one_line(
     (tmp_path / "tune.yaml").write_text(content)
     run(capsys, "tune", "--config", "tune.yaml").refused(*fragments, code=2)
     assert not (tmp_path / "tandem-store").exists()
+
+
+@pytest.mark.slow
+def test_a_search_by_what_is_gained_measures_its_trials(toys: Path, ray_session: None, tmp_path: Path) -> None:
+    chosen = settings(toys, objective={"target": "perplexity"})
+    chosen["space"] = {"optimisation.learning_rate": {"type": "choice", "values": [BEST]}}
+    chosen["train"] |= {"store": str(tmp_path / "store"), "checkpoints": {"every_steps": 4}}
+    chosen["train"]["optimisation"] |= {"max_steps": 4}
+    summary = job.run(TuneConfig.model_validate(chosen))
+    (row,) = summary.trials
+    assert row.state == "finished", row
+    (measured,) = [json.loads(file.read_text())["rows"] for file in tmp_path.glob("store/runs/tuned/*/evaluation.json")]
+    gain = next(one["before"] - one["after"] for one in measured if one["metric"] == "perplexity")
+    assert row.value == pytest.approx(gain)
+    assert gain > 0
+
+
+@pytest.mark.slow
+def test_a_trial_that_meets_a_defect_says_which(
+    toys: Path, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(given: dict[str, Any], common: dict[str, Any]) -> None:
+        raise ValueError("no such luck")
+
+    monkeypatch.setattr(driving, "run_trial", broken)
+    chosen = settings(toys)
+    chosen["train"]["store"] = str(tmp_path / "store")
+    with pytest.raises(TandemError, match="ValueError: no such luck"):
+        job.run(TuneConfig.model_validate(chosen))
 
 
 @pytest.mark.chaos
