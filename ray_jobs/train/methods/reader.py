@@ -27,7 +27,6 @@ from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import adapter, arguments, row_length
-from ray_jobs.train.methods.attention import suit_attention
 from ray_jobs.train.methods.rows import Rows, how_many, in_order_of_length, made_once, read_splits, steps_of
 from ray_jobs.train.methods.tally import Tally
 from ray_jobs.train.span_targets import TARGETS, QuestionRow, SpanCollator, features, rows_of, windows_of
@@ -152,7 +151,6 @@ def network_of(task: Task) -> Any:
         network = AutoModelForQuestionAnswering.from_pretrained(
             task.base, local_files_only=True, trust_remote_code=False, dtype=torch.float32, num_labels=2
         )
-    suit_attention(network, window_length(task)[0], task.place)
     lora = task.config.lora
     return network if lora is None else with_adapter(network, adapter(lora, "QUESTION_ANS", heads_of(network)))
 

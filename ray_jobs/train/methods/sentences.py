@@ -17,7 +17,6 @@ from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.methods import Task
 from ray_jobs.train.methods.arguments import adapter, row_length
-from ray_jobs.train.methods.attention import suit_attention
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,7 +46,6 @@ def load(kind: type[Model], folder: Path, task: Task, **given: Any) -> Model:
         )
     if task.config.sequence.max_length is not None:
         model.max_seq_length = row_length(task.config, position_limit(model[0].model))
-    suit_attention(model[0].model, model.max_seq_length or position_limit(model[0].model), task.place)
     return model
 
 
