@@ -76,12 +76,18 @@ def test_a_blend_weighs_scores_that_are_scaled_over_the_hits() -> None:
     assert [(item.doc_id, round(item.score, 6)) for item in result] == [("a", 0.6), ("b", 0.5), ("c", 0.4)]
 
 
-def test_a_blend_weighs_the_log_odds_of_probabilities() -> None:
+def test_a_blend_weighs_the_log_odds_of_probabilities_alike_for_every_query() -> None:
     hits = [hit(1, "a"), hit(2, "b"), hit(4, "c")]  # of retrieval 1, 1/2, 1/4: scaled 1, 1/3, 0
-    odds = [0.9, 0.99, 0.999]  # log-odds 2.197, 4.595, 6.907: scaled 0, 0.5091, 1
-    result = reranked(hits, odds, SearchConfig(k=3, by="chunk"), 0.5)
-    assert [(item.doc_id, round(item.score, 4)) for item in result] == [("a", 0.5), ("c", 0.5), ("b", 0.4212)]
-    assert [item.scores["rerank"] for item in result] == [0.9, 0.999, 0.99]
+    told = [0.5, 0.9, 0.9999]  # log-odds 0, 2.1972, 9.2102: of 12, from -6 on, 0.5, 0.6831, 1
+    result = reranked(hits, told, SearchConfig(k=3, by="chunk"), 0.8)
+    assert [(item.doc_id, round(item.score, 4)) for item in result] == [("c", 0.8), ("b", 0.6131), ("a", 0.6)]
+    assert [item.scores["rerank"] for item in result] == [0.9999, 0.9, 0.5]
+
+
+def test_a_blend_with_a_reranker_that_is_sure_of_nothing_keeps_the_order_of_retrieval() -> None:
+    hits = [hit(1, "a"), hit(2, "b"), hit(4, "c")]
+    result = reranked(hits, [0.5, 0.51, 0.52], SearchConfig(k=3, by="chunk"), 0.8)
+    assert [item.doc_id for item in result] == ["a", "b", "c"]
 
 
 def test_a_blend_of_probabilities_0_and_1_is_finite() -> None:

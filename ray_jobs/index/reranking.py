@@ -25,7 +25,7 @@ from ray_jobs.index.search import SearchConfig
 STAGE = "rerank"
 DEFAULT_DEPTH = 50
 _LARGEST = 1e30  # of what is blended: beyond it differences overflow
-_SUREST = 1e-7  # from 0 or 1 of what is blended: nearer, a sigmoid in float32 tells no difference
+_SURE = 6.0  # log-odds, of 400 to 1, beyond which a reranker is not believed to know more
 # A quarter of a reranker's usual window, as the embedder has it.
 _CONTEXT_LENGTH = 400
 
@@ -73,10 +73,10 @@ def reranked(hits: Sequence[Hit], scores: Sequence[float], config: SearchConfig,
 
     `scores` are those of the hits in their order. With a `weight` below 1 they are blended with the scores of
     retrieval: weight x score + (1 - weight) x retrieval's, each scaled to [0, 1] over these hits (Lee, SIGIR 1997).
-    Scores that all lie in [0, 1] are taken for probabilities, and their log-odds are blended: near 1 the probabilities
-    of the best hits differ by next to nothing. A hit of the result has its new rank and score, and the reranker's own
-    score as that of stage "rerank" beside those it had. Raises ModelError for another number of scores than hits, or
-    one that is NaN.
+    Scores that all lie in [0, 1] are taken for probabilities: their log-odds, which add up as evidence does, are scaled
+    alike for every query, so that a reranker that is sure of nothing changes little. A hit of the result has its new
+    rank and score, and the reranker's own score as that of stage "rerank" beside those it had. Raises ModelError for
+    another number of scores than hits, or one that is NaN.
     """
     if len(scores) != len(hits):
         raise ModelError(f"reranker gave {len(scores)} scores for {len(hits)} hits; expected one each")
@@ -88,17 +88,19 @@ def reranked(hits: Sequence[Hit], scores: Sequence[float], config: SearchConfig,
 
 
 def _blended(scores: Sequence[float], retrieval: Sequence[float], weight: float) -> list[float]:
-    both = weight * _scaled(_evidence(scores)) + (1 - weight) * _scaled(retrieval)
+    both = weight * _evidence(scores) + (1 - weight) * _scaled(retrieval)
     return [float(score) for score in both]
 
 
-def _evidence(scores: Sequence[float]) -> Sequence[float]:
-    """The scores, or the log-odds of those that can be probabilities."""
+def _evidence(scores: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Log-odds from 0 (400 to 1 against) to 1 of what can be probabilities, else the scores scaled over themselves."""
     values = np.asarray(scores, dtype=np.float64)
     if not len(values) or values.min() < 0 or values.max() > 1:
-        return scores
-    sure = np.clip(values, _SUREST, 1 - _SUREST)
-    return [float(odds) for odds in np.log(sure / (1 - sure))]
+        return _scaled(scores)
+    with np.errstate(divide="ignore"):
+        odds = np.log(values) - np.log1p(-values)
+    evidence: npt.NDArray[np.float64] = np.clip(odds / (2 * _SURE) + 0.5, 0, 1)
+    return evidence
 
 
 def _scaled(scores: Sequence[float]) -> npt.NDArray[np.float64]:

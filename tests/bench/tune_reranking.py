@@ -34,7 +34,7 @@ from ray_jobs.train.data.prepared import open_prepared
 
 QUESTIONS = 200  # of each part of squadshifts
 PARTS = ("new_wiki", "reddit", "amazon_reviews")
-WEIGHTS = [round(0.1 * step, 1) for step in range(1, 11)]
+WEIGHTS = [round(0.05 * step, 2) for step in range(2, 21)]
 DEPTH = 50
 CONFIG = SearchConfig(k=10, by="document")
 
