@@ -43,11 +43,33 @@ def test_rows_that_are_cut_and_left_out_are_counted_also_when_they_are_found_aga
         assert not {"cut", "last_alone"} & set(trainer.train_dataset.column_names)
 
 
+# With their special tokens: a query of 1 word and a passage of 7 are 11 tokens together, 3 and 9 apart.
+SHORT = {"query": "ant", "positive": "bee cat", "negatives": ["cat", "bee " * 30]}
+LONG = {"query": "ant", "positive": "bee " * 7, "negatives": ["cat"]}
+HARD = {"query": "ant", "positive": "bee", "negatives": ["cat " * 8]}
+
+
+@pytest.mark.parametrize(
+    ("method", "length", "cut"), [("reranker", 11, 1), ("reranker", 10, 2), ("embedder", 9, 1), ("embedder", 8, 2)]
+)
+def test_rows_that_are_not_read_to_their_end_are_counted(tmp_path: Path, method: str, length: int, cut: int) -> None:
+    rows = [*[SHORT] * 6, LONG, HARD]
+    data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": [SHORT] * 8}, train_bases.RETRIEVAL)
+    base = train_bases.embedder(tmp_path / "base") if method == "embedder" else train_bases.encoder(tmp_path / "base")
+    changes = {"sequence": {"max_length": length}, method: {"negatives": 1}}
+    for _ in range(2):
+        asked = task(tmp_path, method, base, data, **changes)
+        method_of(method).trainer(asked)
+        told = [asked.tallies.splits[split] for split in ("train", "validation")]
+        assert told == [Tally(8, 0, "no negative", cut, length), Tally(8, 0, "no negative", 0, length)]
+
+
 def test_lists_without_negatives_are_counted(tmp_path: Path) -> None:
     data = train_bases.retrieval(tmp_path / "data", train=8, validation=8)
     asked = task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data, reranker={"loss": "lambda"})
     method_of("reranker").trainer(asked)
-    assert asked.tallies.splits["train"] == Tally(8, 0, "no negative")
+    found = asked.tallies.splits["train"]
+    assert (found.rows, found.left_out, found.why) == (8, 0, "no negative")
 
 
 def test_questions_that_fill_a_window_are_counted(tmp_path: Path) -> None:

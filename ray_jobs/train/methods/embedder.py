@@ -23,6 +23,7 @@ from ray_jobs.train import batches
 from ray_jobs.train.apart import apart
 from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
+from ray_jobs.train.methods.cut import tally_of
 from ray_jobs.train.methods.rows import (
     Rows,
     list_lengths,
@@ -76,6 +77,9 @@ class ContrastiveEmbedder(Method):
         check_shardable(model, task)
         with_adapter(model, task, "FEATURE_EXTRACTION")
         count = min(chosen.negatives, int(list_lengths(train, "negatives").max()))
+        for name, rows in (("train", train), ("validation", validation)):
+            prompts = (query_prompt(model), document_prompt(model))
+            task.tallies.splits[name] = tally_of(rows, model, task, name, count, together=False, prompts=prompts)
         train, validation = (
             # The losses go by the order of columns, and one that has the name of an earlier one would come first.
             made_once(

@@ -18,6 +18,7 @@ from ray_jobs.models.token_limit import position_limit
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
+from ray_jobs.train.methods.cut import tally_of
 from ray_jobs.train.methods.rows import (
     Rows,
     in_order,
@@ -28,7 +29,6 @@ from ray_jobs.train.methods.rows import (
     steps_of,
 )
 from ray_jobs.train.methods.sentences import as_they_lie, check_shardable, load, saving_rightly, with_adapter
-from ray_jobs.train.methods.tally import Tally
 from ray_jobs.train.span_targets import PAD_MULTIPLE
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class CrossEncoderReranker(Method):
         made = {name: made_once(rows, shaped, task, settings, f"{name}-{chosen.loss}") for name, rows in splits.items()}
         for name, rows in splits.items():
             left_out = len(rows) - len(made[name]) if chosen.loss == "lambda" else 0
-            task.tallies.splits[name] = Tally(len(rows), left_out, "no negative")
+            task.tallies.splits[name] = tally_of(
+                rows, model, task, name, chosen.negatives, together=True, left_out=left_out
+            )
         train, validation = made["train"], made["validation"]
         ordered = in_order_of_length(train, characters(train), task) if chosen.loss == "bce" else in_order(train, task)
         _pad_to_few_shapes(model, task)

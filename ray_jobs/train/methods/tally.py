@@ -1,8 +1,7 @@
 """What becomes of the rows of a split on their way to a trainer: how many are cut, left out, or learned in part.
 
 Guaranteed: counts are of the rows of the split, of replayed ones too, before they are packed or repeated; they are the
-same whether the rows were just made or found again on this machine. Not guaranteed: rows that a trainer cuts as it
-batches them (embedder, reranker); those are not counted.
+same whether the rows were just made or found again on this machine.
 """
 
 from __future__ import annotations
