@@ -75,6 +75,52 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
         "{What the hops > search, two > p50} ms",
         "without a server {What the hops > the same > p50} ms",
     ),
+    (
+        "trained",
+        "SciFact test, nDCG@10, reranked by the reranker that Tandem carries",
+        "{The carried reranker > SciFact > reranked}",
+        "hybrid alone {The carried reranker > SciFact > hybrid}; difference "
+        "{The carried reranker > SciFact > difference}",
+    ),
+    (
+        "trained",
+        "SQuAD v1 dev, hit@1, reranked (every fifth question)",
+        "{The carried reranker > SQuAD > reranked}",
+        "hybrid alone {The carried reranker > SQuAD > hybrid}; difference {The carried reranker > SQuAD > difference}",
+    ),
+    (
+        "trained",
+        "SQuAD v1 dev, F1 of the reader that Tandem carries, on the gold passage",
+        "{The carried reader > F1 > value}",
+        "best-ranked wrong passages refused, 90 % of right answers kept: "
+        "{The carried reader > wrong passages refused, 90 > value}",
+    ),
+    (
+        "trained",
+        "An embedder fine-tuned on SciFact train, SciFact test, nDCG@10",
+        "{The embedder fine-tuned > SciFact test, target > after}",
+        "before {The embedder fine-tuned > SciFact test, target > before}; forgotten on SQuAD, hit@10 "
+        "{The embedder fine-tuned > SQuAD > difference}",
+    ),
+    (
+        "training",
+        "Fine-tuning on Ray, overhead over the plain trainer",
+        "language model {Training on Ray > language > overhead}",
+        "embedder {Training on Ray > embedder > overhead}",
+    ),
+    (
+        "training",
+        "Packed rows, tokens of text a second",
+        "{Tokens of text > packed > tokens/s}",
+        "fully dense {Tokens of text > fully > tokens/s}, length-grouped {Tokens of text > length > tokens/s}, padded "
+        "{Tokens of text > padded > tokens/s}",
+    ),
+    (
+        "training",
+        "From the kill of a worker to the first new step, ZeRO 2",
+        "{Checkpoints and > full, ZeRO 2 > from the kill} s",
+        "a step {Checkpoints and > full, ZeRO 2 > a step} ms, a checkpoint {Checkpoints and > full, ZeRO 2 > pause} ms",
+    ),
 )
 _FIGURE = re.compile(r"\{([^{}]+)\}")
 
