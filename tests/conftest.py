@@ -40,6 +40,15 @@ def own_marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["TANDEM_CACHE"] = before
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in an empty folder, with no setting of the caller's, away from the hub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in {name for name in os.environ if name.startswith("TANDEM_")} - {"TANDEM_CACHE"}:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[dict[str, str]]:
     """The environment that reaches a real local Ray cluster, one for all tests."""

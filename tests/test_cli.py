@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 from pathlib import Path
 
 import pytest
 from command_line import FAKE, Ended, copy_store, end, rows, run, start, write_articles, write_notes
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -24,14 +25,6 @@ def store(tmp_path_factory: pytest.TempPathFactory, cluster: dict[str, str]) -> 
     )
     assert "published snapshot 1 of notes" in ingested.succeeded()
     return folder / "store"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in an empty folder, with no setting of the caller's."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TANDEM_")]:
-        monkeypatch.delenv(name)
 
 
 NEEDS_NOTHING: list[tuple[list[str], int, list[str]]] = [

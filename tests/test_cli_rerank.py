@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from tiny_rerankers import fitted_to_words
 from ray_jobs.index.manifest import commit
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.storage import LocalStorage
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 Capsys = pytest.CaptureFixture[str]
 FAKE = ("--reranker", "any", "--reranker-options.engine", "fake")
@@ -43,15 +44,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commit(storage, manifest.model_copy(update={"embedder": embedder.identity}))
     shutil.copytree(fitted_to_words(tmp_path_factory.getbasetemp()), folder / "store" / "models" / "words")
     return folder / "store"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in an empty folder, with no setting of the caller's, away from the hub."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in [name for name in os.environ if name.startswith("TANDEM_")]:
-        monkeypatch.delenv(name)
 
 
 def search(capsys: Capsys, store: Path, *arguments: object, query: str = "cat owl fox") -> Ended:

@@ -5,22 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
 from command_line import FAKE, Ended, run
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 pytest_plugins = ["in_process"]
 Capsys = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in an empty folder, with no setting of the caller's."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TANDEM_")]:
-        monkeypatch.delenv(name)
 
 
 def row(number: int) -> dict[str, object]:

@@ -15,13 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.errors import ModelError, UsageError
+from ray_jobs.errors import ModelError
 from ray_jobs.models.batching import pad, token_budget_batches, windows_by_length
 from ray_jobs.models.embedder_config import EmbedderConfig
 from ray_jobs.models.embedder_identity import EmbedderIdentity, check_compatible
 from ray_jobs.models.engine import EncoderSpec, Engine, TokenBatch, TokenIds
 from ray_jobs.models.engine_choice import choose_engine
 from ray_jobs.models.loading import Encoder, load_encoder
+from ray_jobs.models.token_limit import batch_budget, tokens_read
 from ray_jobs.storage import Storage
 
 __all__ = ["Embedder", "EmbedderConfig", "EmbedderIdentity", "check_compatible", "choose_engine"]
@@ -57,14 +58,9 @@ class Embedder:
         self._tokens: TokenIds = encoder.tokens
         self._spec: EncoderSpec = encoder.spec
         self._pad_multiple = encoder.pad_multiple
-        self.max_tokens = _max_tokens(config, encoder.spec)
-        # What suits the engine is too small for one text of a model with a long window.
-        self._batch_tokens = config.batch_tokens or max(encoder.batch_tokens, self.max_tokens)
-        if self._batch_tokens < self.max_tokens:
-            raise UsageError(
-                f"batch_tokens={self._batch_tokens} is below max_tokens={self.max_tokens} of {encoder.name!r}: "
-                "a batch must hold one whole text; raise batch_tokens or lower max_tokens"
-            )
+        spec = encoder.spec
+        self.max_tokens = tokens_read(config.max_tokens, spec.max_tokens, spec.position_limit, config.model)
+        self._batch_tokens = batch_budget(config.batch_tokens, encoder.batch_tokens, self.max_tokens, encoder.name)
         self.tokenizer = DocumentTokenizer(encoder.tokens, encoder.spec.document_prompt)
         self.identity = EmbedderIdentity(
             model=encoder.name,
@@ -158,13 +154,3 @@ class Embedder:
                 f"{self.identity.precision}: try precision=float32"
             )
         return vectors
-
-
-def _max_tokens(config: EmbedderConfig, spec: EncoderSpec) -> int:
-    if config.max_tokens is None:
-        return spec.max_tokens
-    if config.max_tokens > spec.position_limit:
-        raise UsageError(
-            f"max_tokens={config.max_tokens} is above the {spec.position_limit} positions of {config.model!r}: lower it"
-        )
-    return config.max_tokens

@@ -26,6 +26,7 @@ from ray_jobs.models.reader_batch import pad_windows
 from ray_jobs.models.reader_config import ReaderConfig, ReaderOptions, choose_reader_engine
 from ray_jobs.models.reader_model import ReaderModel, SpanLogits
 from ray_jobs.models.reader_spans import PassageSpan, passage_spans, window_spans
+from ray_jobs.models.token_limit import batch_budget, tokens_read
 from ray_jobs.storage import Storage
 
 __all__ = ["PassageSpan", "Reader", "ReaderConfig", "ReaderIdentity", "ReaderOptions", "choose_reader_engine"]
@@ -51,14 +52,8 @@ class Reader:
     def __init__(self, model: ReaderModel, config: ReaderConfig) -> None:
         self._model = model
         self._config = config
-        self.max_tokens = _max_tokens(config, model)
-        # What suits the engine is too small for one window of a model with many positions.
-        self._batch_tokens = config.batch_tokens or max(model.batch_tokens, self.max_tokens)
-        if self._batch_tokens < self.max_tokens:
-            raise UsageError(
-                f"batch_tokens={self._batch_tokens} is below max_tokens={self.max_tokens} of {model.name!r}: "
-                "a batch must hold one whole window; raise batch_tokens or lower max_tokens"
-            )
+        self.max_tokens = tokens_read(config.max_tokens, model.max_tokens, model.position_limit, model.name)
+        self._batch_tokens = batch_budget(config.batch_tokens, model.batch_tokens, self.max_tokens, model.name)
         stated = model.threshold if config.threshold is None else config.threshold
         self.threshold = 0.0 if stated is None else stated
         self.identity = ReaderIdentity(model.name, model.revision, "torch", model.precision, self.max_tokens)
@@ -137,13 +132,3 @@ class Reader:
                 f"model {name!r} returned NaN or infinite logits at precision={precision}: try precision=float32"
             )
         return logits
-
-
-def _max_tokens(config: ReaderConfig, model: ReaderModel) -> int:
-    if config.max_tokens is None:
-        return model.max_tokens
-    if config.max_tokens > model.position_limit:
-        raise UsageError(
-            f"max_tokens={config.max_tokens} is above the {model.position_limit} positions of {model.name!r}: lower it"
-        )
-    return config.max_tokens

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from ray_jobs.models.encodable import encodable
 from ray_jobs.models.pairs import Pair
 
 _PASSAGE = 1
@@ -98,15 +99,6 @@ class WindowTokenizer:
             np.array(readable, dtype=np.bool_),
             int(found[0]) if len(found) else 0,
         )
-
-
-def encodable(text: str) -> str:
-    """The text with question marks for halves of surrogate pairs, on which tokenisers fail; as long as before."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="replace").decode()
-    return text
 
 
 def _open(serialized: str) -> Tokenizer:

@@ -17,6 +17,7 @@ from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.models.adapter import resolve_adapted
 from ray_jobs.models.batching import pad, token_budget_batches, windows_by_length
 from ray_jobs.models.embedder_config import Precision
+from ray_jobs.models.encodable import encodable
 from ray_jobs.models.fake_pairs import fake_pair_model
 from ray_jobs.models.pairs import Pair, PairBatch, PairModel
 from ray_jobs.models.reranker_config import (
@@ -25,6 +26,7 @@ from ray_jobs.models.reranker_config import (
     RerankerOptions,
     choose_reranker_engine,
 )
+from ray_jobs.models.token_limit import batch_budget, tokens_read
 from ray_jobs.storage import Storage
 
 __all__ = ["Reranker", "RerankerConfig", "RerankerIdentity", "RerankerOptions", "Scored", "choose_reranker_engine"]
@@ -57,14 +59,8 @@ class Reranker:
 
     def __init__(self, model: PairModel, config: RerankerConfig) -> None:
         self._model = model
-        self.max_tokens = _max_tokens(config, model)
-        # What suits the engine is too small for one pair of a model with a long window.
-        self._batch_tokens = config.batch_tokens or max(model.batch_tokens, self.max_tokens)
-        if self._batch_tokens < self.max_tokens:
-            raise UsageError(
-                f"batch_tokens={self._batch_tokens} is below max_tokens={self.max_tokens} of {model.name!r}: "
-                "a batch must hold one whole pair; raise batch_tokens or lower max_tokens"
-            )
+        self.max_tokens = tokens_read(config.max_tokens, model.max_tokens, model.position_limit, model.name)
+        self._batch_tokens = batch_budget(config.batch_tokens, model.batch_tokens, self.max_tokens, model.name)
         self.identity = RerankerIdentity(
             model.name, model.revision, model.engine_name, model.precision, self.max_tokens
         )
@@ -83,7 +79,7 @@ class Reranker:
         """Raise UsageError for a query that no text can be scored against."""
         if not query.strip():
             raise UsageError("query is empty; expected some words")
-        overhead = self._model.tokens.overhead(_encodable(query))
+        overhead = self._model.tokens.overhead(encodable(query))
         if overhead >= self.max_tokens:
             raise UsageError(
                 f"query of {len(query)} characters takes {overhead} tokens and leaves no room for a text in the "
@@ -114,7 +110,7 @@ class Reranker:
     def _batches(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[int], PairBatch]]:
         model = self._model
         for window in windows_by_length([text for _, text in pairs], _WINDOW):
-            readable = [(_encodable(query), _encodable(text)) for query, text in (pairs[i] for i in window)]
+            readable = [(encodable(query), encodable(text)) for query, text in (pairs[i] for i in window)]
             tokens = model.tokens.pairs(readable, self.max_tokens)
             if len(tokens) != len(window):
                 raise ModelError(f"tokenizer of {model.name!r} returned {len(tokens)} pairs for {len(window)}")
@@ -136,15 +132,6 @@ class Reranker:
         return scores
 
 
-def _encodable(text: str) -> str:
-    """The text with question marks for halves of surrogate pairs, on which tokenisers fail."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="replace").decode()
-    return text
-
-
 def _load(config: RerankerConfig, store: Storage | None) -> PairModel:
     if config.engine == "fake":
         return fake_pair_model()
@@ -155,13 +142,3 @@ def _load(config: RerankerConfig, store: Storage | None) -> PairModel:
     from ray_jobs.models.torch_pairs import torch_pair_model
 
     return torch_pair_model(resolve_adapted(config.model, store), config.device, config.precision, config.threads)
-
-
-def _max_tokens(config: RerankerConfig, model: PairModel) -> int:
-    if config.max_tokens is None:
-        return model.max_tokens
-    if config.max_tokens > model.position_limit:
-        raise UsageError(
-            f"max_tokens={config.max_tokens} is above the {model.position_limit} positions of {model.name!r}: lower it"
-        )
-    return config.max_tokens

@@ -1,9 +1,10 @@
-"""How many tokens a transformer takes, and how many an adapter was trained with."""
+"""How many tokens a transformer takes, how many are read of an input, and how many an adapter was trained with."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ray_jobs.errors import UsageError
 from ray_jobs.models.adapter import AdaptedModel
 from ray_jobs.models.card import max_tokens_of
 
@@ -31,6 +32,32 @@ def max_tokens(stated: int | None, limit: int) -> int:
     if stated is not None and stated <= limit:
         return stated
     return limit if limit < _NO_POSITION_LIMIT else _DEFAULT_MAX_TOKENS
+
+
+def tokens_read(asked: int | None, own: int, limit: int, name: str) -> int:
+    """Tokens of one input that are read: those that the user asks for, else the model's `own` maximum.
+
+    Raises UsageError for more than the `limit` of its positions.
+    """
+    if asked is None:
+        return own
+    if asked > limit:
+        raise UsageError(f"max_tokens={asked} is above the {limit} positions of {name!r}: lower it")
+    return asked
+
+
+def batch_budget(asked: int | None, suits: int, longest: int, name: str) -> int:
+    """Tokens of a batch: those that the user asks for, else what `suits` the engine, or one input where that is longer.
+
+    Raises UsageError where what is asked for does not hold one input of the `longest` kind.
+    """
+    budget = asked or max(suits, longest)
+    if budget < longest:
+        raise UsageError(
+            f"batch_tokens={budget} is below max_tokens={longest} of {name!r}: a batch must hold one whole input; "
+            "raise batch_tokens or lower max_tokens"
+        )
+    return budget
 
 
 def trained_length(model: AdaptedModel) -> int | None:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from ray_jobs.models.encodable import encodable
+
 
 class FastTokenizer:
     """Token ids and code-point spans. Safe to call from several threads."""
@@ -32,7 +34,7 @@ class FastTokenizer:
             if max_tokens != self._max_tokens:
                 self._cutting.enable_truncation(max_tokens)
                 self._max_tokens = max_tokens
-            encodings = self._cutting.encode_batch_fast(texts)
+            encodings = self._cutting.encode_batch_fast([encodable(text) for text in texts])
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def prefix(self, prompt: str) -> int:
@@ -43,7 +45,8 @@ class FastTokenizer:
 
     def offsets(self, texts: list[str]) -> list[list[tuple[int, int]]]:
         """Code-point span of each token of each text, without special tokens, never cut."""
-        return [encoding.offsets for encoding in self._whole.encode_batch(texts, add_special_tokens=False)]
+        readable = [encodable(text) for text in texts]
+        return [encoding.offsets for encoding in self._whole.encode_batch(readable, add_special_tokens=False)]
 
     @property
     def special_tokens(self) -> int:
