@@ -30,6 +30,10 @@ class Stage(Protocol):
         """Show these values (loss=) as they are, until others of the same names come."""
         ...
 
+    def note(self, text: str) -> None:
+        """Tell at once what keeps the stage from going on."""
+        ...
+
 
 class Progress(Protocol):
     """Where a job reports how far it is."""
@@ -139,6 +143,9 @@ class BarProgress:
                     counter.values.update(values)
                     bars.update(task, rates=counter.rates())
 
+                def note(self, text: str) -> None:
+                    bars.console.print(f"{name:<7} {text}", markup=False, highlight=False)
+
             yield _Bar()
             bars.update(task, total=1, completed=1)
 
@@ -156,6 +163,9 @@ class _Silent:
         pass
 
     def show(self, **values: float) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass
 
 
@@ -181,6 +191,9 @@ class _Lines:
 
     def show(self, **values: float) -> None:
         self._counter.values.update(values)
+
+    def note(self, text: str) -> None:
+        self._write(text)
 
     def end(self) -> None:
         self._write(f"done in {self._counter.seconds:.1f} s {self._counter.rates()}".rstrip())

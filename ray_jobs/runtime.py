@@ -24,15 +24,46 @@ from ray_jobs.errors import TandemError
 MAX_BLOCKS = 2_000  # input blocks of a stage: below it each group is a block of its own, and its receipt comes at once
 _INTERRUPTION: ContextVar[list[int] | None] = ContextVar("interruption", default=None)
 _LOOK_SECONDS = 0.5
-LAPTOP_CPUS = 4  # up to which one embedding actor takes every CPU
+LAPTOP_CPUS = 4  # of a cluster, up to which stages take turns
+ACTOR_CPUS = 8  # of an actor that runs a model, on a machine that has more
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one machine of the cluster has."""
+
+    cpus: float
+    gpus: float = 0
 
 
 @dataclass(frozen=True)
 class ClusterSize:
-    """What the cluster has."""
+    """What the cluster has, and each of its machines; without `machines` it is a single one."""
 
     cpus: int
     gpus: int
+    machines: tuple[Machine, ...] = ()
+
+    @property
+    def largest(self) -> int:
+        """CPUs of its largest machine: Ray waits for ever for a place that needs more."""
+        return max(1, int(max(machine.cpus for machine in self._each)))
+
+    @property
+    def actor_cpus(self) -> int:
+        """CPUs of an actor that runs a model: all of a small machine, so that actors do not compete."""
+        return min(ACTOR_CPUS, self.largest)
+
+    def room(self, cpus: float, gpus: float = 0) -> int:
+        """How many places of so many CPUs and GPUs there are; each is on one machine."""
+        return sum(
+            min(int(there / each + 1e-9) for each, there in ((cpus, machine.cpus), (gpus, machine.gpus)) if each)
+            for machine in self._each
+        )
+
+    @property
+    def _each(self) -> tuple[Machine, ...]:
+        return self.machines or (Machine(self.cpus, self.gpus),)
 
     @property
     def is_laptop(self) -> bool:
@@ -50,7 +81,7 @@ def session() -> Iterator[ClusterSize]:
 
     if ray.is_initialized():
         _quiet_ray_data()
-        yield _size()
+        yield cluster_size()
         return
     address = os.environ.get("RAY_ADDRESS")
     with _native_messages_aside():
@@ -73,16 +104,19 @@ def session() -> Iterator[ClusterSize]:
             ) from None
         try:
             _quiet_ray_data()
-            yield _size()
+            yield cluster_size()
         finally:
             ray.shutdown()
 
 
-def _size() -> ClusterSize:
+def cluster_size() -> ClusterSize:
+    """What the cluster of this session has now."""
     import ray
 
     resources = ray.cluster_resources()
-    return ClusterSize(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)))
+    nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    machines = tuple(Machine(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
+    return ClusterSize(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)), machines)
 
 
 @contextmanager
@@ -168,6 +202,14 @@ def _bound(worker: Callable[..., Any] | type, arguments: Sequence[object]) -> Ca
 
     Bound.__name__ = worker.__name__
     return Bound
+
+
+def beside_this_process() -> Any:
+    """The strategy of an actor that is of use only as long as this process is: on its machine, lost with it alone."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def anywhere(cpus: float, gpus: float = 0) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.answer.defaults import READER
+from ray_jobs.answer.defaults import READER, RERANKER
 from ray_jobs.models.adapter import AdaptedModel, resolve_adapted
 from ray_jobs.models.card import check_base
 from ray_jobs.models.kind import Kind, kind_of
@@ -46,8 +46,8 @@ def carried(name: str) -> AdaptedModel:
     return found
 
 
-def test_the_reader_is_carried() -> None:
-    assert READER in FOLDERS
+def test_the_reader_and_the_reranker_are_carried() -> None:
+    assert {READER, RERANKER} <= set(FOLDERS)
 
 
 @every_folder

@@ -11,10 +11,20 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from signals import at_every_line
 
 from ray_jobs.errors import StorageError, UsageError
-from ray_jobs.runtime import ClusterSize, find_cause, raise_if_interrupted, session, stream, terminated_as_interrupt
+from ray_jobs.runtime import (
+    ClusterSize,
+    Machine,
+    find_cause,
+    raise_if_interrupted,
+    session,
+    stream,
+    terminated_as_interrupt,
+)
 
 
 @pytest.fixture
@@ -65,8 +75,32 @@ def test_a_session_under_way_is_used_and_left_running() -> None:
     import ray
 
     with session() as size:
-        assert size == ClusterSize(2, 0)
+        assert size == ClusterSize(2, 0, (Machine(2),))
     assert ray.is_initialized()
+
+
+MACHINES = st.lists(st.builds(Machine, st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=6)
+
+
+@given(MACHINES, st.sampled_from([0.1, 0.5, 1, 2, 3, 8, 17]), st.integers(0, 3))
+def test_there_is_room_for_what_fits_on_machines_one_by_one(machines: list[Machine], cpus: float, gpus: int) -> None:
+    size = ClusterSize(int(sum(m.cpus for m in machines)), int(sum(m.gpus for m in machines)), tuple(machines))
+    placed = 0
+    for machine in machines:
+        own = 0
+        while (own + 1) * cpus <= machine.cpus + 1e-6 and (own + 1) * gpus <= machine.gpus:
+            own += 1
+        placed += own
+    assert size.room(cpus, gpus) == placed
+    assert size.largest == max(1, *(machine.cpus for machine in machines), 1)
+    assert ClusterSize(size.cpus, size.gpus).room(cpus, gpus) >= placed
+
+
+@pytest.mark.parametrize(("machines", "cpus"), [([1, 1], 1), ([4, 4, 4], 4), ([2, 16], 8), ([6], 6)])
+def test_an_actor_that_runs_a_model_fits_on_a_machine(machines: list[int], cpus: int) -> None:
+    size = ClusterSize(sum(machines), 0, tuple(Machine(own) for own in machines))
+    assert size.actor_cpus == cpus
+    assert size.room(size.actor_cpus) >= 1
 
 
 def test_nothing_to_do_starts_nothing() -> None:

@@ -30,6 +30,11 @@ def test_equal_scores_change_by_exactly_nothing(rows: list[tuple[float, float, i
     assert (found.delta, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
+def test_a_perplexity_without_bound_is_told_and_not_written_down() -> None:
+    with pytest.raises(UsageError, match=r"perplexity is 1 before and inf after: the model has diverged; lower"):
+        change(np.zeros(3), np.full(3, 800.0), average="perplexity", draws=10)
+
+
 @given(ROWS, AVERAGES)
 def test_the_interval_holds_the_difference_of_the_sample(
     rows: list[tuple[float, float, int]], average: Average

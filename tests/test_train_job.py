@@ -27,7 +27,7 @@ from train_runs import (
 )
 
 from ray_jobs.errors import ConflictError, ModelError, UsageError
-from ray_jobs.runtime import ClusterSize
+from ray_jobs.runtime import ClusterSize, Machine
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import job
 from ray_jobs.train.config import TrainConfig
@@ -189,6 +189,12 @@ def test_more_workers_than_the_cluster_can_ever_hold_are_refused(places: Places)
     plan = plan_of(sft(places, "many", workers={"count": 2, "cpus_per_worker": 3}))
     with pytest.raises(UsageError, match=r"workers=2 with 3 CPUs each: the cluster has 4; lower workers.count"):
         job.placed(plan, ClusterSize(4, 0))
+
+
+def test_a_worker_that_no_single_machine_has_room_for_is_refused(places: Places) -> None:
+    plan = plan_of(sft(places, "wide", workers={"count": 1, "cpus_per_worker": 3}))
+    with pytest.raises(UsageError, match=r"workers=1 with 3 CPUs each: .* one machine, .* have room for 0; lower"):
+        job.placed(plan, ClusterSize(4, 0, (Machine(2), Machine(2))))
 
 
 def test_a_quantised_base_needs_a_gpu(places: Places) -> None:

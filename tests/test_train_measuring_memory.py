@@ -14,6 +14,7 @@ import tiny_language_models
 import train_bases
 from evaluation_tasks import columns, task
 from local_runs import train
+from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from tiny_rerankers import WORDS
 from train_runs import plan_of, settings
 
@@ -146,13 +147,27 @@ def test_a_run_that_lacks_memory_when_it_is_measured_says_how_it_is_published(
     assert (card["run"], card["evaluation"]) == (summary.run, [])
 
 
-def test_a_worker_that_ray_stops_for_lack_of_memory_is_told_the_same_way(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OutOfMemoryError("Task was killed due to the node running low on memory."),
+            r"^out of memory while measuring .* with evaluation.test=false publishes",
+        ),
+        (
+            WorkerCrashedError(),
+            r"^the worker that measured was lost \(The worker died.*the same command measures again; if it was stopped "
+            r"for lack of memory: .* with evaluation.test=false publishes",
+        ),
+    ],
+)
+def test_a_worker_that_is_lost_while_it_measures_leaves_a_way_to_go_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RayError, told: str
 ) -> None:
     import ray
 
     def stopped(*given: object) -> None:
-        raise ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+        raise error
 
     config = settings("sft", folder / "base", folder / "conversations", tmp_path, "model", evaluation={"test": True})
     plan = Plan(config, config.store, "runs/model/1", "b", "d", "train", "validation", "cpu", "float32")
@@ -160,5 +175,5 @@ def test_a_worker_that_ray_stops_for_lack_of_memory_is_told_the_same_way(
     monkeypatch.setattr(ray, "cancel", lambda references: None)
     monkeypatch.setattr(before_after, "_cpus", lambda plan, gpus: 1.0)
     monkeypatch.setattr(before_after, "wait_for", stopped)
-    with pytest.raises(TandemError, match=r"^out of memory while measuring .* with evaluation.test=false publishes"):
+    with pytest.raises(TandemError, match=told):
         list(before_after._streamed(plan, [("target", None)], None))  # type: ignore[arg-type, list-item]

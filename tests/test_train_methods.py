@@ -161,6 +161,21 @@ def test_rows_longer_than_the_base_takes_are_refused(tmp_path: Path, chat_base: 
         method_of("sft").trainer(asked)
 
 
+@pytest.mark.parametrize(("method", "make"), [("embedder", train_bases.embedder), ("reranker", train_bases.encoder)])
+def test_texts_longer_than_an_encoder_takes_are_refused(tmp_path: Path, method: str, make: Any) -> None:
+    data = train_bases.retrieval(tmp_path / "data")
+    asked = task(tmp_path, method, make(tmp_path / "base"), data, sequence={"max_length": 5000})
+    with pytest.raises(UsageError, match=r"sequence.max_length=5000 is above the \d+ positions of base="):
+        method_of(method).trainer(asked)
+
+
+def test_a_split_that_is_no_parquet_file_is_refused(tmp_path: Path, chat_base: Path) -> None:
+    data = train_bases.conversations(tmp_path / "data")
+    (data / "validation.parquet").write_text('{"messages": []}\n')
+    with pytest.raises(UsageError, match=r"validation.parquet' is no Parquet file of rows .*; prepare other files"):
+        method_of("sft").trainer(task(tmp_path, "sft", chat_base, data))
+
+
 def test_a_length_that_leaves_nothing_to_learn_is_refused(tmp_path: Path, chat_base: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": "ant " * 9}, {"role": "assistant", "content": "bee"}]}] * 8
     data = train_bases.prepared(tmp_path / "data", {"train": rows, "validation": rows}, train_bases.MESSAGES)

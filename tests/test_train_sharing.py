@@ -11,11 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from ray.train import WorkerGroupError
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerGroupStartupTimeoutError
+from ray.train.v2.api.exceptions import ControllerError
 
 from ray_jobs.errors import UsageError
-from ray_jobs.progress import SilentProgress
-from ray_jobs.runtime import ClusterSize
+from ray_jobs.progress import LineProgress, SilentProgress
+from ray_jobs.runtime import ClusterSize, Machine
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import job, sharing
 from ray_jobs.train.config import TrainConfig, WorkersConfig
@@ -121,7 +122,7 @@ class Attempts:
 
 @pytest.mark.parametrize(
     ("room", "expected"),
-    [(8, [("0-0", 1, 8)]), (7, [("0-0", 1, 8), ("0-1", 1, 4)]), (3, [("0-0", 1, 8), ("0-1", 1, 2)])],
+    [(8, [("0-0-0", 1, 8)]), (7, [("0-0-0", 1, 8), ("0-1-0", 1, 4)]), (3, [("0-0-0", 1, 8), ("0-1-0", 1, 2)])],
 )
 def test_a_run_takes_as_many_workers_as_there_is_room_for_and_can_share_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, expected: list[tuple[str, int, int]]
@@ -132,6 +133,28 @@ def test_a_run_takes_as_many_workers_as_there_is_room_for_and_can_share_a_step(
     monkeypatch.setattr(job._Run, "_attempt", lambda run, *given: attempts(*given))
     assert job._Run(plan, storage, ClusterSize(8, 0), SilentProgress()).train() == 0
     assert attempts.given == expected
+
+
+def test_a_run_that_finds_no_room_waits_says_for_what_and_counts_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = LocalStorage(tmp_path)
+    plan = Plan(config(64, 8, 2, 2), storage.uri, "run", "b", "d", "train", "validation", "cpu", "float32")
+    given: list[str] = []
+
+    def attempt(run: object, number: str, *others: object) -> BaseException | None:
+        given.append(number)
+        return None if len(given) == 3 else ControllerError(WorkerGroupStartupTimeoutError(2))
+
+    sizes = iter([ClusterSize(1, 0), ClusterSize(4, 0, (Machine(2), Machine(2)))])
+    monkeypatch.setattr(job._Run, "_attempt", attempt)
+    monkeypatch.setattr(job, "cluster_size", lambda: next(sizes))
+    assert job._Run(plan, storage, ClusterSize(2, 0), LineProgress()).train() == 0
+    assert given == ["0-0-0", "0-0-1", "0-0-2"]
+    told = [line for line in capsys.readouterr().err.splitlines() if "waiting" in line]
+    assert told[0].startswith("train   waiting for room for 2 workers with 1 CPUs each: the machines that are there")
+    assert "have room for 1; interrupted, the run goes on by the same command" in told[0]
+    assert "each: other work takes it; interrupted" in told[1]
 
 
 def test_another_failure_of_a_group_is_none_of_its_number() -> None:

@@ -98,6 +98,17 @@ def test_a_template_whose_last_answer_cannot_be_told_is_refused() -> None:
         of_messages(tokenizer, CHAT, True)
 
 
+def test_a_conversation_that_the_template_refuses_is_named_by_its_roles() -> None:
+    tokenizer = tiny_language_models.word_tokenizer(WORDS)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    told = r"template refuses a conversation of system, user, assistant, user, assistant: no system here; leave such"
+    with pytest.raises(UsageError, match=told):
+        of_messages(tokenizer, CHAT, True)
+
+
 def test_only_the_completion_is_learned_with_the_end_of_text(tokenizer: Any) -> None:
     ids, labels = of_completion(tokenizer, "ant bee", " cat", True)
     assert learned(tokenizer, ids, labels) == " cat<|end|>"

@@ -18,7 +18,7 @@ from train_runs import ray_workers
 from waiting import wait_beside, wait_for
 
 from ray_jobs.errors import ConflictError, NotFoundError, TandemError, UsageError
-from ray_jobs.runtime import ClusterSize
+from ray_jobs.runtime import ClusterSize, Machine
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job as training
 from ray_jobs.train.config import TrainConfig
@@ -263,6 +263,8 @@ def test_a_new_search_does_not_take_the_name_of_a_model_without_a_card(
         ({"count": 2, "cpus_per_worker": 3}, ClusterSize(16, 0), 2),
         ({"count": 1}, ClusterSize(64, 4), 4),
         ({"min": 1, "max": 2}, ClusterSize(3, 0), 1),
+        ({"count": 2, "cpus_per_worker": 3}, ClusterSize(16, 0, (Machine(4), Machine(4), Machine(8))), 2),
+        ({"count": 1, "cpus_per_worker": 4}, ClusterSize(9, 0, (Machine(3), Machine(6))), 1),
     ],
 )
 def test_as_many_trials_run_at_once_as_there_is_room_for(

@@ -14,10 +14,8 @@ from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.plan import SourcePlan, shard_count
 from ray_jobs.ingest.receipts import EmbeddedGroup
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import LAPTOP_CPUS, ClusterSize
+from ray_jobs.runtime import ClusterSize
 from ray_jobs.storage import Storage, new_id
-
-ACTOR_CPUS = 8  # CPUs of an embedding actor on a large node
 
 
 @dataclass
@@ -51,11 +49,8 @@ class Run:
         return shard_count(self.config.shards, rows, size, self.config.shard_bytes)
 
     def embed_cpus(self) -> int:
-        """CPUs of one embedding actor; all of them on a laptop."""
-        wished = self.config.resources.embed_cpus
-        if wished is not None:
-            return min(wished, self.cluster.cpus)
-        return self.cluster.cpus if self.cluster.is_laptop else max(LAPTOP_CPUS, min(ACTOR_CPUS, self.cluster.cpus))
+        """CPUs of one embedding actor, never more than a machine has."""
+        return min(self.config.resources.embed_cpus or self.cluster.actor_cpus, self.cluster.largest)
 
     def embed_resources(self, device: str) -> tuple[int, float, float]:
         """Embedding actors at most, and CPUs and GPUs of each."""
@@ -63,11 +58,11 @@ class Run:
         if device == "cuda":
             return wished or max(1, self.cluster.gpus), 1, 1
         cpus = self.embed_cpus()
-        return wished or max(1, self.cluster.cpus // cpus), cpus, 0
+        return wished or max(1, self.cluster.room(cpus)), cpus, 0
 
     def task_cpus(self, wished: float) -> float:
-        """CPUs of one task: as wished, never more than there are, since Ray would wait for more for ever."""
-        return min(wished, self.cluster.cpus)
+        """CPUs of one task: as wished, never more than a machine has, since Ray would wait for more for ever."""
+        return min(wished, self.cluster.largest)
 
     def clean_up(self) -> None:
         """Remove what was only in flight.

@@ -130,7 +130,7 @@ class _Job:
     def _embed(self) -> tuple[dict[int, str], set[str]]:
         """Where each block's vectors are, and the terms of all queries."""
         embedder = self._embedder()
-        cpus = self.cluster.cpus if self.cluster.is_laptop else min(8, self.cluster.cpus)
+        cpus = self.cluster.actor_cpus
         keys: dict[int, str] = {}
         terms: set[str] = set()
         with self.progress.stage("embed", len(self.blocks)) as stage:
@@ -138,7 +138,7 @@ class _Job:
                 [{"block": n, "queries": _json(block)} for n, block in enumerate(self.blocks)],
                 workers.Embed,
                 arguments=(self.task, embedder),
-                actors=(1, max(1, self.cluster.cpus // cpus)),
+                actors=(1, max(1, self.cluster.room(cpus))),
                 num_cpus=cpus,
             ):
                 keys[row["block"]] = row["key"]
@@ -168,7 +168,7 @@ class _Job:
             for block, key in sorted(keys.items())
         ]
         found: dict[int, list[str]] = {block: [] for block in keys}
-        most = max(1, int(self.cluster.cpus // self._cpus()))
+        most = max(1, self.cluster.room(self._cpus()))
         with self.progress.stage("search", len(items)) as stage:
             for row in stream(
                 items, workers.Search, arguments=(self.task, known), actors=(1, most), num_cpus=self._cpus()
@@ -192,7 +192,7 @@ class _Job:
         return sorted(parts)
 
     def _cpus(self) -> float:
-        return self.config.cpus or 1
+        return min(self.config.cpus or 1, self.cluster.largest)
 
 
 def check_writable(output: Path) -> None:

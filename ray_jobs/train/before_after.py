@@ -35,7 +35,7 @@ from ray_jobs.train.evaluation.sets import (
     local_file,
     read_columns,
 )
-from ray_jobs.train.failures import short_of_memory
+from ray_jobs.train.failures import process_lost, short_of_memory
 from ray_jobs.train.fit import base_explained, explained
 from ray_jobs.train.memory import measuring_explained, measuring_remedy
 from ray_jobs.train.methods import Place, method_of
@@ -227,6 +227,12 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
             raise cause from None
         if short_of_memory(error):
             raise TandemError(measuring_remedy(plan.config)) from None
+        if process_lost(error):
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TandemError(
+                f"the worker that measured was lost ({reason}); the run is trained and its checkpoints are kept: the "
+                f"same command measures again; if it was stopped for lack of memory: {measuring_remedy(plan.config)}"
+            ) from None
         raise
     except (KeyboardInterrupt, GeneratorExit):
         # Never a task that may have ended: Ray ends this process where its reply crosses the cancellation.

@@ -16,7 +16,7 @@ class EvaluationConfig(BaseModel):
 
     test: bool = Field(True, description="measure on held-out rows of the data: its test split, or what split says")
     retained: dict[SetName, str] = Field(
-        {}, description="what must not be forgotten: names with prepared data sets, or files of rows"
+        {}, description="what must not be forgotten: names with prepared data sets, or Parquet files of one"
     )
     split: Literal["test", "validation"] = Field(
         "test",

@@ -35,6 +35,18 @@ def short_of_memory(failure: BaseException) -> bool:
     return any(sign in str(failure) for sign in _SHORT_OF_MEMORY)
 
 
+def never_placed(error: BaseException) -> bool:
+    """Whether the group has waited in vain for room on the cluster; not a worker was lost."""
+    return type(getattr(error, "controller_failure", None)).__name__ == "WorkerGroupStartupTimeoutError"
+
+
+def process_lost(error: BaseException) -> bool:
+    """Whether the process of a task has died, or its machine; not whether the task has failed in it."""
+    from ray.exceptions import RayError, RayTaskError
+
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
+
+
 def unshared_by(error: BaseException) -> int | None:
     """How many workers could not share a step, if that is why a group has ended."""
     causes = (find_cause(failure) for failure in _failures(error))

@@ -8,6 +8,7 @@ do not disturb each other.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -26,19 +27,26 @@ from ray_jobs.errors import ModelError, NotFoundError, TandemError, UsageError
 from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.progress import Progress, SilentProgress, Stage
-from ray_jobs.runtime import ClusterSize, raise_if_interrupted, session, terminated_as_interrupt
+from ray_jobs.runtime import (
+    ClusterSize,
+    beside_this_process,
+    cluster_size,
+    raise_if_interrupted,
+    session,
+    terminated_as_interrupt,
+)
 from ray_jobs.storage import LocalStorage, Storage, new_id, open_storage
 from ray_jobs.train import before_after, publish, report, sharing, worker
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.checkpoints import Checkpoints, best
 from ray_jobs.train.config import TrainConfig, WorkersConfig
-from ray_jobs.train.failures import raise_unless_lost, unshared_by
+from ray_jobs.train.failures import never_placed, raise_unless_lost, unshared_by
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.identity import run_folder
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import method_of, metric_of, tally
 from ray_jobs.train.methods.rows import check_splits
-from ray_jobs.train.room import check_room, gpus_of
+from ray_jobs.train.room import check_room, gpus_of, lacking
 from ray_jobs.train.starting import find_start
 from ray_jobs.train.training_data import find_data, is_file, prepare_file, splits_of
 
@@ -235,25 +243,32 @@ class _Run:
         """
         workers = sharing.workers_of(self._plan.config)
         for narrowed in range(workers.most):
-            error = self._attempt(f"{number}-{narrowed}", workers, stage, notes)
+            error = self._in_room(f"{number}-{narrowed}", workers, stage, notes)
             many = None if error is None else unshared_by(error)
             if many is None:
                 return error
             workers = sharing.workers_of(self._plan.config, below=many)
         raise AssertionError("a range of workers becomes smaller with each group that could not share a step")
 
+    def _in_room(self, number: str, workers: WorkersConfig, stage: Stage, notes: str) -> BaseException | None:
+        """As `_attempt`, again and again while there is no place for the workers; what is waited for is told."""
+        for tried in itertools.count():
+            error = self._attempt(f"{number}-{tried}", workers, stage, notes)
+            if error is None or not never_placed(error):
+                return error
+            if (told := lacking(workers, cluster_size(), elastic=self._is_elastic)) is not None:
+                stage.note(told)
+        raise AssertionError("counting has no end")
+
     def _attempt(self, number: str, workers: WorkersConfig, stage: Stage, notes: str) -> BaseException | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
         import ray
         from ray.train import FailureConfig, RunConfig
         from ray.train.torch import TorchConfig, TorchTrainer
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         for key, value in {**_RAY_TRAIN, **(_ELASTIC if self._is_elastic else {})}.items():
             os.environ.setdefault(key, value)
-        # Beside the driver: on a machine that is lost it would take the run with it.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+        board = ray.remote(num_cpus=0, scheduling_strategy=beside_this_process())(Board).remote()
         trainer = TorchTrainer(
             worker.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
@@ -264,7 +279,7 @@ class _Run:
                 name=f"{self._id}-{number}",
                 storage_path=notes,
                 # Whether to go on is decided here: an error of the user's would come again and again.
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
                 callbacks=list(self._hooks.callbacks),
             ),
         )

@@ -31,7 +31,6 @@ from ray_jobs.train.making import DataSummary, MakingJob, make_once
 
 Batch = dict[str, Any]
 FOUND: TypeAdapter[list[tuple[str, Place]]] = TypeAdapter(list[tuple[str, Place]])
-_ACTOR_CPUS = 8
 
 
 def run(config: MineConfig, progress: Progress | None = None) -> DataSummary:
@@ -158,8 +157,8 @@ class _Job(MakingJob):
         """Actors at most, and CPUs and GPUs of each."""
         if self.plan.on_gpu:
             return max(1, self.cluster.gpus), 1, 1
-        cpus = self.cluster.cpus if self.cluster.is_laptop else min(_ACTOR_CPUS, self.cluster.cpus)
-        return max(1, self.cluster.cpus // cpus), cpus, 0
+        cpus = self.cluster.actor_cpus
+        return max(1, self.cluster.room(cpus)), cpus, 0
 
     def _write(self, blocks: list[MinedBlock], folder: Path) -> Prepared:
         written = write(self.storage, blocks, KINDS[self.config.output_kind], folder, self.plan.data.card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ray_jobs.errors import UsageError
 from ray_jobs.runtime import ClusterSize
@@ -20,12 +20,18 @@ def check_room(workers: WorkersConfig, cluster: ClusterSize, key: str = "workers
 
     `key` is what the configuration that the user gave calls `workers`.
     """
-    for what, each, there in _needs(workers, cluster):
-        if workers.least * each > there:
+    each, gpus = workers.cpus_per_worker, gpus_of(workers, cluster)
+    for what, one, there in (("CPU", each, cluster.cpus), ("GPU", gpus, cluster.gpus)):
+        if workers.least * one > there:
             raise UsageError(
-                f"{key}={workers.least} with {each:g} {what}s each: the cluster has {there}; lower {key}.count or "
+                f"{key}={workers.least} with {one:g} {what}s each: the cluster has {there}; lower {key}.count or "
                 f"{key}.{what.lower()}s_per_worker"
             )
+    if (room := cluster.room(each, gpus)) < workers.least:
+        raise UsageError(
+            f"{key}={workers.least} with {_taken(each, gpus)} each: each worker stands on one machine, and those "
+            f"of the cluster have room for {room}; lower {key}.count or {key}.cpus_per_worker"
+        )
 
 
 def largest_machine(workers: WorkersConfig, gpus: int, machines: Sequence[dict[str, float]]) -> float:
@@ -46,11 +52,21 @@ def largest_machine(workers: WorkersConfig, gpus: int, machines: Sequence[dict[s
 
 def runs_at_once(workers: WorkersConfig, cluster: ClusterSize) -> int:
     """How many runs the cluster has room for, each with as many workers as it may have; 1 where it has less room."""
-    found = [there / (workers.most * each) for _, each, there in _needs(workers, cluster) if each]
-    return max(1, int(min(found) + 1e-9))
+    return max(1, cluster.room(workers.cpus_per_worker, gpus_of(workers, cluster)) // workers.most)
 
 
-def _needs(workers: WorkersConfig, cluster: ClusterSize) -> Iterator[tuple[str, float, int]]:
-    """What a worker takes, how much of it, and how much there is."""
-    yield "CPU", workers.cpus_per_worker, cluster.cpus
-    yield "GPU", gpus_of(workers, cluster), cluster.gpus
+def lacking(workers: WorkersConfig, cluster: ClusterSize, *, elastic: bool) -> str | None:
+    """What keeps the workers waiting, for people; None where fewer of an elastic group can go on anyway."""
+    each, gpus = workers.cpus_per_worker, gpus_of(workers, cluster)
+    room = cluster.room(each, gpus)
+    if elastic and room >= workers.least:
+        return None
+    why = "other work takes it" if room >= workers.least else f"the machines that are there have room for {room}"
+    return (
+        f"waiting for room for {workers.least} workers with {_taken(each, gpus)} each: {why}; interrupted, the run "
+        "goes on by the same command, also with fewer workers"
+    )
+
+
+def _taken(cpus: float, gpus: int) -> str:
+    return f"{cpus:g} CPUs" + (f" and {gpus} GPUs" if gpus else "")

@@ -51,7 +51,8 @@ def change(
 ) -> Change:
     """The change from `before` to `after`, one score a row each, (rows,); rows count as much as their `weights` say.
 
-    Raises UsageError where there is no row, where lengths differ, or a score or weight is no number.
+    Raises UsageError where there is no row, where lengths differ, a score or weight is no number, or a
+    perplexity is infinite.
     """
     weights = np.ones(len(before)) if weights is None else weights
     if not len(before) or not len(before) == len(after) == len(weights):
@@ -65,7 +66,12 @@ def change(
     # Sums and draws must not depend on the order in which the rows come.
     table = table[:, np.lexsort(table)]
     finish: Callable[[Floats], Floats] = np.exp if average == "perplexity" else np.positive
-    whole = finish(_averages(table, np.ones((1, table.shape[1]))))[:, 0]
+    with np.errstate(over="ignore"):
+        whole = finish(_averages(table, np.ones((1, table.shape[1]))))[:, 0]
+    if not np.isfinite(whole).all():
+        raise UsageError(
+            f"{average} is {whole[0]:g} before and {whole[1]:g} after: the model has diverged; lower the learning rate"
+        )
     delta = float(whole[1] - whole[0])
     drawn = [_differences(table, counts, finish) for counts in _counts(table.shape[1], draws, seed)]
     outside = (1 - level) / 2

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ray_jobs.errors import CorruptError, UsageError
 from ray_jobs.storage import Storage, sha256_of, verified
+from ray_jobs.train.data.parquet import shape
 from ray_jobs.train.data.prepared import open_prepared
 from ray_jobs.train.evaluation.scores import chosen_rows
 from ray_jobs.train.methods import CONVERSATION, KINDS, OPTIONAL, kind_of
@@ -53,8 +54,8 @@ def is_of(title: str, name: str) -> bool:
 def find_split(name: str, reference: str, splits: tuple[str, ...], storage: Storage) -> SetFile:
     """The first of these splits that has rows, of a prepared set, a folder of splits, or a Parquet file of its own.
 
-    `name` is the key of the configuration that refers to it. Raises UsageError where no split has rows, NotFoundError
-    where there is no such set.
+    `name` is the key of the configuration that refers to it. Raises UsageError where no split has rows or a file is
+    not Parquet, NotFoundError where there is no such set.
     """
     path = Path(reference).expanduser().absolute()
     if path.is_file():
@@ -145,8 +146,8 @@ def check_apart(replayed: SetFile, measured: SetFile, storage: Storage) -> None:
 
 
 def _described(name: str, place: str, file: Path, sha256: str, split: str = "") -> SetFile:
-    rows = pq.read_metadata(file).num_rows
-    return SetFile(name, place, sha256, kind_of(frozenset(pq.read_schema(file).names), file), rows, split)
+    columns, rows = shape(file)
+    return SetFile(name, place, sha256, kind_of(columns, file), rows, split)
 
 
 def _digests(file: Path, kind: str, only: set[bytes] | None = None) -> set[bytes]:

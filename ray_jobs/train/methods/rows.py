@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train import batches
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.data.parquet import shape
 from ray_jobs.train.methods import KINDS, OPTIONAL, Method, Task, kind_of
 from ray_jobs.train.methods.alike import alike
 
@@ -35,17 +35,18 @@ _READ = 4096  # rows looked at a time
 def check_splits(config: TrainConfig, method: Method, train: Path, validation: Path) -> str:
     """The kind of rows of two splits; raises UsageError where the method cannot learn from them."""
     size = config.optimisation.global_batch
-    if (count := pq.read_metadata(train).num_rows) < size:
+    columns, count = shape(train)
+    if count < size:
         raise UsageError(
             f"data={config.data}: {count} training rows are fewer than optimisation.global_batch={size}; lower it or "
             "prepare more rows"
         )
-    if pq.read_metadata(validation).num_rows == 0:
+    if shape(validation)[1] == 0:
         raise UsageError(
             f"data={config.data}: the validation split is empty, and checkpoints are chosen by it; prepare the data "
             "with a larger split.validation"
         )
-    kind = kind_of(frozenset(pq.read_schema(train).names), train)
+    kind = kind_of(columns, train)
     if kind not in method.kinds:
         raise UsageError(
             f"method={method.name} with data={config.data}: the rows are of kind {kind}, expected "

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
+
 from ray_jobs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +104,14 @@ def of_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: s
 
 def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], ask: bool) -> list[int]:
     """The tokens of a conversation by the template; with `ask` the prompt for an answer behind it."""
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask)
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask)
+    except TemplateError as error:
+        roles = ", ".join(str(message.get("role")) for message in messages)
+        raise UsageError(
+            f"the base's chat template refuses a conversation of {roles}: {error}; leave such rows out, or choose a "
+            "base whose template takes them"
+        ) from None
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from ray_jobs.beside import Beside
 from ray_jobs.errors import TandemError
-from ray_jobs.runtime import find_cause, raise_if_interrupted
+from ray_jobs.runtime import beside_this_process, find_cause, raise_if_interrupted
 from ray_jobs.train.tune.trial import FAILED, OUTCOME, Verdicts, run_trial
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def drive(campaign: Campaign, parallel: int, seconds: float | None, evaluated: b
 
     os.environ.update(_RAY_TUNE)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    verdicts = ray.remote(num_cpus=0)(Verdicts).remote()
+    verdicts = ray.remote(num_cpus=0, scheduling_strategy=beside_this_process())(Verdicts).remote()
     common = {"verdicts": verdicts, "evaluated": evaluated}
     ending = _Ending(campaign, None if seconds is None else time.monotonic() + seconds)
 
