@@ -151,13 +151,12 @@ def test_a_machine_that_comes_is_taken_into_the_run(places: Places, tmp_path: Pa
     gentle: dict[str, Any] = {
         "optimisation": {"global_batch": 16, "micro_batch": 8, "max_steps": 8000, "learning_rate": 1e-6},
         "checkpoints": {"every_steps": 500, "log_every_steps": 500},
-        "zero": {"stage": 2},
     }
     expected = losses(train_alone(places.toy("one-machine", **gentle)))
     size = {"num_cpus": 1, "object_store_memory": 100_000_000}
     machines = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
     try:
-        config = places.toy("two-machines", workers={"min": 1, "max": 2}, **gentle)
+        config = places.toy("two-machines", workers={"min": 1, "max": 2}, zero={"stage": 2}, **gentle)
         environment = {**os.environ, "RAY_ADDRESS": machines.address}
         process = start(environment, tmp_path, "train", "--config", written(tmp_path / "run.yaml", config))
         wait_until(lambda: checkpoints(config) or process.poll() is not None)
