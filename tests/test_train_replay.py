@@ -162,7 +162,5 @@ def test_a_set_without_rows_is_refused(folder: Path) -> None:
 def test_a_set_that_is_a_file_of_another_format_is_refused_before_training(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "ant", "completion": "bee"}\n')
-    with pytest.raises(
-        UsageError, match=r"rows.jsonl' is no Parquet file .*; prepare other files first: tandem"
-    ):
+    with pytest.raises(UsageError, match=r"rows.jsonl' is no Parquet file .*; prepare other files first: tandem"):
         plan_of(config(folder, evaluation={"retained": {"old": str(file)}}))

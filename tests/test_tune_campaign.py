@@ -21,6 +21,7 @@ from cluster import settings
 from cluster.commands.train import TrainCommand
 from ray_jobs.errors import CorruptError, TandemError
 from ray_jobs.storage import LocalStorage, ObjectStorage
+from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune import outcome, report
 from ray_jobs.train.tune.campaign import Campaign, Rungs
@@ -34,6 +35,19 @@ from ray_jobs.train.tune.summary import TuneSummary
 from ray_jobs.train.tune.trials import Trials
 
 FOLDER = "tune/tuned/abc"
+RECORD = Checkpoint(
+    key="",
+    step=0,
+    workers=1,
+    engine="ddp",
+    stage=0,
+    metric=None,
+    metrics={},
+    method="sft",
+    base_revision="b",
+    data_hash="d",
+    files={},
+)
 OBJECTIVE = Objective(ObjectiveConfig(), "eval_loss", "min")
 RATES: dict[str, Any] = {"optimisation.learning_rate": {"type": "loguniform", "low": 1e-5, "high": 1e-1}}
 
@@ -73,13 +87,22 @@ class Search:
     def begin(self) -> tuple[int, TrainConfig]:
         found = self.campaign.next()
         assert found is not None
-        self.storage.create(f"{run_of(found[1])}/checkpoints/{found[0]}.json", b"{}")
+        self.storage.create(f"{run_of(found[1])}/tensorboard/{found[0]}", b"")
         return found
 
-    def train(self, number: int, losses: list[float], rows: tuple[dict[str, Any], ...] = ()) -> bool:
-        """Evaluate after each tenth step; whether it came to its end."""
+    def checkpoint(self, run: str, losses: list[float], steps: int) -> None:
+        """What a run keeps that has been evaluated so often."""
+        checkpoints, step = Checkpoints(self.storage, run), 10 * len(losses)
+        log = [{"step": 10 * place, "eval_loss": loss, "epoch": 0.1} for place, loss in enumerate(losses, 1)]
+        state = {"max_steps": steps, "log_history": [{"step": 1, "loss": 9.0}, *log]}
+        record = RECORD.model_copy(update={"key": checkpoints.key(step, "a"), "step": step})
+        self.storage.create(f"{record.key}/trainer_state.json", json.dumps(state).encode())
+        checkpoints.commit(record)
+
+    def train(self, number: int, losses: list[float], rows: tuple[dict[str, Any], ...] = (), done: int = 0) -> bool:
+        """Evaluate after each tenth step, but for those `done` before; whether it came to its end."""
         steps = 10 * len(losses)
-        for place, loss in enumerate(losses, 1):
+        for place, loss in list(enumerate(losses, 1))[done:]:
             if not self.campaign.evaluated(number, 10 * place, steps, {"eval_loss": loss}):
                 self.campaign.released(number)
                 return False
@@ -92,7 +115,7 @@ class Search:
         return outcome.write(self.storage, FOLDER, self.space, self.objective, self.trials, complete)
 
     def runs(self) -> set[str]:
-        return {item.key.rsplit("/checkpoints/", 1)[0] for item in self.storage.list("runs")}
+        return {"/".join(item.key.split("/")[:3]) for item in self.storage.list("runs")}
 
 
 def test_only_the_best_run_keeps_its_files(tmp_path: Path) -> None:
@@ -203,13 +226,13 @@ def test_trials_that_were_cut_and_run_again_are_not_begun_a_second_time_beside_t
     assert sorted(ranks) == [4, 8, 16]
 
 
-@hypothesis_settings(max_examples=10)
+@hypothesis_settings(max_examples=30)
 @given(
     losses=st.lists(st.lists(st.integers(0, 100).map(float), min_size=4, max_size=4), min_size=2, max_size=7),
-    cuts=st.sets(st.integers(0, 6)),
+    cuts=st.dictionaries(st.integers(0, 6), st.integers(0, 3)),  # trial -> evaluations that a checkpoint holds
 )
 def test_cut_anywhere_the_outcome_is_that_of_an_uninterrupted_search(
-    losses: list[list[float]], cuts: set[int], tmp_path_factory: pytest.TempPathFactory
+    losses: list[list[float]], cuts: dict[int, int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     def search(folder: Path) -> Search:
         return Search(folder, limit=len(losses), halving=Halving(0.25, 2, "min"))
@@ -220,13 +243,21 @@ def test_cut_anywhere_the_outcome_is_that_of_an_uninterrupted_search(
     folder = tmp_path_factory.mktemp("cut")
     broken = search(folder)
     for place, series in enumerate(losses):
-        number, _ = broken.begin()
+        number, config = broken.begin()
+        done = min(cuts.get(place, 0), len(series) - 1)
+        steps = 10 * len(series)
+        heard = [(10 * n, {"eval_loss": loss}) for n, loss in enumerate(series[:done], 1)]
+        if not all(broken.campaign.evaluated(number, step, steps, metrics) for step, metrics in heard):
+            broken.campaign.released(number)
+            continue
         if place in cuts:
+            if done:
+                broken.checkpoint(run_of(config), series[:done], steps)
             broken = search(folder)
             found = broken.campaign.next()
             assert found is not None
             number = found[0]
-        broken.train(number, series)
+        broken.train(number, series, done=done)
     left = {"seconds", "evaluations"}
     assert [row.model_dump(exclude=left) for row in broken.write().trials] == [
         row.model_dump(exclude=left) for row in whole.write().trials

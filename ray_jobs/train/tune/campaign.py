@@ -19,6 +19,7 @@ from ray_jobs.storage import LocalStorage, Storage
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune.halving import Halving
 from ray_jobs.train.tune.objective import Objective
+from ray_jobs.train.tune.past import evaluations
 from ray_jobs.train.tune.proposals import Proposals
 from ray_jobs.train.tune.space import Space
 from ray_jobs.train.tune.trials import Begun, Ended, Evaluation, State, Trial, Trials
@@ -91,7 +92,7 @@ class Campaign:
         """The next trial, written down as begun; None where there is none left."""
         if self.fault is not None:
             return None
-        if self._reopened:
+        if is_reopened := bool(self._reopened):
             number = self._reopened.pop(0)
             config = self._space.config_at(self._trials[number].begun.point)
             if config is None:
@@ -111,7 +112,16 @@ class Campaign:
         self._started[number] = time.monotonic()
         self._seen[number] = []
         self._tell()
+        if is_reopened and not self._recall(number):
+            self.released(number)
+            return self.next()
         return number, config
+
+    def _recall(self, number: int) -> bool:
+        """Take note of what a trial had found before it was cut, as if it came now; False: it has ended by that."""
+        past = evaluations(self._storage, self._trials[number].begun.run)
+        known = [entry for entry in past if self._objective.metric in entry.metrics]
+        return all(self.evaluated(number, entry.step, entry.steps, entry.metrics) for entry in known)
 
     def evaluated(self, number: int, step: int, steps: int, metrics: Mapping[str, float]) -> bool:
         """Take note of an evaluation of a running trial; False: it is to be stopped, and has ended."""
