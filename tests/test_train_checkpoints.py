@@ -177,6 +177,14 @@ def test_an_attempt_removes_what_those_before_it_have_converted(
     assert other.is_dir()
 
 
+def test_machines_that_share_a_home_do_not_convert_into_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = set()
+    for machine in ("a", "b", "a"):
+        monkeypatch.setattr(universal.socket, "gethostname", lambda machine=machine: machine)
+        folders.add(universal.folder_of("store", RUN, "1"))
+    assert len(folders) == 2
+
+
 def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path / "store")
     checkpoints = Checkpoints(storage, RUN)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import shutil
+import socket
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,12 @@ _LATEST = "latest"
 
 
 def folder_of(store: str, run: str, attempt: str) -> Path:
-    """Where a machine keeps what it converts for an attempt of a run: two runs do not meet there, two workers do."""
-    return cache_folder() / "universal" / hashlib.sha256(f"{store} {run}".encode()).hexdigest()[:16] / attempt
+    """Where a machine keeps what it converts for an attempt of a run.
+
+    Two runs do not meet there, nor two machines that share a home; two workers of a machine do.
+    """
+    owner = f"{store} {run} {socket.gethostname()}"
+    return cache_folder() / "universal" / hashlib.sha256(owner.encode()).hexdigest()[:16] / attempt
 
 
 def sweep(folder: Path) -> None:
