@@ -76,6 +76,18 @@ def test_a_local_copy_has_the_bytes_of_the_key(storage: Storage, tmp_path: Path)
     assert not folder.exists()
 
 
+def test_copies_that_are_forgotten_go_and_what_they_are_copies_of_stays(storage: Storage, tmp_path: Path) -> None:
+    for key in ("a/1/x", "a/1/y", "a/2/z"):
+        storage.create(key, b"owl")
+    first, _, other = (storage.local(key) for key in ("a/1/x", "a/1/y", "a/2/z"))
+    storage.forget("a/1")
+    storage.forget("nowhere")
+    assert other.is_file()
+    assert first.is_file() is isinstance(storage, LocalStorage)
+    assert storage.local("a/1/x").read_bytes() == b"owl"
+    assert [item.key for item in storage.list("a")] == ["a/1/x", "a/1/y", "a/2/z"]
+
+
 def test_what_is_written_in_place_of_what_was_deleted_has_its_own_local_copy(storage: Storage) -> None:
     for content in (b"one", b"two"):
         storage.create("a/b", content)

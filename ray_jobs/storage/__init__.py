@@ -73,6 +73,10 @@ class Storage(Protocol):
         """A local folder with the files below `prefix`, to be read only; raises NotFoundError where there are none."""
         ...
 
+    def forget(self, prefix: str) -> None:
+        """Remove this machine's copies of what is below the folder `prefix`; what they are copies of stays."""
+        ...
+
     def scratch(self) -> AbstractContextManager[Path]:
         """A folder for files about to be uploaded, removed at the end; StorageError where its disk takes no more."""
         ...

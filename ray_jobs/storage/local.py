@@ -113,6 +113,9 @@ class LocalStorage:
             raise NotFoundError(f"{self.uri}/{prefix} does not exist; expected a folder of the store")
         return folder
 
+    def forget(self, prefix: str) -> None:
+        """Nothing: files are read where they lie."""
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder on the same file system as the store, so that an upload is a link and not a copy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -124,6 +125,10 @@ class ObjectStorage:
             raise StorageError(
                 f"cannot cache {self.uri}/{prefix} in {self._cache}: {explain_os_error(error)}"
             ) from error
+
+    def forget(self, prefix: str) -> None:
+        """Remove the cached copies of `local` below the folder `prefix`; whoever reads one has it open until then."""
+        shutil.rmtree(self._cached(prefix), ignore_errors=True)
 
     def download(self, key: str, path: Path) -> None:
         """Write the bytes of `key` to the file `path`, which appears whole; raises NotFoundError."""

@@ -78,6 +78,10 @@ class Checkpoints:
         whole = record.model_copy(update={"files": sizes})
         self._storage.create(f"{record.key}.json", whole.model_dump_json(indent=1).encode())
 
+    def forget(self) -> None:
+        """Remove what `fetch` has brought to this machine: whole checkpoints would fill its disk run by run."""
+        self._storage.forget(self._folder)
+
     def fetch(self, checkpoint: Checkpoint, wanted: Callable[[str], bool] = lambda name: True) -> Path:
         """A local folder with the files of a checkpoint whose names are `wanted`, to be read only.
 

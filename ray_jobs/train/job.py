@@ -143,6 +143,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
                 before_after.measure(plan, storage, chosen, progress)
         model = publish.publish(plan, storage, chosen, before_after.rows(plan, storage)) if hooks.publish else None
         written = report.write(plan, storage, chosen)
+        Checkpoints(storage, plan.run).forget()
     return TrainSummary(
         name=config.name,
         run=plan.run,

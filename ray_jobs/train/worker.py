@@ -138,8 +138,11 @@ def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = 
         trainer.train(resume_from_checkpoint=str(point.folder) if point else None)
         if session.rank == 0:
             storage.create(plan.finished, _outcome(trainer, plan, saving.seconds, task.tallies))
-        if point is not None and point.universal and session.local_rank == 0:
-            universal.sweep(point.folder)
+        barrier()
+        if point is not None and session.local_rank == 0:
+            checkpoints.forget()
+            if point.universal:
+                universal.sweep(point.folder)
         barrier()
 
 
