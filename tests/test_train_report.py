@@ -136,6 +136,14 @@ class Words(HTMLParser):
         self.text += data
 
 
+@pytest.mark.parametrize(("xs", "ticks"), [([10, 20], ["10", "15", "20"]), ([0, 1], ["0", "1"]), ([3], None)])
+def test_steps_and_trials_are_marked_at_whole_numbers(xs: list[float], ticks: list[str] | None) -> None:
+    drawn = line_chart("t", [Series("a", xs, [1.0] * len(xs))], x="step", y="loss")
+    found = re.findall(r'<span class="x"[^>]*>([^<]*)<', drawn)
+    assert ticks is None or found == ticks
+    assert all(re.fullmatch(r"−?\d+", tick) for tick in found)
+
+
 def test_the_report_tells_target_beside_retained_with_intervals() -> None:
     text = Words(page_of()).text
     for told in ("target: test", "retained: news", "−17.5", "forgotten", "better", "no clear change", "95 % interval"):

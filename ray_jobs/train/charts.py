@@ -58,7 +58,8 @@ def line_chart(title: str, series: Sequence[Series], *, x: str, y: str) -> str:
     drawn = [line for line in drawn if line.xs]
     if not drawn:
         return _figure(title, '<p class="none">Nothing was recorded.</p>')
-    across = _Scale([value for line in drawn for value in line.xs])
+    xs = [value for line in drawn for value in line.xs]
+    across = _Scale(xs, whole=all(float(value).is_integer() for value in xs))
     up = _Scale([value for line in drawn for value in line.ys])
     marks = [f'<path class="grid" d="M0 {_down(up(t))}H{_FIELD}"/>' for t in up.ticks]
     for place, line in enumerate(drawn):
@@ -166,15 +167,16 @@ def signed(value: float) -> str:
 
 
 class _Scale:
-    """From values to shares of the field, with a few round ticks."""
+    """From values to shares of the field, with a few round ticks, between numbers of things only at `whole` ones."""
 
-    def __init__(self, values: Sequence[float]) -> None:
+    def __init__(self, values: Sequence[float], whole: bool = False) -> None:
         low, high = min(values), max(values)
         size = max(abs(low), abs(high))
         if high - low <= _FLAT * size or size < _TINY:
             half = size / 2 if size >= _TINY else 0.5
             low, high = low - half, high + half
-        step = _round_step((high - low) / 4)
+        rough = (high - low) / 4
+        step = _round_step(max(1, rough), (1, 2, 5, 10)) if whole else _round_step(rough, (1, 2, 2.5, 5, 10))
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         self._low, self._width = first * step, (last - first) * step
         self.ticks = [float(f"{number * step:.12g}") for number in range(first, last + 1)]
@@ -183,11 +185,11 @@ class _Scale:
         return (value - self._low) / self._width
 
 
-def _round_step(rough: float) -> float:
+def _round_step(rough: float, parts: Sequence[float]) -> float:
     # Below the smallest normal number logarithms and powers give up.
     rough = max(rough, sys.float_info.min)
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(power * part for part in (1, 2, 2.5, 5, 10) if power * part >= rough * (1 - 1e-9))
+    return next(power * part for part in parts if power * part >= rough * (1 - 1e-9))
 
 
 def _places(axis: Axis) -> Callable[[float | str], float | None]:
