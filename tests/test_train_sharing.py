@@ -18,7 +18,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.progress import LineProgress, SilentProgress
 from ray_jobs.runtime import ClusterSize, Machine
 from ray_jobs.storage import LocalStorage
-from ray_jobs.train import job, sharing
+from ray_jobs.train import job, sharing, under_way
 from ray_jobs.train.config import TrainConfig, WorkersConfig
 from ray_jobs.train.failures import unshared_by
 from ray_jobs.train.sharing import UnsharedStepError
@@ -130,8 +130,8 @@ def test_a_run_takes_as_many_workers_as_there_is_room_for_and_can_share_a_step(
     storage = LocalStorage(tmp_path)
     plan = Plan(config(64, 8, 1, 8), storage.uri, "run", "b", "d", "train", "validation", "cpu", "float32")
     attempts = Attempts(room)
-    monkeypatch.setattr(job._Run, "_attempt", lambda run, *given: attempts(*given))
-    assert job._Run(plan, storage, ClusterSize(8, 0), SilentProgress()).train() == 0
+    monkeypatch.setattr(under_way.Run, "_attempt", lambda run, *given: attempts(*given))
+    assert under_way.Run(plan, storage, ClusterSize(8, 0), SilentProgress()).train() == 0
     assert attempts.given == expected
 
 
@@ -147,9 +147,9 @@ def test_a_run_that_finds_no_room_waits_says_for_what_and_counts_no_loss(
         return None if len(given) == 3 else ControllerError(WorkerGroupStartupTimeoutError(2))
 
     sizes = iter([ClusterSize(1, 0), ClusterSize(4, 0, (Machine(2), Machine(2)))])
-    monkeypatch.setattr(job._Run, "_attempt", attempt)
-    monkeypatch.setattr(job, "cluster_size", lambda: next(sizes))
-    assert job._Run(plan, storage, ClusterSize(2, 0), LineProgress()).train() == 0
+    monkeypatch.setattr(under_way.Run, "_attempt", attempt)
+    monkeypatch.setattr(under_way, "cluster_size", lambda: next(sizes))
+    assert under_way.Run(plan, storage, ClusterSize(2, 0), LineProgress()).train() == 0
     assert given == ["0-0-0", "0-0-1", "0-0-2"]
     told = [line for line in capsys.readouterr().err.splitlines() if "waiting" in line]
     assert told[0].startswith("train   waiting for room for 2 workers with 1 CPUs each: the machines that are there")

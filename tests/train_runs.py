@@ -19,7 +19,7 @@ from waiting import wait_for
 
 from ray_jobs.models.embedder_config import Precision
 from ray_jobs.storage import Storage, open_storage
-from ray_jobs.train import job
+from ray_jobs.train import job, under_way
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.worker import Plan, RaySession, work
@@ -125,7 +125,7 @@ def train_together(stretches: Sequence[Stretch], workers: int) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    os.environ.update(job._RAY_TRAIN)
+    os.environ.update(under_way.RAY_TRAIN)
     # Workers do not find the modules of tests.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     storage = open_storage(stretches[0].config.store)

@@ -16,6 +16,7 @@ from ray.train import UserCallback
 from ray_jobs.errors import TandemError
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune.objective import judged
+from ray_jobs.train.under_way import Hooks
 
 ANSWER_SECONDS = 10.0
 FAILED, OUTCOME = "failed", "outcome"
@@ -84,7 +85,7 @@ def run_trial(given: dict[str, Any], common: dict[str, Any]) -> None:
     # The first passes the evaluation on, the second waits for what is said to it.
     callbacks = (TuneReportCallback(), Obey(verdicts, number))
     try:
-        summary = job.run(config, hooks=job.Hooks(callbacks=callbacks, publish=False))
+        summary = job.run(config, hooks=Hooks(callbacks=callbacks, publish=False))
         tune.report({OUTCOME: json.dumps(outcome(config, summary))})
     except Exception as error:
         if ray.get(verdicts.is_stopped.remote(number)):
