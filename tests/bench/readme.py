@@ -96,7 +96,7 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
         "{The carried reader > wrong passages refused, 90 > value}",
     ),
     (
-        "trained",
+        "embedder",
         "An embedder fine-tuned on SciFact train, SciFact test, nDCG@10",
         "{The embedder fine-tuned > SciFact test, target > after}",
         "before {The embedder fine-tuned > SciFact test, target > before}; forgotten on SQuAD, hit@10 "

@@ -1,4 +1,4 @@
-"""The benchmarks: `python tests/bench/run.py [--only ingest,search,quality,serving,training,trained] [--quick]`.
+"""The benchmarks: `python tests/bench/run.py [--only PART,PART...] [--quick]`; `--help` lists the parts.
 
 Writes tests/bench/results.json and results.md; a part that is run again takes its own place in them. `--quick` checks
 that everything runs, at sizes too small to mean anything, and writes to .cache only. What needs a GPU is a program of

@@ -44,6 +44,7 @@ TITLES = {
     "serving": "Serving",
     "training": "Training",
     "trained": "Trained models",
+    "embedder": "A fine-tuned embedder",
     "training_gpu": "Training on a GPU",
 }
 ELSEWHERE = ("training_gpu",)

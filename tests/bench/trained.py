@@ -1,4 +1,4 @@
-"""How good are the models that Tandem carries, and one that it fine-tunes to a domain?
+"""How good are the models that Tandem carries?
 
 Nothing here was trained on what is asked here: SQuAD v1 dev and the test queries of SciFact are for evaluation only.
 Intervals are 95 % bootstrap intervals over questions; where a figure is compared with another, of the same questions.
@@ -6,8 +6,6 @@ Intervals are 95 % bootstrap intervals over questions; where a figure is compare
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,16 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from corpora import CACHE, Collection, Question, data_folder, read, scifact, squad
+from corpora import Collection, read, scifact, squad
 from metrics import hit, ndcg
 from quality import ingested, rankings, smaller
-from table import Cell, Table
+from table import Cell, Table, markdown
 
 from ray_jobs.answer.defaults import READER, RERANKER, rerank_weight
 from ray_jobs.index.reranking import Reranking
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.index.snapshot import Snapshot
-from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.for_queries import load_for_queries
 from ray_jobs.models.reader import Reader, ReaderConfig
 from ray_jobs.models.reader_evaluation import Reading, judge
@@ -33,8 +30,6 @@ from ray_jobs.models.reranker import Reranker, RerankerConfig
 from ray_jobs.runtime import session
 
 RERANKED = 5  # every fifth question of SQuAD: 2,114 of them, 50 passages each
-FORGETTING = 5
-RECIPE, EMBEDDER = "embedder-scifact", "minilm-scifact"
 _DRAWS = 2_000
 
 Gain = Callable[[list[str], dict[str, int]], float]
@@ -47,13 +42,18 @@ def measure(quick: bool) -> list[Table]:
         with ingested(scarce(squad("squad_v1_dev", "SQuAD v1 dev")), Path(folder)) as snapshot:
             collection = scarce(squad("squad_v1_dev", "SQuAD v1 dev"))
             tables = [_reader(snapshot, collection)]
+            told(tables[0])
             rows = [_reranked(snapshot, every(collection, RERANKED), lambda *given: hit(*given, 1), "hit@1")]
         with ingested(scarce(scifact("test")), Path(folder)) as snapshot:
             rows.append(_reranked(snapshot, scarce(scifact("test")), ndcg, "nDCG@10"))
         tables.append(_reranker_table(rows))
-        if not quick:
-            tables.append(_embedder(Path(folder)))
+        told(tables[-1])
     return tables
+
+
+def told(table: Table) -> None:
+    """Show a table as soon as it is measured: the next one takes a while."""
+    print(markdown(table), file=sys.stderr, flush=True)
 
 
 def every(collection: Collection, step: int) -> Collection:
@@ -140,58 +140,6 @@ def _reranker_table(rows: Sequence[Sequence[Cell]]) -> Table:
         rows,
         notes=(f"Of SQuAD every {RERANKED}th question, over all passages.",),
     )
-
-
-def _embedder(folder: Path) -> Table:
-    """The wheel's embedder before and after fine-tuning on SciFact's train split."""
-    store = CACHE / "store"
-    given = {**os.environ, "TANDEM_STORE": str(store), "TANDEM_DATA": str(data_folder())}
-    subprocess.run([sys.executable, "-m", "cluster.recipe", RECIPE], env=given, check=True)
-    tuned = EmbedderConfig(model=str(store / "models" / EMBEDDER))
-    test, retained = scifact("test"), every(squad("squad_v1_dev", "SQuAD v1 dev"), FORGETTING)
-    trained_on = {document for question in scifact("train").questions for document in question.relevant}
-    apart = replace(test, questions=[q for q in test.questions if not trained_on.intersection(q.relevant)])
-    measured: list[tuple[str, Collection, Gain, str]] = [
-        ("target", test, ndcg, "nDCG@10"),
-        ("target, gold documents not among training's", apart, ndcg, "nDCG@10"),
-        ("retained", retained, lambda *given: hit(*given, 10), "hit@10"),
-    ]
-    config = SearchConfig(mode="dense", k=10)
-    rows: list[list[Cell]] = []
-    found: dict[tuple[str, str], list[list[str]]] = {}
-    for when, embedder in (("before", None), ("after", tuned)):
-        for collection in (test, retained):
-            with ingested(collection, folder / when, embedder) as snapshot:
-                found[when, collection.name] = rankings(snapshot, collection, config)
-    for role, collection, gain, name in measured:
-        own = test if collection is apart else collection
-        before, after = (
-            [gain(ranked, question.relevant) for ranked, question in _asked(found[when, own.name], own, collection)]
-            for when in ("before", "after")
-        )
-        delta = [new - old for new, old in zip(after, before, strict=True)]
-        low, high = interval(delta)
-        rows.append(
-            [
-                f"{collection.name}, {role}",
-                len(collection.questions),
-                name,
-                f"{np.mean(before):.4f}",
-                f"{np.mean(after):.4f}",
-                f"{np.mean(delta):+.4f} ({low:+.4f} to {high:+.4f})",
-            ]
-        )
-    return Table(
-        "The embedder fine-tuned on SciFact's train split, dense search",
-        ["set", "questions", "measure", "before", "after", "difference (95 %)"],
-        rows,
-        notes=(f"`make recipe-{RECIPE}`; of SQuAD every {FORGETTING}th question, over all passages.",),
-    )
-
-
-def _asked(ranked: Sequence[list[str]], whole: Collection, part: Collection) -> list[tuple[list[str], Question]]:
-    wanted = {question.id for question in part.questions}
-    return [(r, q) for r, q in zip(ranked, whole.questions, strict=True) if q.id in wanted]
 
 
 def _texts(value: object) -> tuple[str, ...]:
