@@ -17,6 +17,11 @@ else that escapes is a defect and keeps its traceback.
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, as a part of a message of one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class TandemError(Exception):
     """The work failed for a reason the user can act on."""
 

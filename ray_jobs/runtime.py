@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ray_jobs.errors import TandemError
+from ray_jobs.errors import TandemError, first_line
 
 MAX_BLOCKS = 2_000  # input blocks of a stage: below it each group is a block of its own, and its receipt comes at once
 _INTERRUPTION: ContextVar[list[int] | None] = ContextVar("interruption", default=None)
@@ -47,7 +47,7 @@ class ClusterSize:
     @property
     def largest(self) -> int:
         """CPUs of its largest machine: Ray waits for ever for a place that needs more."""
-        return max(1, int(max(machine.cpus for machine in self._each)))
+        return max(1, int(max(machine.cpus for machine in self.each_machine)))
 
     @property
     def actor_cpus(self) -> int:
@@ -58,11 +58,12 @@ class ClusterSize:
         """How many places of so many CPUs and GPUs there are; each is on one machine."""
         return sum(
             min(int(there / each + 1e-9) for each, there in ((cpus, machine.cpus), (gpus, machine.gpus)) if each)
-            for machine in self._each
+            for machine in self.each_machine
         )
 
     @property
-    def _each(self) -> tuple[Machine, ...]:
+    def each_machine(self) -> tuple[Machine, ...]:
+        """Its machines, one at least."""
         return self.machines or (Machine(self.cpus, self.gpus),)
 
     @property
@@ -97,7 +98,7 @@ def session() -> Iterator[ClusterSize]:
             )
         # Of a node that does not start in time Ray says so with a plain Exception.
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise TandemError(
                 f"RAY_ADDRESS={address or '(none)'}: cannot start or reach Ray ({reason}); check the address and the "
                 f"cluster's token, or unset RAY_ADDRESS to run on this machine"

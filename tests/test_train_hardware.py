@@ -14,7 +14,7 @@ from test_train_checkpoints import record
 from train_runs import plan_of, settings
 
 from ray_jobs.errors import UsageError
-from ray_jobs.runtime import ClusterSize
+from ray_jobs.runtime import ClusterSize, Machine, cluster_size
 from ray_jobs.storage import open_storage
 from ray_jobs.train import hardware, job
 from ray_jobs.train.checkpoints import Checkpoints
@@ -70,11 +70,8 @@ def test_a_precision_that_the_workers_lack_is_refused() -> None:
 def test_of_several_machines_one_with_room_for_a_worker_is_asked(
     ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ray
-
-    monkeypatch.setattr(ray, "nodes", lambda: [machine(CPU=1), machine(CPU=1)])
     monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: pytest.fail("the driver was asked"))
-    assert of_workers(config(), CPU).device == "cpu"
+    assert of_workers(config(), ClusterSize(2, 0, (Machine(1), Machine(1)))).device == "cpu"
 
 
 @pytest.mark.parametrize("machines", [1, 2])
@@ -85,17 +82,18 @@ def test_a_gpu_that_no_machine_has_is_refused_and_not_waited_for(
 
     lost = machine(alive=False, CPU=4, GPU=1)
     monkeypatch.setattr(ray, "nodes", lambda: [*[machine(CPU=4)] * machines, lost])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0 * machines})
     with pytest.raises(UsageError, match=NO_GPU):
-        of_workers(config(workers={"gpus_per_worker": 1}), CPU)
+        of_workers(config(workers={"gpus_per_worker": 1}), cluster_size())
 
 
 def test_a_task_by_itself_has_the_cpus_of_a_machine_with_its_gpus() -> None:
-    machines = [{"CPU": 16.0}, {"CPU": 4.0, "GPU": 2.0}, {"CPU": 2.0, "GPU": 1.0}]
+    machines = (Machine(16), Machine(4, 2), Machine(2, 1))
     workers = config(workers={"gpus_per_worker": 1}).workers
-    assert largest_machine(workers, 1, machines) == 4
-    assert largest_machine(workers, 0, machines) == 16
+    assert largest_machine(workers, 1, ClusterSize(22, 3, machines)) == 4
+    assert largest_machine(workers, 0, ClusterSize(22, 3, machines)) == 16
     with pytest.raises(UsageError, match=NO_GPU):
-        largest_machine(workers, 1, machines[:1])
+        largest_machine(workers, 1, ClusterSize(16, 0, machines[:1]))
 
 
 def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_without_a_word(
@@ -104,8 +102,6 @@ def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_wit
     @contextmanager
     def without_gpus() -> Iterator[ClusterSize]:
         yield CPU
-
-    import ray
 
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")
@@ -122,7 +118,6 @@ def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_wit
     storage.create(f"{key}/config.json", b"{}")
     checkpoints.commit(record(key=key, step=8, metric=1.0, metrics={"eval_loss": 1.0}))
     monkeypatch.setattr(job, "session", without_gpus)
-    monkeypatch.setattr(ray, "nodes", lambda: [machine(CPU=4)])
     with pytest.raises(UsageError, match=NO_GPU):
         job.run(asked)
 

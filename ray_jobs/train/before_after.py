@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import TandemError, UsageError
+from ray_jobs.errors import TandemError, UsageError, first_line
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import anywhere, find_cause, wait_for
+from ray_jobs.runtime import anywhere, cluster_size, find_cause, wait_for
 from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
@@ -228,7 +228,7 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
         if short_of_memory(error):
             raise TandemError(measuring_remedy(plan.config)) from None
         if process_lost(error):
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise TandemError(
                 f"the worker that measured was lost ({reason}); the run is trained and its checkpoints are kept: the "
                 f"same command measures again; if it was stopped for lack of memory: {measuring_remedy(plan.config)}"
@@ -242,11 +242,8 @@ def _streamed(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Chec
 
 def _cpus(plan: Plan, gpus: int) -> float:
     """As many CPUs as the training had, if one machine has them."""
-    import ray
-
     workers = plan.config.workers
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return float(min(workers.most * workers.cpus_per_worker, largest_machine(workers, gpus, machines)))
+    return float(min(workers.most * workers.cpus_per_worker, largest_machine(workers, gpus, cluster_size())))
 
 
 def _sets(config: TrainConfig, train: str, storage: Storage) -> list[tuple[Role, SetFile]]:

@@ -39,9 +39,8 @@ def of_workers(config: TrainConfig, cluster: ClusterSize) -> Hardware:
     import ray
 
     gpus = gpus_of(config.workers, cluster)
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    largest = largest_machine(config.workers, gpus, machines)
-    if len(machines) == 1:
+    largest = largest_machine(config.workers, gpus, cluster)
+    if len(cluster.each_machine) == 1:
         return _measured(gpus > 0)
     cpus = min(config.workers.cpus_per_worker, largest)
     asked = ray.remote(**anywhere(cpus, gpus))(_measured).remote(gpus > 0)

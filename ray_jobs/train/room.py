@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ray_jobs.errors import UsageError
 from ray_jobs.runtime import ClusterSize
 from ray_jobs.train.config import WorkersConfig
@@ -34,13 +32,12 @@ def check_room(workers: WorkersConfig, cluster: ClusterSize, key: str = "workers
         )
 
 
-def largest_machine(workers: WorkersConfig, gpus: int, machines: Sequence[dict[str, float]]) -> float:
+def largest_machine(workers: WorkersConfig, gpus: int, cluster: ClusterSize) -> float:
     """CPUs of the largest machine that has `gpus` GPUs, for a task by itself.
 
-    `machines` are the resources of each, as Ray tells them. Raises UsageError where none has so many GPUs: the task
-    would wait for ever.
+    Raises UsageError where none has so many GPUs: the task would wait for ever.
     """
-    fitting = [machine.get("CPU", 0.0) for machine in machines if machine.get("GPU", 0.0) >= gpus]
+    fitting = [machine.cpus for machine in cluster.each_machine if machine.gpus >= gpus]
     if not fitting:
         raise UsageError(
             f"workers.gpus_per_worker={workers.gpus_per_worker}: no machine of this cluster has a GPU; set "

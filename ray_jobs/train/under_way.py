@@ -8,7 +8,6 @@ which is Ray's to say.
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.beside import Beside
-from ray_jobs.errors import TandemError
+from ray_jobs.errors import TandemError, first_line
 from ray_jobs.progress import Progress, Stage
 from ray_jobs.runtime import ClusterSize, beside_this_process, cluster_size, raise_if_interrupted
 from ray_jobs.storage import Storage, new_id
@@ -83,7 +82,7 @@ class Run:
                 if error is None or self._storage.exists(self._plan.finished):
                     return restarts
                 raise_unless_lost(error, self._plan.config)
-                reason = _first_line(error)
+                reason = first_line(error)
         raise TandemError(
             f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times ({reason}); run the same "
             f"command to go on from the last checkpoint, and if they lack memory: {memory_remedy(self._plan.config)}"
@@ -105,13 +104,14 @@ class Run:
 
     def _in_room(self, number: str, workers: WorkersConfig, stage: Stage, notes: str) -> BaseException | None:
         """As `_attempt`, again and again while there is no place for the workers; what is waited for is told."""
-        for tried in itertools.count():
+        tried = 0
+        while True:
             error = self._attempt(f"{number}-{tried}", workers, stage, notes)
             if error is None or not never_placed(error):
                 return error
             if (told := lacking(workers, cluster_size(), elastic=self._is_elastic)) is not None:
                 stage.note(told)
-        raise AssertionError("counting has no end")
+            tried += 1
 
     def _attempt(self, number: str, workers: WorkersConfig, stage: Stage, notes: str) -> BaseException | None:
         """One group of workers, until it is done or lost; the error that ended it, if any."""
@@ -168,7 +168,3 @@ class Run:
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

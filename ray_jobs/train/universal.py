@@ -15,7 +15,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_jobs.errors import CorruptError
+from ray_jobs.errors import CorruptError, first_line
 from ray_jobs.storage.objects import cache_folder
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def convert(checkpoint: Path, folder: Path) -> Path:
             ds_to_universal.main(arguments)
     except Exception as error:
         # The converter fails in many ways on what it cannot read: the reason is kept, the user gets one line.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CorruptError(
             f"checkpoint {str(checkpoint)!r} cannot be converted for another number of workers ({reason}): go on with "
             "as many workers as it was made by"

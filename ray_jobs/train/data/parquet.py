@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, first_line
 
 
 def shape(file: Path) -> tuple[frozenset[str], int]:
@@ -16,7 +16,7 @@ def shape(file: Path) -> tuple[frozenset[str], int]:
         metadata = pq.read_metadata(file)
         return frozenset(metadata.schema.to_arrow_schema().names), metadata.num_rows
     except pa.ArrowException as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UsageError(
             f"{str(file)!r} is no Parquet file of rows ({reason}); prepare other files first: tandem prepare FILE "
             "--name NAME, and give that name"

@@ -1,7 +1,6 @@
 """The inputs of the recipes, as JSON Lines, of the Parquet files of the folder that TANDEM_DATA names.
 
     squadshifts-questions.jsonl   questions with their passage and the places of their answers (rows of kind qa)
-    squadshifts-wiki.jsonl        those of them that are about articles of Wikipedia
     squadshifts-corpus.jsonl      its passages, to ingest
     scifact-train.jsonl           claims with the abstracts that bear on them (rows of kind retrieval)
     scifact-corpus.jsonl          its abstracts, to ingest
@@ -48,13 +47,11 @@ def _written(data: Path, name: str, folder: Path) -> Path:
     return file
 
 
-def _questions(folder: str, only_articles: bool = False) -> Callable[[Path], Rows]:
+def _questions(folder: str) -> Callable[[Path], Rows]:
     def rows(data: Path) -> Rows:
         passages = {row["id"]: row for row in _read(data, f"{folder}/passages")}
         for row in _read(data, f"{folder}/questions"):
             passage = passages[row["passage_id"]]
-            if only_articles and not _title(passage):
-                continue
             yield {
                 "id": row["id"],
                 "question": row["question"],
@@ -115,7 +112,6 @@ def _read(data: Path, name: str) -> list[dict[str, Any]]:
 
 _INPUTS: Mapping[str, Callable[[Path], Rows]] = {
     "squadshifts-questions.jsonl": _questions("squadshifts"),
-    "squadshifts-wiki.jsonl": _questions("squadshifts", only_articles=True),
     "squadshifts-corpus.jsonl": _passages("squadshifts"),
     "squad-v1-dev.jsonl": _questions("squad_v1_dev"),
     "scifact-corpus.jsonl": _abstracts,

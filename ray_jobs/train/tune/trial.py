@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.train import UserCallback
 
-from ray_jobs.errors import TandemError
+from ray_jobs.errors import TandemError, first_line
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.tune.objective import judged
 from ray_jobs.train.under_way import Hooks
@@ -92,7 +92,7 @@ def run_trial(given: dict[str, Any], common: dict[str, Any]) -> None:
             return
         if not isinstance(error, TandemError):
             raise
-        tune.report({FAILED: (str(error).splitlines() or [type(error).__name__])[0]})
+        tune.report({FAILED: first_line(error)})
 
 
 def outcome(config: TrainConfig, summary: Any) -> dict[str, Any]:
