@@ -117,9 +117,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem, and how many more there are."""
+    """The first problem, and how many more there are; an unknown key first, which may be the one that is missing."""
     problems = error.errors()
-    first = problems[0]
+    first = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
     # Below a union each member reports for itself, under a place of its own: one problem, several expectations.
     place = [str(part) for part in first["loc"] if "[" not in str(part)]
     alike = [item for item in problems if item["input"] is first["input"]]

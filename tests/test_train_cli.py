@@ -141,6 +141,14 @@ def test_a_missing_key_is_named(capsys: Capsys) -> None:
     run(capsys, "train", "--method", "sft").refused("base is missing: give --base", code=2)
 
 
+def test_a_key_that_is_written_wrong_is_named_before_the_one_that_is_missing_by_that(
+    capsys: Capsys, tmp_path: Path
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("methud: sft\nbase: b\ndata: d\nname: n\n")
+    run(capsys, "train", "--config", file).refused("methud='sft': unknown key", "(and 1 more)", code=2)
+
+
 @pytest.mark.slow
 def test_more_workers_than_the_cluster_has_are_refused(capsys: Capsys, made: Run, ray_session: None) -> None:
     flags = ("--data", made.folder / "made", "--name", "many", "--workers.count", 4, "--optimisation.micro-batch", 4)
