@@ -18,6 +18,7 @@ from command_line import Ended, end, start
 from s3_server import s3_server
 from test_train_cli import written
 from train_runs import DEADLINE_SECONDS, checkpoints, losses, plan_of, ray_workers, toy, train_alone, wait_until
+from waiting import wait_for
 
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job
@@ -114,9 +115,13 @@ def test_each_worker_may_be_lost_one_after_the_other(
     same(losses(config), undisturbed["full"])
 
 
-def ended(process: subprocess.Popen[str]) -> Ended:
-    """Wait for a command that trains."""
-    wait_until(lambda: process.poll() is not None)
+def ended(process: subprocess.Popen[str], seconds: float = DEADLINE_SECONDS) -> Ended:
+    """Wait for a command that trains; one that takes longer does not outlive the test, and tells how far it came."""
+    try:
+        wait_for(lambda: process.poll() is not None, seconds)
+    except AssertionError:
+        process.kill()
+        raise AssertionError(f"not over after {seconds} s: {end(process)}") from None
     return end(process)
 
 
@@ -144,12 +149,13 @@ def test_a_lost_machine_costs_no_more_than_its_worker(
     same(losses(config), undisturbed["full"])
 
 
+@pytest.mark.timeout(1200)
 def test_a_machine_that_comes_is_taken_into_the_run(places: Places, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
     # So slow that a run of thousands of steps does not let rounding grow; Ray looks for machines once a minute.
     gentle: dict[str, Any] = {
-        "optimisation": {"global_batch": 16, "micro_batch": 8, "max_steps": 8000, "learning_rate": 1e-6},
+        "optimisation": {"global_batch": 16, "micro_batch": 8, "max_steps": 5000, "learning_rate": 1e-6},
         "checkpoints": {"every_steps": 500, "log_every_steps": 500},
     }
     expected = losses(train_alone(places.toy("one-machine", **gentle)))
@@ -164,7 +170,7 @@ def test_a_machine_that_comes_is_taken_into_the_run(places: Places, tmp_path: Pa
         assert checkpoints(config)[-1].workers == 1
         machines.add_node(**size)
         machines.wait_for_nodes()
-        ended(process).succeeded()
+        ended(process, 2 * DEADLINE_SECONDS).succeeded()
     finally:
         machines.shutdown()
     assert checkpoints(config)[-1].workers == 2
