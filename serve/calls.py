@@ -1,5 +1,7 @@
 """Calls between deployments: a deadline on every one, one retry when a replica dies, errors as Tandem's own.
 
+A stream is tried again only while nothing of it was seen.
+
 Guaranteed: `call` and `events` end within their time, whatever the other side does (with no live replica Ray Serve's
 router would wait for ever), and a call that is given up is cancelled. Replicas answer with an error of Tandem's as a
 value, so that none is wrapped on its way. Not guaranteed: that a cancelled call did nothing.
@@ -48,9 +50,10 @@ async def call(handle: Any, method: str, *arguments: object, timeout_s: float) -
 async def events(handle: Any, method: str, *arguments: object, timeout_s: float) -> AsyncGenerator[Any, None]:
     """The items that `method` of one replica of `handle` streams; closing the iterator early cancels the stream.
 
-    Raises as `call` does; `timeout_s` is for the whole stream. A stream is never retried: part of it was seen.
+    Raises as `call` does; `timeout_s` is for the whole stream. The replica may die once before its first item.
     """
     until = time.monotonic() + timeout_s
+    retries = _RETRIES
     response = getattr(handle.options(stream=True), method).remote(*arguments)
     ended = False
     try:
@@ -65,9 +68,14 @@ async def events(handle: Any, method: str, *arguments: object, timeout_s: float)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
+                if retries and _is_dead(error) and time.monotonic() < until:
+                    retries -= 1
+                    response = getattr(handle.options(stream=True), method).remote(*arguments)
+                    continue
                 raise translated(error, _name(handle)) from error
             if isinstance(item, TandemError):
                 raise item
+            retries = 0
             yield item
     finally:
         if not ended:

@@ -182,6 +182,11 @@ class GeneratorDeployment:
         except TandemError as error:
             yield error
 
+    async def whole(self, call: GenerateCall) -> list[Any] | TandemError:
+        """The events of an answer, once it is finished."""
+        found = [event async for event in self.stream(call)]
+        return found[-1] if found and isinstance(found[-1], TandemError) else found
+
     async def condense(self, call: CondenseCall) -> str | TandemError:
         """The last question of a conversation, understandable on its own."""
         return await _answer(self._host.condense(call))

@@ -139,8 +139,14 @@ class ServeBackend:
         return question
 
     def generate(self, request: GenerateCall) -> AsyncGenerator[AnswerEvent, None]:
-        """The events of an answer as they come; the last one is Final."""
+        """The events of an answer as they come, of a whole answer together; the last one is Final."""
+        if request.whole:
+            return self._together(request)
         return events(self._generator, "stream", request, timeout_s=request.budget_s)
+
+    async def _together(self, request: GenerateCall) -> AsyncGenerator[AnswerEvent, None]:
+        for event in await call(self._generator, "whole", request, timeout_s=request.budget_s):
+            yield event
 
     async def describe(self) -> Description:
         """What is served now, at most a second old."""

@@ -106,12 +106,16 @@ class CondenseCall:
 
 @dataclass(frozen=True)
 class GenerateCall:
-    """A question with the passages to answer it from."""
+    """A question with the passages to answer it from.
+
+    Of a `whole` answer nobody sees a part before its end: its events come together, and another replica may begin anew.
+    """
 
     request: Request
     question: str
     passages: tuple[Passage, ...]
     budget_s: float
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,9 @@ def test_timings_are_milliseconds_of_the_stages_that_ran(api: LiveApi) -> None:
     timings = ask(api)["timings"]
     assert timings["embed"] == 2.0
     assert timings["judge"] == 1.0
-    assert {"retrieve", "generate", "first_token", "total"} <= timings.keys()
-    assert not {"rerank", "condense"} & timings.keys()
+    assert {"retrieve", "generate", "total"} <= timings.keys()
+    # Nobody sees a token before the last one.
+    assert not {"rerank", "condense", "first_token"} & timings.keys()
     assert timings["total"] >= timings["generate"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -55,9 +55,10 @@ class Handle:
 
     deployment_name = "Partition-0"
 
-    def __init__(self, *answers: Any, items: list[Any] | None = None) -> None:
+    def __init__(self, *answers: Any, items: list[Any] | None = None, streams: Sequence[list[Any]] = ()) -> None:
         self.answers = list(answers)
         self.items = items
+        self.streams = list(streams)  # items of one stream after the other, instead of the same for all
         self.responses: list[Response] = []
 
     def options(self, stream: bool) -> Handle:
@@ -69,7 +70,8 @@ class Handle:
         class Method:
             def remote(self, *arguments: object) -> Response:
                 answer = handle.answers.pop(0) if handle.answers else None
-                response = Response(lambda: answer, handle.items)
+                items = handle.streams.pop(0) if handle.streams else handle.items
+                response = Response(lambda: answer, items)
                 handle.responses.append(response)
                 return response
 
@@ -161,6 +163,24 @@ def test_a_stream_that_stands_still_ends_in_time_and_is_cancelled() -> None:
 def test_an_error_in_a_stream_ends_it(item: Exception, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         asyncio.run(gathered(Handle(items=[1, item, 2])))
+
+
+def test_a_stream_of_which_nothing_was_seen_begins_anew_when_the_replica_dies() -> None:
+    handle = Handle(streams=[[dead()], [1, 2]])
+    assert asyncio.run(gathered(handle)) == [1, 2]
+    assert not handle.responses[1].cancelled
+
+
+def test_a_stream_of_which_something_was_seen_is_not_begun_anew() -> None:
+    handle = Handle(streams=[[1, dead()], [1, 2]])
+    with pytest.raises(UnavailableError, match="no replica answers"):
+        asyncio.run(gathered(handle))
+    assert len(handle.responses) == 1
+
+
+def test_a_stream_whose_second_replica_dies_too_is_unavailable() -> None:
+    with pytest.raises(UnavailableError, match="no replica answers"):
+        asyncio.run(gathered(Handle(streams=[[dead()], [dead()], [1]])))
 
 
 def test_a_broadcast_without_replicas_is_unavailable() -> None:

@@ -29,6 +29,7 @@ class Asked:
 
     request: Request
     retrieval: Retrieval | None  # None: from no document at all
+    streamed: bool = False
 
     @property
     def question(self) -> str:
@@ -62,7 +63,7 @@ class Answering:
                 question = await self._condensed(asked, deadline, timings)
                 found = await self._retrieving.find(question, asked.retrieval, deadline, for_reader=True)
                 timings |= found.timings
-            call = _generate_call(asked.request, question, found, deadline)
+            call = _generate_call(asked, question, found, deadline)
             events = self._backend.generate(call)
             async with RunningAnswer(events, call, found, timings, deadline) as running:
                 yield running
@@ -78,8 +79,9 @@ class Answering:
         return condensed.strip() or asked.question
 
 
-def _generate_call(request: Request, question: str, found: Found | None, deadline: Deadline) -> GenerateCall:
+def _generate_call(asked: Asked, question: str, found: Found | None, deadline: Deadline) -> GenerateCall:
+    whole = not asked.streamed
     if found is None:
-        return GenerateCall(replace(request, closed_book=True), question, (), deadline.left())
-    request = replace(request, statistics=found.reply.statistics, language=found.reply.language)
-    return GenerateCall(request, question, tuple(to_passages(found.hits)), deadline.left())
+        return GenerateCall(replace(asked.request, closed_book=True), question, (), deadline.left(), whole)
+    request = replace(asked.request, statistics=found.reply.statistics, language=found.reply.language)
+    return GenerateCall(request, question, tuple(to_passages(found.hits)), deadline.left(), whole)

@@ -103,6 +103,8 @@ class RunningAnswer:
         """The answer without the citations that do not hold, grounded only if there are none of these."""
         # A stage that both measured counts from the start of the request, not of the generator.
         self.timings = {**answer.timings, **self.timings, "generate": time.perf_counter() - self._started}
+        if self.call.whole:
+            self.timings.pop("first_token", None)
         wrong = problems(answer.text, answer.citations, self.call.passages)
         if wrong:
             _log.warning("%d problems with the citations of an answer of %s", len(wrong), self.call.request.model)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_jobs.errors import CorruptError, UsageError
@@ -22,7 +24,7 @@ from ray_jobs.train.data.prepared import open_prepared
 from ray_jobs.train.evaluation.scores import chosen_rows
 from ray_jobs.train.methods import CONVERSATION, KINDS, OPTIONAL, kind_of
 
-_ROWS = 4096  # compared at a time
+_ROWS = 4096  # read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,17 @@ def local_file(storage: Storage, place: str, sha256: str | None = None) -> Path:
 
 
 def read_columns(file: Path, kind: str, limit: int | None, seed: int) -> dict[str, list[Any]]:
-    """The rows of a set as columns: all, or `limit` of them, drawn by the seed."""
+    """The rows of a set as columns: all, or `limit` of them, drawn by the seed; no others are held."""
     besides = OPTIONAL.get(kind, frozenset()) & set(pq.read_schema(file).names)
-    table = pq.read_table(file, columns=sorted(KINDS[kind] | besides))
-    found: dict[str, list[Any]] = table.take(chosen_rows(table.num_rows, limit, seed)).to_pydict()
+    columns = sorted(KINDS[kind] | besides)
+    found: dict[str, list[Any]] = {column: [] for column in columns}
+    with pq.ParquetFile(file) as rows:
+        places, begin = np.asarray(chosen_rows(rows.metadata.num_rows, limit, seed), np.int64), 0
+        for batch in rows.iter_batches(_ROWS, columns=columns):
+            first, last = np.searchsorted(places, [begin, begin + batch.num_rows])
+            for name, values in batch.take(pa.array(places[first:last] - begin)).to_pydict().items():
+                found[name] += values
+            begin += batch.num_rows
     return found
 
 

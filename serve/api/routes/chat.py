@@ -85,7 +85,7 @@ class ChatRoutes:
             raise FieldError(
                 f"messages: the last turn is the {request.messages[-1].role}'s: expected the user's", "messages"
             )
-        return Asked(request, await self._retrieval(body, description, caller))
+        return Asked(request, await self._retrieval(body, description, caller), streamed=bool(body.stream))
 
     def _turn(self, position: int, turn: ChatMessage) -> Message:
         param = f"messages.{position}.content"

@@ -87,7 +87,9 @@ class ChatCompletion(BaseModel):
     coverage: CoverageReply | None = Field(description="null without retrieval")
     grounded: bool = Field(description="false when the answer abstains, or is not traced to its citations")
     snapshot: SnapshotReply | None = Field(description="null without retrieval")
-    timings: Timings = Field(description="milliseconds a stage; first_token is counted from the start of the request")
+    timings: Timings = Field(
+        description="milliseconds a stage; first_token, of a stream, is counted from the start of the request"
+    )
     degraded: list[str] = Field(description="what was left out: partition, rerank")
 
 
