@@ -1,4 +1,4 @@
-"""Fine-tuning end to end on Ray: what is gained, what is forgotten, and that replay keeps it."""
+"""What a run gains, what it forgets, and that replay keeps it; measured on Ray, and trained without it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import tiny_language_models
 import train_bases
 from tiny_rerankers import WORDS
-from train_runs import outcome, plan_of, settings
+from train_runs import outcome, plan_of, settings, train_alone
 
 from ray_jobs.storage import open_storage
 from ray_jobs.train import before_after, job
@@ -83,7 +83,7 @@ def content(config: TrainConfig, name: str) -> Any:
 def forgetful(ray_session: None, folder: Path) -> TrainConfig:
     """A run that learns the new task alone."""
     found = config(folder, "forgetful")
-    lines = job.run(found).lines()
+    lines = job.run(train_alone(found)).lines()
     assert any(line.startswith("retained old: perplexity ") for line in lines)
     return found
 
@@ -92,7 +92,7 @@ def forgetful(ray_session: None, folder: Path) -> TrainConfig:
 def mindful(ray_session: None, folder: Path) -> TrainConfig:
     """The same run with a share of the old task."""
     found = config(folder, "mindful", replay={"data": str(folder / "old"), "share": 0.3})
-    job.run(found)
+    job.run(train_alone(found))
     return found
 
 
