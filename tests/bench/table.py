@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -109,6 +110,12 @@ def _section(section: dict[str, object]) -> str:
         lines += [markdown(Table(**table)), ""]
     lines += [f"Measured {section['measured']} at commit {section['commit']} on {section['machine']}; {listed}.", ""]
     return "\n".join(lines)
+
+
+def told(table: Table) -> Table:
+    """Show a table as soon as it is measured, since the next one takes a while; returns it."""
+    print(markdown(table), file=sys.stderr, flush=True)
+    return table
 
 
 def markdown(table: Table) -> str:

@@ -6,7 +6,6 @@ Intervals are 95 % bootstrap intervals over questions; where a figure is compare
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy as np
 from corpora import Collection, read, scifact, squad
 from metrics import hit, ndcg
 from quality import ingested, rankings, smaller
-from table import Cell, Table, markdown
+from table import Cell, Table, told
 
 from ray_jobs.answer.defaults import READER, RERANKER, rerank_weight
 from ray_jobs.index.reranking import Reranking
@@ -41,19 +40,12 @@ def measure(quick: bool) -> list[Table]:
     with tempfile.TemporaryDirectory() as folder, session():
         with ingested(scarce(squad("squad_v1_dev", "SQuAD v1 dev")), Path(folder)) as snapshot:
             collection = scarce(squad("squad_v1_dev", "SQuAD v1 dev"))
-            tables = [_reader(snapshot, collection)]
-            told(tables[0])
+            tables = [told(_reader(snapshot, collection))]
             rows = [_reranked(snapshot, every(collection, RERANKED), lambda *given: hit(*given, 1), "hit@1")]
         with ingested(scarce(scifact("test")), Path(folder)) as snapshot:
             rows.append(_reranked(snapshot, scarce(scifact("test")), ndcg, "nDCG@10"))
-        tables.append(_reranker_table(rows))
-        told(tables[-1])
+        tables.append(told(_reranker_table(rows)))
     return tables
-
-
-def told(table: Table) -> None:
-    """Show a table as soon as it is measured: the next one takes a while."""
-    print(markdown(table), file=sys.stderr, flush=True)
 
 
 def every(collection: Collection, step: int) -> Collection:

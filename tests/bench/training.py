@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 import training_material as material
-from table import Cell, Table
+from table import Cell, Table, told
 from training_peers import PlainRun
 
 from ray_jobs.models.resolve import resolve
@@ -136,7 +136,7 @@ def measure(quick: bool) -> list[Table]:
     size = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder, session():
         bench = Bench(Path(folder), size)
-        return [_overhead(bench), _filling(bench), _workers(bench), _failure(bench)]
+        return [told(part(bench)) for part in (_overhead, _filling, _workers, _failure)]
 
 
 def _overhead(bench: Bench) -> Table:
