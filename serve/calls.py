@@ -1,9 +1,8 @@
 """Calls between deployments: a deadline on every one, one retry when a replica dies, errors as Tandem's own.
 
-A stream is tried again only while nothing of it was seen.
-
 Guaranteed: `call` and `events` end within their time, whatever the other side does (with no live replica Ray Serve's
-router would wait for ever), and a call that is given up is cancelled. Replicas answer with an error of Tandem's as a
+router would wait for ever), and a call that is given up is cancelled. A stream begins anew only while none of it was
+seen. Replicas answer with an error of Tandem's as a
 value, so that none is wrapped on its way. Not guaranteed: that a cancelled call did nothing.
 """
 
@@ -54,7 +53,8 @@ async def events(handle: Any, method: str, *arguments: object, timeout_s: float)
     """
     until = time.monotonic() + timeout_s
     retries = _RETRIES
-    response = getattr(handle.options(stream=True), method).remote(*arguments)
+    begin = getattr(handle.options(stream=True), method).remote
+    response = begin(*arguments)
     ended = False
     try:
         while True:
@@ -70,7 +70,7 @@ async def events(handle: Any, method: str, *arguments: object, timeout_s: float)
             except Exception as error:
                 if retries and _is_dead(error) and time.monotonic() < until:
                     retries -= 1
-                    response = getattr(handle.options(stream=True), method).remote(*arguments)
+                    response = begin(*arguments)
                     continue
                 raise translated(error, _name(handle)) from error
             if isinstance(item, TandemError):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tiny_models import tiny_model
 
 from ray_jobs.errors import NotFoundError, RejectedError, TandemError, UsageError
 from ray_jobs.index.search import SearchConfig
@@ -20,6 +18,7 @@ from ray_jobs.ingest import job as ingest_job
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.models.for_queries import load_for_queries
 from ray_jobs.models.reranker import Reranker, RerankerConfig
+from ray_jobs.models.resolve import resolve
 from ray_jobs.progress import Stage
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import negatives, prepare
@@ -161,19 +160,15 @@ def test_the_negatives_are_the_passages_that_share_most_words_and_are_no_copies(
 
 @on_ray
 def test_an_index_made_by_a_model_of_the_store_is_searched_by_it(store: str, tmp_path: Path) -> None:
-    shutil.copytree(tiny_model(tmp_path / "own", normalize=True, max_seq_length=128), Path(store) / "models" / "own")
-    source, torch = str(tmp_path / "corpus.jsonl"), {"model": "own", "engine": "torch", "precision": "float32"}
+    models = Path(store) / "models"
+    models.mkdir(exist_ok=True)
+    (models / "own").symlink_to(resolve("all-MiniLM-L6-v2").path)
+    source, torch = str(tmp_path / "corpus.jsonl"), {"model": "own", "engine": "torch"}
     write(Path(source), corpus())
     ingest_job.run(
         IngestConfig.model_validate({"sources": [source], "index": "by-own", "store": store, "embedder": torch})
     )
-    mined = mine(
-        store,
-        name="by-own",
-        index="by-own",
-        search={"mode": "dense"},
-        embedder={"engine": "torch", "precision": "float32"},
-    )
+    mined = mine(store, name="by-own", index="by-own", search={"mode": "dense"}, embedder={"engine": "torch"})
     record = mined.prepared.card.mining
     assert record is not None
     assert record.total.negatives

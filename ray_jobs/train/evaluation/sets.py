@@ -109,10 +109,10 @@ def local_file(storage: Storage, place: str, sha256: str | None = None) -> Path:
 
 def read_columns(file: Path, kind: str, limit: int | None, seed: int) -> dict[str, list[Any]]:
     """The rows of a set as columns: all, or `limit` of them, drawn by the seed; no others are held."""
-    besides = OPTIONAL.get(kind, frozenset()) & set(pq.read_schema(file).names)
-    columns = sorted(KINDS[kind] | besides)
-    found: dict[str, list[Any]] = {column: [] for column in columns}
     with pq.ParquetFile(file) as rows:
+        besides = OPTIONAL.get(kind, frozenset()) & set(rows.schema_arrow.names)
+        columns = sorted(KINDS[kind] | besides)
+        found: dict[str, list[Any]] = {column: [] for column in columns}
         places, begin = np.asarray(chosen_rows(rows.metadata.num_rows, limit, seed), np.int64), 0
         for batch in rows.iter_batches(_ROWS, columns=columns):
             first, last = np.searchsorted(places, [begin, begin + batch.num_rows])
