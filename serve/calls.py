@@ -2,8 +2,8 @@
 
 Guaranteed: `call` and `events` end within their time, whatever the other side does (with no live replica Ray Serve's
 router would wait for ever), and a call that is given up is cancelled. A stream begins anew only while none of it was
-seen. Replicas answer with an error of Tandem's as a
-value, so that none is wrapped on its way. Not guaranteed: that a cancelled call did nothing.
+seen. Replicas answer with an error of Tandem's as a value, so that none is wrapped on its way. Not guaranteed: that a
+cancelled call did nothing.
 """
 
 from __future__ import annotations
