@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
+from processes import of_this_run
 from small_index import SmallDocument, build_index
 from waiting import wait_for
 
@@ -111,20 +109,9 @@ def status_of(url: str) -> int:
 
 def kill(application: str, deployment: str) -> None:
     """SIGKILL to the process of a replica; waits for one, where the last was killed before."""
-    title = f"ray::ServeReplica:{application}:{deployment}"
-
-    def found() -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if _title(process).startswith(title)]
-
-    wait_for(found, 60)
-    os.kill(found()[0].pid, signal.SIGKILL)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    replica = f"ray::ServeReplica:{application}:{deployment}"
+    wait_for(lambda: of_this_run(replica), 60)
+    of_this_run(replica)[0].kill()
 
 
 def live(web: httpx2.Client) -> int:

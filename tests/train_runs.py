@@ -8,12 +8,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+from processes import of_this_run
 from transformers import TrainerCallback
 from waiting import wait_for
 
@@ -185,13 +185,7 @@ def wait_until(found: Callable[[], object]) -> None:
 
 def ray_workers() -> list[psutil.Process]:
     """The workers of Ray Train of this test run's own cluster."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "RayTrainWorker" in (process.info["cmdline"] or [""])[0]:
-            with suppress(psutil.Error):
-                if process.environ().get("RAY_AUTH_TOKEN") == os.environ["RAY_AUTH_TOKEN"]:
-                    found.append(process)
-    return found
+    return of_this_run("RayTrainWorker")
 
 
 def plan_of(config: TrainConfig) -> Plan:
