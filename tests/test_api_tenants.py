@@ -87,6 +87,17 @@ def test_the_calls_below_v1_are_all_of_them(api: LiveApi) -> None:
         b"Bearer \xff\xfe",
         b"Bearer " + b"x" * 20_000,
     ],
+    ids=[
+        "another's key",
+        "no key",
+        "another scheme",
+        "no scheme",
+        "a longer key",
+        "a shorter key",
+        "the key's hash",
+        "not text",
+        "a very long key",
+    ],
 )
 def test_what_is_nobodys_key_is_401(api: LiveApi, authorization: bytes) -> None:
     response = api.http.get("/v1/models", headers=[(b"authorization", authorization)])
