@@ -116,7 +116,7 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
         "{Tokens of text > padded > tokens/s}",
     ),
     (
-        "training",
+        "training_workers",
         "From the kill of a worker to the first new step, ZeRO 2",
         "{Checkpoints and > full, ZeRO 2 > from the kill} s",
         "a step {Checkpoints and > full, ZeRO 2 > a step} ms, a checkpoint {Checkpoints and > full, ZeRO 2 > pause} ms",

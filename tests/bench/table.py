@@ -44,6 +44,7 @@ TITLES = {
     "quality": "Quality",
     "serving": "Serving",
     "training": "Training",
+    "training_workers": "Workers of a training run",
     "trained": "Trained models",
     "embedder": "A fine-tuned embedder",
     "training_gpu": "Training on a GPU",

@@ -2,25 +2,22 @@
 
 Rates are the trainers' own (seconds of the training loop, without start-up), in interleaved pairs with what a user
 would run instead: the plain trainers of TRL and sentence-transformers in one process. Everything runs on the CPUs of
-this machine; Tandem's worker and the plain process have the same threads. Not measured: GPUs, several machines.
+this machine; Tandem's worker and the plain process have the same threads. Not measured: GPUs, several machines;
+what several workers gain, and what a lost one costs, is training_workers.py's.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import training_material as material
 from table import Cell, Table, told
 from training_peers import PlainRun
@@ -40,7 +37,7 @@ class Size:
 
     pairs: int
     steps: int
-    rounds: int  # of the ways to fill a batch, and of one and two workers
+    rounds: int  # of what is measured by turns
 
 
 FULL = Size(pairs=7, steps=40, rounds=3)
@@ -136,7 +133,7 @@ def measure(quick: bool) -> list[Table]:
     size = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder, session():
         bench = Bench(Path(folder), size)
-        return [told(part(bench)) for part in (_overhead, _filling, _workers, _failure)]
+        return [told(part(bench)) for part in (_overhead, _filling)]
 
 
 def _overhead(bench: Bench) -> Table:
@@ -219,7 +216,7 @@ def _filling(bench: Bench) -> Table:
         [
             name,
             f"{statistics.median(rates[name]):,.0f}",
-            _spread([rate / limit for rate, limit in zip(rates[name], dense, strict=True)]),
+            spread([rate / limit for rate, limit in zip(rates[name], dense, strict=True)]),
         ]
         for name, _ in ways
     ]
@@ -231,124 +228,6 @@ def _filling(bench: Bench) -> Table:
     )
 
 
-def _workers(bench: Bench) -> Table:
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    for turn in range(bench.size.rounds):
-        for count in (1, 2) if turn % 2 else (2, 1):
-            workers = {"count": count, "cpus_per_worker": 1}
-            config = bench.config("sft", bench.language, bench.dense, workers=workers, optimisation={"micro_batch": 4})
-            seconds[count].append(bench.timed(config).seconds)
-    ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
-    return Table(
-        "Two workers instead of one, each with one CPU",
-        ["workers", "seconds", "faster by (least to most)"],
-        [
-            [1, f"{statistics.median(seconds[1]):.1f}", ""],
-            [2, f"{statistics.median(seconds[2]):.1f}", _spread(ratios)],
-        ],
-        notes=(f"Same global batch, {bench.size.steps} steps, DDP over gloo.",),
-    )
-
-
-def _failure(bench: Bench) -> Table:
-    """What a checkpoint costs, and a lost worker."""
-    often = max(2, bench.size.steps // 8)
-    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("full, DDP", {}),
-        ("full, ZeRO 2", {"zero": {"stage": 2}}),
-        ("LoRA, DDP", {"lora": {"rank": 16}}),
-    )
-    rows: list[list[Cell]] = []
-    for name, changes in kinds:
-        common: dict[str, Any] = {
-            "workers": {"count": 2, "cpus_per_worker": 1},
-            "optimisation": {"micro_batch": 4},
-            "checkpoints": {"every_steps": often},
-            **changes,
-        }
-        whole = bench.config("sft", bench.language, bench.dense, **common)
-        rate = bench.timed(whole)
-        pauses = bench.outcome(whole)["checkpoint_seconds"]
-        lost, watch = bench.config("sft", bench.language, bench.dense, **common), Watch()
-        with killed_once(watch, often * 3):
-            job.run(lost, watch)
-        rows.append(
-            [
-                name,
-                f"{1000 * statistics.median(pauses):.0f}",
-                f"{1000 * rate.seconds / bench.size.steps:.0f}",
-                f"{watch.recovery():.1f}",
-            ]
-        )
-    return Table(
-        "Checkpoints and a lost worker, two workers",
-        ["", "pause of a checkpoint, ms", "a step, ms", "from the kill to the first new step, s"],
-        rows,
-        notes=(
-            f"A checkpoint every {often} steps. One worker of two is killed (SIGKILL); the time covers noticing it, "
-            "new processes, their imports, the checkpoint, and the steps that are done again.",
-        ),
-    )
-
-
-@dataclass
-class Watch:
-    """A progress that remembers when each step was seen first."""
-
-    steps: float = 0
-    killed: float | None = None
-    after: list[float] = field(default_factory=list)
-
-    @contextmanager
-    def stage(self, name: str, total: float) -> Iterator[Watch]:
-        """The only stage that matters is the training."""
-        yield self
-
-    def advance(self, done: float, **counted: int) -> None:
-        """Count steps, and note the time of those after the kill."""
-        self.steps += counted.get("steps", 0)
-        if self.killed is not None and counted.get("steps"):
-            self.after.append(time.monotonic())
-
-    def skip(self, done: float) -> None:
-        """Steps of before do not count."""
-
-    def show(self, **values: float) -> None:
-        """The loss does not matter here."""
-
-    def recovery(self) -> float:
-        """Seconds from the kill to the first step that had not been done before."""
-        if self.killed is None or not self.after:
-            raise RuntimeError("no worker was killed: the run was over too soon")
-        return self.after[0] - self.killed
-
-
-@contextmanager
-def killed_once(watch: Watch, step: int) -> Iterator[None]:
-    """Kill one worker once the run has come to `step`."""
-    over = threading.Event()
-
-    def wait_and_kill() -> None:
-        while watch.steps < step:
-            if over.wait(0.05):
-                return
-        worker = _workers_of_train()[-1]
-        watch.killed = time.monotonic()
-        worker.send_signal(signal.SIGKILL)
-
-    thread = threading.Thread(target=wait_and_kill)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _workers_of_train() -> list[psutil.Process]:
-    named = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
-    return [process for process in named if "RayTrainWorker" in process.info["cmdline"][0]]
-
-
-def _spread(ratios: Sequence[float]) -> str:
+def spread(ratios: Sequence[float]) -> str:
+    """The median, least and most."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
