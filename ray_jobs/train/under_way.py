@@ -34,6 +34,8 @@ RAY_TRAIN = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     # Between two looks of the controller at its workers: so late it sees that one is lost.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A process more for each group; it tells workers that their machine is to go, which none of them asks.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 # With fewer workers the run goes on anyway: after a machine is lost Ray first takes it for there, and waits in vain.
 _ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}

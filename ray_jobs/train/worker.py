@@ -20,6 +20,7 @@ from ray_jobs.models.embedder_config import Precision
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, new_id, open_storage
 from ray_jobs.train import batches, resume, sharing, universal
+from ray_jobs.train.allocator import keep_freed_memory
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.fit import explained
@@ -350,5 +351,6 @@ class RaySession:
 
 
 def train_loop(arguments: dict[str, Any]) -> None:
-    """What Ray Train runs on every worker."""
+    """What Ray Train runs on every worker, in a process that is its own."""
+    keep_freed_memory()
     work(RaySession(arguments["board"]), arguments["plan"])

@@ -105,8 +105,11 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
     (
         "training",
         "Fine-tuning on Ray, overhead over the plain trainer",
-        "language model {Training on Ray > language > overhead}",
-        "embedder {Training on Ray > embedder > overhead}",
+        "language model {Training on Ray > language model (sft), full, 1 > overhead}, embedder "
+        "{Training on Ray > embedder (MiniLM), full, 1 > overhead}",
+        "where the worker has every CPU of the machine, Ray's own processes too: "
+        "{Training on Ray > language model (sft), full, 2 > overhead} and "
+        "{Training on Ray > embedder (MiniLM), full, 2 > overhead}",
     ),
     (
         "training",
