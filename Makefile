@@ -23,8 +23,8 @@ help: ## what there is to make
 demo: $(READY) ## ingest the documentation of Ray, ask it two questions
 	@$(BIN)/python -m cluster.demo
 
-test: $(READY) chromium ## the tests
-	@$(BIN)/python -m pytest
+test: $(READY) chromium ## the tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 chaos: $(READY) ## the long trials: everything is killed under load, again and again
 	@$(BIN)/python -m pytest -m chaos

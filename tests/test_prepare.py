@@ -260,6 +260,56 @@ def test_the_positives_of_one_row_are_in_one_split_and_none_is_a_leak(tmp_path: 
     assert sum(split.rows for split in prepared.card.splits.values()) == 400
 
 
+@here
+def test_positives_that_share_many_negatives_are_no_near_duplicates(tmp_path: Path) -> None:
+    words = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(2_000)]
+    rows = [
+        {"query": str(question(n)["prompt"]), "positive": own[:4], "negatives": own[4:]}
+        for n in range(100)
+        for own in [words[20 * n : 20 * n + 20]]
+    ]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
+    assert sum(split.rows for split in prepared.card.splits.values()) == 400
+
+
+@here
+def test_a_positive_with_another_full_stop_is_a_near_duplicate_whatever_its_negatives(tmp_path: Path) -> None:
+    asked, passage = str(question(0)["prompt"]), " ".join(str(question(n)["prompt"]) for n in range(8))
+    other = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(9)]
+    rows = [{"query": asked, "positive": passage + end, "negatives": other} for end in (".", "!")]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", [*rows, *retrieval_rows(60)]))
+    assert sum(split.rows for split in prepared.card.splits.values()) == 61
+
+
+def retrieval_rows(count: int) -> list[dict[str, object]]:
+    return [
+        {"query": question(n)["prompt"], "positive": hashlib.sha256(f"p{n}".encode()).hexdigest()}
+        for n in range(1, count + 1)
+    ]
+
+
+@here
+def test_answers_that_change_places_contradict_and_are_no_duplicates(tmp_path: Path) -> None:
+    texts = [" ".join(hashlib.sha256(f"{n} {part}".encode()).hexdigest() for part in range(3)) for n in range(120)]
+    rows = []
+    for n in range(60):
+        asked, one, other = question(n)["prompt"], texts[2 * n], texts[2 * n + 1]
+        rows += [
+            {"prompt": asked, "chosen": one, "rejected": other},
+            {"prompt": asked, "chosen": other, "rejected": one},
+        ]
+        rows.append({"prompt": asked, "chosen": f"{one}.", "rejected": f"{other}."})
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows))
+    assert sum(split.rows for split in prepared.card.splits.values()) == 120
+
+
+@here
+def test_a_first_row_without_a_label_is_a_wrong_row_among_labelled_ones(tmp_path: Path) -> None:
+    rows = [{**question(n), "label": None if n == 0 else n % 2 == 0} for n in range(60)]
+    prepared = run(tmp_path, write(tmp_path / "a.jsonl", rows), max_rejected=1.0)
+    assert (prepared.card.kind, prepared.card.rejected) == ("label", 1)
+
+
 def one_question(place: str, number: int) -> dict[str, object]:
     """A row that asks what others ask, of a group of a split."""
     split = SplitConfig(train=0.6, validation=0.2, test=0.2)

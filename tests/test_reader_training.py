@@ -161,6 +161,17 @@ def test_an_adapter_learns_with_all_that_it_is_read_with(folder: Path, tmp_path:
     assert adapted["eval_f1"] == pytest.approx(plain["eval_f1"])
 
 
+def test_validation_rows_without_any_answer_are_refused_before_anything_is_learned(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.parquet").symlink_to(folder / "train.parquet")
+    write(tmp_path / "validation.parquet", [QuestionRow("cat", "the dog", (), ())] * 4)
+    asked = task(folder, tmp_path)
+    splits = dataclasses.replace(asked.splits, validation=tmp_path / "validation.parquet")
+    with pytest.raises(UsageError, match="no validation row has an answer"):
+        method_of("reader").trainer(dataclasses.replace(asked, splits=splits))
+
+
 def test_rows_without_any_answer_are_refused(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "none.parquet", [QuestionRow("cat", "the dog", (), ())] * 40)
     with pytest.raises(UsageError, match="no training row has an answer"):

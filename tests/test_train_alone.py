@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,20 @@ import numpy as np
 import pytest
 import train_bases
 from s3_server import s3_server
-from train_runs import Poison, StopAfter, checkpoints, losses, outcome, plan_of, reopen, settings, toy, train_alone
+from train_runs import (
+    Alone,
+    Poison,
+    StopAfter,
+    attempts,
+    checkpoints,
+    losses,
+    outcome,
+    plan_of,
+    reopen,
+    settings,
+    toy,
+    train_alone,
+)
 from transformers import TrainerCallback
 
 from ray_jobs.errors import TandemError
@@ -21,6 +35,7 @@ from ray_jobs.storage import LocalStorage, open_storage
 from ray_jobs.train import job
 from ray_jobs.train.checkpoints import Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.worker import work
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +120,7 @@ def test_a_run_that_resumes_has_the_losses_of_one_that_was_not_stopped_to_the_la
     if last.step == 5:
         open_storage(cut.store).delete(f"{last.key}.json")
     train_alone(cut)
+    assert [one["step"] for one in attempts(cut)] == [0, 4]
     assert losses(cut) == losses(whole)
 
 
@@ -200,6 +216,16 @@ def test_weights_that_have_left_the_range_of_numbers_are_no_checkpoint(places: P
     assert [found.step for found in checkpoints(config)] == [2]
 
 
+def test_a_trainer_without_the_peers_of_its_session_trains_nothing(places: Places) -> None:
+    class Lonely(Alone):
+        world_size = 2
+
+    config = places.sft("lonely", workers={"count": 2})
+    with pytest.raises(TandemError, match=r"the trainer is worker 0 of 1, not 0 of 2"):
+        work(Lonely(), plan_of(config))
+    assert not checkpoints(config)
+
+
 def test_each_entry_of_the_history_tells_tokens_and_seconds(plain: TrainConfig) -> None:
     entries = [entry for entry in outcome(plain)["history"] if "loss" in entry]
     assert [entry["tokens"] for entry in entries] == [80 * step for step in range(1, 9)]
@@ -256,6 +282,18 @@ def test_a_reranker_is_loaded_by_its_name_with_the_loss_of_its_evaluation(
     wrong = np.clip(np.array([row[1:] for row in scores]).ravel(), 1e-7, 1 - 1e-7)
     loss = -float(np.concatenate([np.log(right), np.log(1 - wrong)]).mean())
     assert loss == pytest.approx(searchers["reranker"].metrics["eval_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["embedder", "reranker"])
+def test_what_a_searcher_learns_from_is_counted_in_tokens(
+    searchers: dict[str, job.TrainSummary], places: Places, method: str
+) -> None:
+    storage = LocalStorage(places.store)
+    entries = json.loads(storage.read(f"{searchers[method].run}/finished.json"))["history"]
+    counted = [entry["tokens"] for entry in entries if "loss" in entry]
+    # 16 rows a step; a pair has at least two texts of a word each.
+    assert all(count >= 16 * 2 * step for step, count in enumerate(counted, start=1))
+    assert counted == sorted(set(counted))
 
 
 def held_out(places: Places) -> list[dict[str, Any]]:

@@ -17,7 +17,19 @@ import train_bases
 from command_line import Ended, end, start
 from s3_server import s3_server
 from test_train_cli import written
-from train_runs import DEADLINE_SECONDS, checkpoints, losses, plan_of, ray_workers, toy, train_alone, wait_until
+from train_runs import (
+    DEADLINE_SECONDS,
+    SHARDED_WHOLLY,
+    attempts,
+    checkpoints,
+    losses,
+    plan_of,
+    ray_workers,
+    toy,
+    train_alone,
+    wait_until,
+    went_on,
+)
 from waiting import wait_for
 
 from ray_jobs.storage import open_storage
@@ -90,6 +102,7 @@ def test_after_a_killed_driver_the_same_command_goes_on_with_the_same_losses(
     assert begun < 100
     summary = job.run(config)
     assert (summary.trained, summary.steps) == (True, 100)
+    assert [one["step"] for one in attempts(config)] == [0, begun]
     same(losses(config), undisturbed["lora"])
 
 
@@ -101,7 +114,7 @@ def test_each_worker_may_be_lost_one_after_the_other(
     ray_session: None, places: Places, undisturbed: dict[str, dict[int, float]]
 ) -> None:
     config = places.toy(
-        "each", workers={"count": 2}, zero={"stage": 3}, checkpoints={"every_steps": 25, "max_failures": 2}
+        "each", workers={"count": 2}, zero=SHARDED_WHOLLY, checkpoints={"every_steps": 25, "max_failures": 2}
     )
     found: list[job.TrainSummary] = []
     thread = threading.Thread(target=lambda: found.append(job.run(config)))
@@ -112,6 +125,7 @@ def test_each_worker_may_be_lost_one_after_the_other(
         wait_until(lambda: len(ray_workers()) < 2)
     thread.join(DEADLINE_SECONDS)
     assert found[0].restarts == 2
+    assert went_on(config)
     same(losses(config), undisturbed["full"])
 
 
@@ -199,5 +213,6 @@ def test_a_run_whose_store_is_a_bucket_goes_on_after_its_driver_is_killed(
     # Another machine: nothing that the first has kept is there.
     again = start(bucket | {"TANDEM_CACHE": str(tmp_path / "cache")}, tmp_path, *command)
     assert "in-a-bucket: 100 steps, trained" in ended(again).succeeded()
+    assert went_on(config)
     same(losses(config), undisturbed["full"])
     assert open_storage(config.store).exists("models/in-a-bucket/card.json")

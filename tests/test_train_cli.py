@@ -13,7 +13,7 @@ import pytest
 import train_bases
 import yaml
 from command_line import Ended, end, run, start
-from train_runs import checkpoints, losses, outcome, ray_workers, toy, train_alone, wait_until
+from train_runs import checkpoints, losses, outcome, ray_workers, toy, train_alone, wait_until, went_on
 
 from ray_jobs.train.config import TrainConfig
 
@@ -91,6 +91,7 @@ def test_the_same_command_goes_on_with_the_losses_of_an_undisturbed_run(made: Ru
     expected = losses(train_alone(config.model_copy(update={"name": "undisturbed"})))
     found = losses(config)
     assert outcome(config)["steps"] == 100
+    assert went_on(config)
     assert found == pytest.approx(expected, rel=1e-2, abs=1e-4)
     early = {step: loss for step, loss in expected.items() if step <= 30}
     assert {step: found[step] for step in early} == pytest.approx(early, rel=1e-4)

@@ -160,6 +160,7 @@ def test_stage_3_gathers_the_weights_that_it_saves() -> None:
         "offload_optimizer": {"device": "cpu"},
         "offload_param": {"device": "cpu"},
         "stage3_gather_16bit_weights_on_model_save": True,
+        "stage3_param_persistence_threshold": 100_000,
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ from ray_jobs.train.evaluation import likelihood
 from ray_jobs.train.evaluation.judges import JUDGES, check_kind, judge_of, metrics_of
 from ray_jobs.train.evaluation.language import LanguageJudge
 from ray_jobs.train.evaluation.ranking import EmbedderJudge, RerankerJudge, ndcg, queries_of
-from ray_jobs.train.evaluation.scores import METRICS, Scores
+from ray_jobs.train.evaluation.scores import METRICS, Columns, Scores
 from ray_jobs.train.evaluation.tuned import over
-from ray_jobs.train.methods import METHODS, method_of
+from ray_jobs.train.methods import METHODS, Task, method_of
+from ray_jobs.train.methods.reader import network_of
 from ray_jobs.train.methods.turns import IGNORED, of_completion, of_messages
 
 
@@ -184,12 +187,12 @@ def naive_ndcg(scores: Any, texts: list[str], right: tuple[str, ...]) -> float:
     return reference(ranked, dict.fromkeys(right, 1))
 
 
-def adapted(model: Any, folder: Path, task_type: str) -> Path:
+def adapted(model: Any, folder: Path, task_type: str, seed: int = 9) -> Path:
     """A random adapter over the transformer of a sentence model."""
     import torch
     from peft import LoraConfig, get_peft_model
 
-    torch.manual_seed(9)
+    torch.manual_seed(seed)
     config = LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type=task_type)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
@@ -235,6 +238,80 @@ def test_a_reranker_ranks_the_texts_of_each_query(folder: Path) -> None:
         scores = model.predict([(query, text) for text in texts])
         assert found.before[place] == pytest.approx(naive_ndcg(scores, texts, (rows["positive"][place],)))
     assert not np.allclose(found.before, found.after)
+
+
+def two_adapters(folder: Path, method: str, made: Path) -> tuple[Task, Path, Path]:
+    """A task of the method, and two adapters over its base, each with a head of its own where the base has none."""
+    import torch
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    if method == "sft":
+        for seed in (3, 4):
+            tiny_language_models.save_adapter(made / f"{seed}", folder / "base", seed=seed)
+        return task(folder, method, folder / "base", folder / "conversations"), made / "3", made / "4"
+    if method == "reader":
+        base = tiny_readers.plain(made / "base")
+        asked = task(folder, method, base, folder / "retrieval", lora={"rank": 4})
+        for seed in (3, 4):
+            network = network_of(asked)
+            torch.manual_seed(seed)
+            with torch.no_grad():
+                for name, weight in network.named_parameters():
+                    if "lora_B" in name or "modules_to_save" in name:
+                        weight.normal_()
+            network.save_pretrained(str(made / f"{seed}"))
+        return asked, made / "3", made / "4"
+    base = train_bases.embedder(made / "base") if method == "embedder" else train_bases.encoder(made / "base")
+    for seed in (3, 4):
+        if method == "embedder":
+            adapted(SentenceTransformer(str(base), device="cpu"), made / f"{seed}", "FEATURE_EXTRACTION", seed)
+        else:
+            adapted(CrossEncoder(str(base), device="cpu", num_labels=1), made / f"{seed}", "SEQ_CLS", seed)
+    return task(folder, method, base, folder / "retrieval"), made / "3", made / "4"
+
+
+def rows_for(method: str, asked: Task) -> tuple[str, Columns]:
+    """Rows to measure a method on, and their kind."""
+    if method != "reader":
+        return "messages" if method == "sft" else "retrieval", columns(asked.splits.validation)
+    texts = [" ".join(WORDS[n : n + 8]) for n in range(8)]
+    return "qa", {
+        "question": [f"ant {word}" for word in WORDS[:8]],
+        "passage": texts,
+        "answers": [[WORDS[n + 3]] for n in range(8)],
+        "starts": [[text.index(f" {WORDS[n + 3]}") + 1] for n, text in enumerate(texts)],
+    }
+
+
+@pytest.mark.parametrize("method", ["sft", "embedder", "reranker", "reader"])
+def test_before_is_the_adapter_that_a_run_began_as(tmp_path: Path, folder: Path, method: str) -> None:
+    asked, tuned, start = two_adapters(folder, method, tmp_path)
+    kind, rows = rows_for(method, asked)
+    found, began, ended = (
+        judge_of(asked, *given).scores(rows, kind)[0] for given in ((tuned, start), (start,), (tuned,))
+    )
+    assert found.before == pytest.approx(began.after, abs=1e-5)
+    assert found.after == pytest.approx(ended.after, abs=1e-5)
+    assert not np.allclose(began.after, began.before)
+    assert not np.allclose(began.after, ended.after)
+
+
+@pytest.mark.parametrize("method", ["embedder", "reranker", "reader"])
+def test_a_whole_model_is_measured_as_it_would_be_as_a_base(tmp_path: Path, folder: Path, method: str) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    asked, _, _ = two_adapters(folder, method, tmp_path)
+    other = shutil.copytree(asked.base, tmp_path / "other")
+    weights, chance = load_file(other / "model.safetensors"), np.random.default_rng(1)
+    shaken = {name: (value + chance.normal(0, 0.5, value.shape)).astype(value.dtype) for name, value in weights.items()}
+    save_file(shaken, other / "model.safetensors", {"format": "pt"})
+    asked = replace(asked, config=asked.config.model_copy(update={"lora": None}))
+    kind, rows = rows_for(method, asked)
+    found, alone = (
+        judge_of(*given).scores(rows, kind)[0] for given in ((asked, other), (replace(asked, base=other), other))
+    )
+    assert found.after == pytest.approx(alone.before, abs=1e-5)
+    assert not np.allclose(found.after, found.before)
 
 
 def test_queries_without_a_wrong_text_are_no_test_of_a_reranker(folder: Path) -> None:

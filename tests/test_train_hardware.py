@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,21 @@ def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_wit
         job.run(asked)
 
 
+def test_a_run_goes_on_in_the_precision_in_which_it_was_begun(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    data = train_bases.completions(tmp_path / "data", train=8)
+    asked = settings("sft", tmp_path, data, tmp_path / "store", "model", optimisation={"precision": "auto"})
+    storage, plan = open_storage(asked.store), replace(plan_of(asked), precision="float32")
+    assert job.as_begun(plan, storage) == plan
+    checkpoints = Checkpoints(storage, plan.run)
+    for step, precision in ((4, None), (8, "bfloat16")):
+        key = checkpoints.key(step, "a")
+        storage.create(f"{key}/config.json", b"{}")
+        checkpoints.commit(record(key=key, step=step, precision=precision))
+        assert job.as_begun(plan, storage).precision == (precision or "float32")
+
+
 @pytest.mark.parametrize(
     ("method", "changed", "same"),
     [
@@ -134,6 +150,8 @@ def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_wit
         ("embedder", {"micro_batch": 4}, False),
         ("kto", {"micro_batch": 4}, False),
         ("embedder", {"gradient_checkpointing": True}, True),
+        ("reranker", {"micro_batch": 4}, True),
+        ("reranker", {"micro_batch": 4, "loss": "lambda"}, False),
     ],
 )
 def test_a_run_is_another_one_where_something_else_is_learned(
@@ -144,7 +162,9 @@ def test_a_run_is_another_one_where_something_else_is_learned(
         (tmp_path / "config.json").write_text("{}")
         (tmp_path / "model.safetensors").write_bytes(b"")
     data = train_bases.retrieval(tmp_path / "data", train=8)
-    workers, changed = {"count": changed.get("workers", 1)}, {k: v for k, v in changed.items() if k != "workers"}
-    first = settings(method, base, data, tmp_path / "store", "model")
-    second = settings(method, base, data, tmp_path / "store", "model", workers=workers, optimisation=changed)
+    loss: dict[str, Any] = {"reranker": {"loss": changed["loss"]}} if "loss" in changed else {}
+    workers = {"count": changed.get("workers", 1)}
+    changed = {key: value for key, value in changed.items() if key not in ("workers", "loss")}
+    first = settings(method, base, data, tmp_path / "store", "model", **loss)
+    second = settings(method, base, data, tmp_path / "store", "model", workers=workers, optimisation=changed, **loss)
     assert (plan_of(first).run == plan_of(second).run) is same

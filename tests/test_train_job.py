@@ -24,6 +24,7 @@ from train_runs import (
     toy,
     train_alone,
     wait_until,
+    went_on,
 )
 
 from ray_jobs.errors import ConflictError, ModelError, UsageError
@@ -80,6 +81,7 @@ def test_after_a_killed_worker_the_losses_are_those_of_an_undisturbed_run(
 ) -> None:
     config, summary = killed
     assert summary.restarts == 1
+    assert went_on(config)
     undisturbed = train_alone(sft(places, "undisturbed", workers={"count": 1}))
     assert losses(config) == pytest.approx(losses(undisturbed), rel=1e-2, abs=1e-4)
     # Up to here, and a little further, nothing but rounding has had time to grow.

@@ -126,6 +126,17 @@ def test_every_method_is_found_by_its_name() -> None:
         method_of("poem")
 
 
+def test_packed_rows_that_are_fewer_than_a_step_are_refused_and_not_learned_again_and_again(
+    tmp_path: Path, chat_base: Path
+) -> None:
+    data = train_bases.conversations(tmp_path / "data", train=32)
+    packed = {"sequence": {"packing": True, "max_length": 128}, "optimisation": {"global_batch": 16, "micro_batch": 4}}
+    with pytest.raises(
+        UsageError, match=r"packed into \d to learn from, fewer than optimisation.global_batch=16; lower it, leave se"
+    ):
+        method_of("sft").trainer(task(tmp_path, "sft", chat_base, data, **packed))
+
+
 def test_a_base_without_a_chat_template_is_refused_with_what_to_do(tmp_path: Path) -> None:
     base = train_bases.language_model(tmp_path / "base", chat=False)
     with pytest.raises(UsageError, match=r"has no chat template, and the rows are conversations; choose a base"):
@@ -317,6 +328,44 @@ def test_tokens_are_those_of_all_workers_without_padding() -> None:
     tokens.add({"a_attention_mask": torch.tensor([[1, 1, 0]]), "a_input_ids": torch.tensor([[5, 6, 0]])})
     tokens.add({"input_ids": torch.tensor([[5, 6, 7, 8]]), "position_ids": torch.tensor([[0, 1, 0, 1]])})
     assert tokens.total == 3 * (2 + 4)
+
+
+def test_tokens_of_the_estimate_of_a_divergence_are_not_learned() -> None:
+    import torch
+
+    tokens, ones = Tokens(1), torch.ones(2, 3, dtype=torch.int64)
+    tokens.add({"input_ids": ones, "attention_mask": ones, "KL_input_ids": ones, "KL_attention_mask": ones})
+    assert tokens.total == 6
+
+
+def test_tokens_that_a_loss_makes_of_texts_are_those_that_the_network_learns_from() -> None:
+    import torch
+
+    class Network(torch.nn.Module):
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return attention_mask.sum() * 1.0
+
+    class Sentences(torch.nn.Sequential):
+        def __getitem__(self, place: int) -> Any:
+            return SimpleNamespace(model=network)
+
+    def loss(model: Any, inputs: Any) -> Any:
+        mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+        with torch.no_grad():
+            network(input_ids=mask, attention_mask=mask)
+        return network(input_ids=mask, attention_mask=mask)
+
+    network, tokens = Network(), Tokens(2)
+    trainer = SimpleNamespace(
+        compute_loss=loss, model=Sentences(), accelerator=SimpleNamespace(sync_gradients=False), state=None, args=None
+    )
+    watch(trainer, tokens, saving())
+    for _ in range(2):
+        trainer.compute_loss(None, {"label": torch.ones(2), "query": ["a", "b"], "passage": ["c", "d"]})
+    assert tokens.total == 2 * 2 * 5
+    trainer.model.eval()
+    trainer.compute_loss(None, {"query": ["a", "b"]})
+    assert tokens.total == 2 * 2 * 5
 
 
 @pytest.mark.parametrize(

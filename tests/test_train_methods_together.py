@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import train_bases
-from train_runs import Stretch, checkpoints, losses, outcome, plan_of, settings, train_alone, train_together
+from train_runs import (
+    SHARDED_WHOLLY,
+    Stretch,
+    checkpoints,
+    losses,
+    outcome,
+    plan_of,
+    settings,
+    train_alone,
+    train_together,
+)
 
 from ray_jobs.storage import open_storage
 from ray_jobs.train.checkpoints import Checkpoints
@@ -64,7 +74,7 @@ def together(places: Places, name: str) -> TrainConfig:
 
 
 def sharded(places: Places, name: str) -> TrainConfig:
-    return places.config(SHARDED[name], f"sharded-{name}", zero={"stage": 3})
+    return places.config(SHARDED[name], f"sharded-{name}", zero=SHARDED_WHOLLY)
 
 
 @pytest.fixture(scope="module")

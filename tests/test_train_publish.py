@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from train_runs import settings
@@ -43,8 +45,8 @@ def checkpoint(storage: Storage) -> Checkpoint:
     return checkpoints.complete()[0]
 
 
-def plan(storage: Storage, run: str = RUN) -> Plan:
-    config = settings("sft", Path("base"), Path("data"), Path("store"), "model")
+def plan(storage: Storage, run: str = RUN, **changes: Any) -> Plan:
+    config = settings("sft", Path("base"), Path("data"), Path("store"), "model", **changes)
     return Plan(config, storage.uri, run, "b1", "d1", "train.parquet", "validation.parquet", "cpu", "float32")
 
 
@@ -90,3 +92,28 @@ def test_a_name_that_another_run_has_made_is_refused_and_its_own_stays(
     assert storage.read("models/model/card.json") == before
     with pytest.raises(ConflictError, match=r"made by runs/model/0123, is there already"):
         publish.publish(plan(storage, "runs/model/4567"), storage, checkpoint)
+
+
+def test_a_model_that_is_there_in_another_form_is_not_taken_for_what_was_asked(
+    storage: Storage, checkpoint: Checkpoint
+) -> None:
+    checkpoints = Checkpoints(storage, RUN)
+    key = checkpoints.key(6, "b")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        storage.create(f"{key}/{name}", b"{}")
+    checkpoints.commit(checkpoint.model_copy(update={"key": key, "step": 6}))
+    checkpoint = checkpoints.complete()[-1]
+    adapter = plan(storage, lora={"rank": 4}, publish="adapter")
+    publish.publish(adapter, storage, checkpoint)
+    publish.publish(adapter, storage, checkpoint)
+    with pytest.raises(ConflictError, match=r"publish=merged: this run has published .*models/model as adapter, not m"):
+        publish.publish(plan(storage, lora={"rank": 4}, publish="merged"), storage, checkpoint)
+    assert in_store.card_of(storage, "model")["form"] == "adapter"
+
+
+def test_a_card_names_all_that_was_learned_from(storage: Storage, checkpoint: Checkpoint) -> None:
+    made = plan(storage, lora={"rank": 4, "start": "earlier"}, replay={"data": "old"})
+    found = publish.card(replace(made, replay_hash="r1", start_revision="s1"), checkpoint, "adapter")
+    assert (found["data"]["hash"], found["replay"]) == ("d1", {"name": "old", "hash": "r1"})
+    assert found["start"] == {"name": "earlier", "revision": "s1"}
+    assert not {"replay", "start"} & set(publish.card(plan(storage), checkpoint, "full"))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import train_bases
 from local_runs import KillAfter, Killed, events, train
-from train_runs import losses, outcome, plan_of, settings
+from train_runs import attempts, losses, outcome, settings
 
-from ray_jobs.storage import open_storage
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.record import SECONDS, scalars, step_of
@@ -27,12 +24,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(folder: Path, name: str) -> TrainConfig:
     return settings("sft", folder / "base", folder / "data", folder / "store", name)
-
-
-def attempts(config: TrainConfig) -> list[dict[str, Any]]:
-    storage = open_storage(config.store)
-    keys = [item.key for item in storage.list(f"{plan_of(config).run}/attempts")]
-    return sorted((json.loads(storage.read(key)) for key in keys), key=lambda found: int(found["step"]))
 
 
 def logged_once(config: TrainConfig) -> None:

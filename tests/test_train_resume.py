@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import train_bases
-from train_runs import StopAfter, checkpoints, losses, outcome, reopen, settings, train_alone
+from train_runs import StopAfter, attempts, checkpoints, losses, outcome, reopen, settings, train_alone
 
 from ray_jobs.train.config import TrainConfig
 
@@ -56,5 +56,6 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(places: Places, kind: s
     assert outcome(cut)["steps"] == 2
     reopen(cut)
     train_alone(cut)
+    assert [one["step"] for one in attempts(cut)] == [0, 2]
     assert losses(cut) == losses(whole)
     assert [found.metric for found in checkpoints(cut)] == [found.metric for found in checkpoints(whole)]

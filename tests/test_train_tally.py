@@ -36,7 +36,8 @@ def test_rows_that_are_cut_and_left_out_are_counted_also_when_they_are_found_aga
 ) -> None:
     data = completions(tmp_path / "data")
     for _ in range(2):
-        asked = task(tmp_path, "sft", base, data, sequence={"max_length": 12, "packing": packing})
+        few = {"global_batch": 4, "micro_batch": 2}
+        asked = task(tmp_path, "sft", base, data, sequence={"max_length": 12, "packing": packing}, optimisation=few)
         trainer = method_of("sft").trainer(asked)
         why = "nothing to learn within 12 tokens"
         assert asked.tallies.splits == {"train": Tally(12, 1, why, 2, 12), "validation": Tally(11, 0, why, 2, 12)}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import train_bases
 from train_runs import (
+    SHARDED_WHOLLY,
     Stretch,
     checkpoints,
     evaluations,
@@ -32,19 +33,19 @@ STAGES = {
     "zero0": {"stage": 0, "engine": "deepspeed"},
     "zero1": {"stage": 1},
     "zero2": {"stage": 2},
-    "zero3": {"stage": 3},
+    "zero3": SHARDED_WHOLLY,
 }
 SHARDED: dict[str, dict[str, Any]] = {
     "zero2": {"zero": {"stage": 2}},
-    "zero3": {"zero": {"stage": 3}},
+    "zero3": {"zero": SHARDED_WHOLLY},
     "an adapter at zero2": {"zero": {"stage": 2}, "lora": {"rank": 4}},
-    "an adapter at zero3": {"zero": {"stage": 3}, "lora": {"rank": 4}},
+    "an adapter at zero3": {"zero": SHARDED_WHOLLY, "lora": {"rank": 4}},
 }
 HALVES = ("ddp", "zero2", "zero3")
 OFFLOADED: dict[str, dict[str, Any]] = {
     "zero2 with the optimiser in memory": {"stage": 2, "offload_optimizer": "cpu"},
     "zero3 with optimiser and weights in memory": {
-        "stage": 3,
+        **SHARDED_WHOLLY,
         "offload_optimizer": "cpu",
         "offload_parameters": "cpu",
     },

@@ -22,9 +22,12 @@ from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import job, under_way
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.record import ATTEMPTS
 from ray_jobs.train.worker import Plan, RaySession, work
 
 DEADLINE_SECONDS = 240.0
+SHARDED_WHOLLY: dict[str, object] = {"stage": 3, "persistence_threshold": 0}
+"""Networks this small would else be kept whole by every worker."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,19 @@ def ray_workers() -> list[psutil.Process]:
 
 def plan_of(config: TrainConfig) -> Plan:
     return job.make_plan(config, open_storage(config.store))
+
+
+def attempts(config: TrainConfig) -> list[dict[str, Any]]:
+    """The groups of workers that have trained a run, the first one first, each with the step at which it began."""
+    storage = open_storage(config.store)
+    found = [json.loads(storage.read(item.key)) for item in storage.list(f"{plan_of(config).run}/{ATTEMPTS}")]
+    return sorted(found, key=lambda one: (str(one["began"]), int(one["step"])))
+
+
+def went_on(config: TrainConfig) -> bool:
+    """Whether every group of workers but the first began at a later step than the one before it."""
+    begun = [one["step"] for one in attempts(config)]
+    return len(begun) > 1 and begun[0] == 0 and begun == sorted(set(begun))
 
 
 def outcome(config: TrainConfig) -> dict[str, Any]:

@@ -112,12 +112,17 @@ def check_free(storage: Storage, key: str, name: str) -> None:
 
 def run_of(storage: Storage, name: str) -> str | None:
     """The run that the card of a model says has made it; None without a card that says so."""
+    run = card_of(storage, name).get("run")
+    return run if isinstance(run, str) else None
+
+
+def card_of(storage: Storage, name: str) -> dict[str, Any]:
+    """What the card of a model says; nothing where there is none that can be read."""
     try:
         card = json.loads(storage.read(f"{_key(name)}/{CARD}"))
     except (NotFoundError, ValueError):
-        return None
-    run = card.get("run") if isinstance(card, dict) else None
-    return run if isinstance(run, str) else None
+        return {}
+    return card if isinstance(card, dict) else {}
 
 
 def is_complete(storage: Storage, name: str) -> bool:

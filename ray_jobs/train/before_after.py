@@ -1,11 +1,12 @@
-"""The evaluation job: base and best checkpoint on held-out rows and on every retained set, by one task of Ray.
+"""The evaluation job: what a run began from and its best checkpoint, on held-out rows and every retained set.
 
     runs/NAME/IDENTITY/samples.json       what the model said before and after
     runs/NAME/IDENTITY/evaluation.json    a row a set and metric; written last: it makes the evaluation complete
 
-Guaranteed: what cannot be measured is refused before anything is trained; a job that is killed here measures again and
-trains nothing again; what was measured by other sets, splits or settings is measured anew; a lack of memory says how
-the trained run is published without being measured. Not guaranteed: that a model card that was written before follows.
+One task of Ray measures. Guaranteed: what cannot be measured is refused before anything is trained; a job that is
+killed here measures again and trains nothing again; what was measured by other sets, splits or settings is measured
+anew; a lack of memory says how the trained run is published without being measured. Not guaranteed: that a model card
+that was written before follows.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from ray_jobs.train.methods import Place, method_of
 from ray_jobs.train.methods.language import tokenizer_in
 from ray_jobs.train.methods.turns import check_template
 from ray_jobs.train.room import largest_machine
-from ray_jobs.train.worker import Plan, task_of
+from ray_jobs.train.worker import Plan, start_of, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +194,9 @@ def measured(plan: Plan, sets: Sequence[tuple[Role, SetFile]], checkpoint: Check
         sizes = batches.Batches(config.optimisation.micro_batch, 1, 1)
         task = task_of(plan, storage, scratch, sizes, place)
         tuned = Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model)
+        start = start_of(storage, plan)
         with explained(task):
-            judge = judge_of(task, tuned)
+            judge = judge_of(task, tuned, None if start is None else start.path)
         chosen = config.evaluation
         for role, file in sets:
             columns = read_columns(local_file(storage, file.place, file.sha256), file.kind, chosen.limit, config.seed)

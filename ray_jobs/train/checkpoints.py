@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ray_jobs.errors import CorruptError
+from ray_jobs.models.embedder_config import Precision
 from ray_jobs.storage import Storage
 
 # Of no use to whoever resumes: a script of DeepSpeed's, a model card without content, pickled arguments.
@@ -46,6 +47,7 @@ class Checkpoint(BaseModel):
     base_revision: str
     data_hash: str
     files: dict[str, int]  # name inside the folder -> bytes
+    precision: Precision | None = None  # of the run; None in records of before it was kept
 
 
 class Checkpoints:

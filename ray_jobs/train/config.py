@@ -48,6 +48,9 @@ class ZeroConfig(_Part):
     )
     offload_optimizer: Literal["none", "cpu"] = Field("none", description="where the optimiser's state lies")
     offload_parameters: Literal["none", "cpu"] = Field("none", description="where unused weights lie (stage 3)")
+    persistence_threshold: int = Field(
+        100_000, ge=0, description="matrices of fewer weights are not sharded but kept whole (stage 3)"
+    )
     engine: Literal["auto", "ddp", "deepspeed"] = Field(
         "auto", description="auto: torch's DDP where nothing is sharded, else DeepSpeed"
     )

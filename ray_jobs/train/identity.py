@@ -22,6 +22,7 @@ FREE: dict[str, Any] = {
     "data": True,  # its hash counts
     "workers": True,
     "optimisation": {"micro_batch", "gradient_checkpointing"},
+    "zero": {"persistence_threshold"},
     "checkpoints": {"keep", "max_failures", "log_every_steps"},
     "evaluation": True,
 }
@@ -30,7 +31,7 @@ _MICRO_BATCH = "optimisation.micro_batch"
 
 
 def is_free(key: str, method: str) -> bool:
-    """Whether a run of this method is the same run with another value of the dotted key."""
+    """Whether a run of this method is the same run with another value of the dotted key, whatever else it sets."""
     block, _, name = key.partition(".")
     if key == _MICRO_BATCH and method in METHODS and method_of(method).in_batch:
         return False
@@ -42,9 +43,10 @@ def learned(config: TrainConfig) -> dict[str, Any]:
     """The keys of the configuration that change what is learned, as JSON has them."""
     found = config.model_dump(mode="json", exclude=FREE)
     micro_batch = config.optimisation.micro_batch
-    if not is_free(_MICRO_BATCH, config.method):
+    method = method_of(config.method)
+    if method.by_micro_batch(config):
         found["optimisation"]["micro_batch"] = micro_batch
-    if method_of(config.method).over_workers:
+    if method.over_workers:
         found["rows_at_a_time"] = micro_batch * config.workers.most
     return found
 

@@ -88,7 +88,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         check_data(plan, storage)
         # Ray handles signals its own way; what comes after its start counts.
         with _interrupted(going_on), session() as cluster, terminated_as_interrupt():
-            plan = placed(plan, cluster)
+            plan = as_begun(placed(plan, cluster), storage)
             restarts = Run(plan, storage, cluster, progress, hooks).train()
     outcome = json.loads(storage.read(plan.finished))
     plan = replace(plan, precision=outcome["precision"])
@@ -194,6 +194,13 @@ def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
         )
     hardware = of_workers(config, cluster)
     return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
+
+
+def as_begun(plan: worker.Plan, storage: Storage) -> worker.Plan:
+    """The plan in the precision in which the run was begun: the machines of now may be of another kind."""
+    found = Checkpoints(storage, plan.run).complete()
+    precision = found[-1].precision if found else None
+    return plan if precision is None else replace(plan, precision=precision)
 
 
 @contextmanager

@@ -58,13 +58,13 @@ def _told(remedy: str) -> Iterator[None]:
 
 def memory_remedy(config: TrainConfig) -> str:
     """Which knobs take less memory, those that cost least first."""
-    micro_batch, in_batch = config.optimisation.micro_batch, method_of(config.method).in_batch
+    micro_batch, counts = config.optimisation.micro_batch, method_of(config.method).by_micro_batch(config)
     cached = config.method == "embedder" and config.embedder.loss == _CACHED
     part = min(micro_batch, config.embedder.mini_batch) if cached else micro_batch
     knobs = []
     if config.method == "embedder" and part > 1:
         knobs += _set(config, {"embedder.loss": _CACHED, "embedder.mini_batch": part // 2})
-    elif not in_batch and micro_batch > 1:
+    elif not counts and micro_batch > 1:
         knobs.append(f"lower optimisation.micro_batch={micro_batch} (the global batch stays)")
     if not config.optimisation.gradient_checkpointing:
         knobs += _set(config, {"optimisation.gradient_checkpointing": True})
@@ -72,7 +72,7 @@ def memory_remedy(config: TrainConfig) -> str:
         knobs += _set(config, {"lora.rank": 16})
     stages = [_set(config, {"zero.stage": stage}) for stage in (2, 1, 3) if stage > config.zero.stage]
     knobs += [f"{knob} with more workers" for knob in next(filter(None, stages), [])]
-    if in_batch and micro_batch > 2 and not cached:
+    if counts and micro_batch > 2 and not cached:
         knobs.append(f"lower optimisation.micro_batch={micro_batch}, which starts the run anew")
     if config.zero.offload_optimizer == "none":
         knobs += _set(config, {"zero.stage": max(2, config.zero.stage), "zero.offload_optimizer": "cpu"})

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import ModelError
+from ray_jobs.errors import ConflictError, ModelError
 from ray_jobs.models import in_store, merging
 from ray_jobs.models.adapter import ADAPTER_CONFIG, AdaptedModel
 from ray_jobs.models.kind import Form
@@ -40,17 +40,25 @@ def check_free(storage: Storage, name: str, runs: Collection[str]) -> None:
 
 
 def publish(plan: Plan, storage: Storage, checkpoint: Checkpoint, evaluation: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Put the model of `checkpoint` into the store; returns its folder. A model that is there already stays."""
-    name = plan.config.name
+    """Put the model of `checkpoint` into the store; returns its folder. A model that is there already stays.
+
+    Raises ConflictError where it is there in another form than is asked for now.
+    """
+    name, form = plan.config.name, form_of(plan)
     check_free(storage, name, [plan.run])
     if in_store.is_complete(storage, name):
+        made = in_store.card_of(storage, name).get("form")
+        if made != form:
+            raise ConflictError(
+                f"publish={plan.config.publish}: this run has published {in_store.place(storage, name)} as {made}, not "
+                f"{form}; set publish={made} to leave it, or delete that folder to publish it as {form}"
+            )
         return in_store.place(storage, name)
     if _claimed(storage, name, plan.run):
         in_store.remove(storage, name)  # what an earlier attempt has left
     else:
         storage.create(_claim(name, plan.run), b"")
     saved = Checkpoints(storage, plan.run).fetch(checkpoint, of_the_model)
-    form = form_of(plan)
     with storage.scratch() as scratch:
         model = scratch / "model"
         if form == "merged":
@@ -82,6 +90,7 @@ def card(
     config = plan.config
     kind = method_of(config.method).makes
     threshold = checkpoint.metrics.get("eval_threshold") if kind == "reader" else None
+    start = None if config.lora is None else config.lora.start
     return {
         "name": config.name,
         "kind": kind,
@@ -89,6 +98,8 @@ def card(
         "form": form,
         "base": {"name": config.base, "revision": plan.base_revision},
         "data": {"name": config.data, "hash": plan.data_hash},
+        **({} if config.replay is None else {"replay": {"name": config.replay.data, "hash": plan.replay_hash}}),
+        **({} if start is None else {"start": {"name": start, "revision": plan.start_revision}}),
         "run": plan.run,
         "step": checkpoint.step,
         "metric": metric_of(config)[0],

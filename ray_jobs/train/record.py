@@ -55,7 +55,7 @@ class Record(TrainerCallback):  # type: ignore[misc]
                 self._storage.delete(item.key)
         about = {
             "began": now(),
-            "step": self._resumed_at,
+            "step": state.global_step,
             "workers": args.world_size,
             "device": args.device.type,
         }

@@ -27,7 +27,7 @@ from ray_jobs.train.worker import Plan
 REPORT = "report.html"
 _METRIC_NAMES = {
     "perplexity": "perplexity",
-    "token_kl": "token KL to the base",
+    "token_kl": "token KL from before",
     "unwanted_ppl": "perplexity of unwanted answers",
     "reward_accuracy": "chosen answer likelier",
     "ndcg@10": "nDCG@10",
@@ -149,7 +149,7 @@ def _changes(left: Left) -> str:
 def _verdict(row: Entry) -> str:
     """What an interval says, in words."""
     if row["metric"] == "token_kl":
-        return "distance from the base"
+        return "distance from before"
     if row["low"] <= 0 <= row["high"]:
         return "no clear change"
     better = (row["delta"] < 0) == (METRICS.get(row["metric"]) == "min")

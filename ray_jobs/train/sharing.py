@@ -57,7 +57,9 @@ def problem(config: TrainConfig) -> str | None:
     sizes, workers = config.optimisation, config.workers
     size, micro = sizes.global_batch, sizes.micro_batch
     if not counts(config):
-        whole = workers.most * micro if method_of(config.method).in_batch else math.lcm(workers.most, micro)
+        whole = (
+            workers.most * micro if method_of(config.method).by_micro_batch(config) else math.lcm(workers.most, micro)
+        )
         many = f"{workers.least}" if workers.least == workers.most else f"{workers.least} to {workers.most}"
         return (
             f"optimisation.global_batch={size} with optimisation.micro_batch={micro} cannot be shared by {many} "
@@ -75,6 +77,6 @@ def problem(config: TrainConfig) -> str | None:
 def _micro_batch(config: TrainConfig, workers: int) -> int | None:
     """The rows that each of so many workers runs at a time; None where they cannot share a step."""
     sizes = config.optimisation
-    if not method_of(config.method).in_batch:
+    if not method_of(config.method).by_micro_batch(config):
         return batches.fitting_micro_batch(sizes.global_batch, sizes.micro_batch, workers)
     return None if sizes.global_batch % (sizes.micro_batch * workers) else sizes.micro_batch

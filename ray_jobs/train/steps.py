@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,12 @@ class Tokens:
         self._workers = workers
         self._own: Any = 0
 
-    def add(self, inputs: Mapping[str, Any]) -> None:
-        """Count those of a micro-batch, without waiting for the device."""
-        masks = [value for key, value in inputs.items() if key.endswith("attention_mask")]
-        self._own = self._own + sum(mask.sum() for mask in masks)
-        if not masks:
-            self._own += sum(value.numel() for key, value in inputs.items() if key.endswith("input_ids"))
+    def add(self, inputs: Mapping[str, Any]) -> bool:
+        """Count those of a micro-batch, without waiting for the device; False where there are none to be seen."""
+        masks = [value for key, value in inputs.items() if _is_learned(key, "attention_mask")]
+        places = [] if masks else [value for key, value in inputs.items() if _is_learned(key, "input_ids")]
+        self._own = self._own + sum(mask.sum() for mask in masks) + sum(ids.numel() for ids in places)
+        return bool(masks or places)
 
     @property
     def total(self) -> float:
@@ -158,13 +159,18 @@ def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
     compute = trainer.compute_loss
     losses: list[torch.Tensor] = []
 
+    def counted(network: Any, given: Any, named: Mapping[str, Any]) -> None:
+        if torch.is_grad_enabled():
+            tokens.add(named)
+
     def checked(model: Any, inputs: Mapping[str, Any], *given: Any, **named: Any) -> Any:
         learning = trainer.model.training
-        if learning:
-            tokens.add(inputs)
-        found = compute(model, inputs, *given, **named)
         if not learning:
-            return found
+            return compute(model, inputs, *given, **named)
+        # Losses of cross-encoders are given texts, and make the tokens that they hand to the network.
+        texts = not tokens.add(inputs) and any(isinstance(value, list) for value in inputs.values())
+        with _before_each_forward(trainer.model[0].model, counted) if texts else nullcontext():
+            found = compute(model, inputs, *given, **named)
         loss = found[0] if isinstance(found, tuple) else found
         losses.append(loss.detach())
         if trainer.accelerator.sync_gradients:
@@ -179,6 +185,21 @@ def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
         return found
 
     trainer.compute_loss = checked
+
+
+@contextmanager
+def _before_each_forward(network: Any, look: Callable[[Any, Any, Mapping[str, Any]], None]) -> Iterator[None]:
+    """Let `look` see the named arguments of each pass through `network`."""
+    handle = network.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _is_learned(key: str, name: str) -> bool:
+    """Whether an input is the `name` of rows that are learned; those of KTO's estimate of the divergence are not."""
+    return key.endswith(name) and not key.startswith("KL_")
 
 
 def _tamer(args: TrainingArguments) -> str:

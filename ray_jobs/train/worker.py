@@ -281,6 +281,7 @@ def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Ch
         base_revision=plan.base_revision,
         data_hash=plan.data_hash,
         files={},
+        precision=plan.precision,
     )
 
 

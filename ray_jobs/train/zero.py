@@ -31,6 +31,7 @@ def deepspeed_config(zero: ZeroConfig, load_universal: bool = False) -> DeepSpee
     if zero.stage == 3:
         # Without it no weights are written at all.
         sharding["stage3_gather_16bit_weights_on_model_save"] = True
+        sharding["stage3_param_persistence_threshold"] = zero.persistence_threshold
     return {
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",

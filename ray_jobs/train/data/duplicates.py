@@ -7,9 +7,9 @@ question, are no duplicates. Rows of different labels are never near. The text t
     kind         asked                                       rest
     messages     turns before the last one, system apart     the last turn
     completion   prompt                                      completion
-    preference   prompt                                      chosen and rejected
+    preference   prompt                                      chosen, and rejected backwards
     label        prompt                                      completion
-    retrieval    query                                       positive and negatives
+    retrieval    query                                       positive, and as much of the negatives
     qa           question                                    passage
 
 Claims that contradict each other differ in a word and are near: switch near duplicates off for such data (SciFact); the

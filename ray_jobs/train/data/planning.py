@@ -112,10 +112,15 @@ def _input_set(name: str, sources: tuple[str, ...], kinds: Mapping[str, Kind], c
 def _find_kind(
     key: str, files: Iterable[SourceFile], kinds: Mapping[str, Kind], columns: Mapping[str, str]
 ) -> tuple[str, bool]:
-    """The kind, and whether the row that tells it has a list of positives, or answers that are messages."""
+    """The kind, and whether the row that tells it has a list of positives, or answers that are messages.
+
+    Of the kinds that the first rows of a file fit, the first in the order of `kinds`: a row without a label among rows
+    with one is a wrong row of theirs, and not the other way round.
+    """
     wanted = frozenset(name for kind in kinds.values() for name in kind.spellings) | set(columns.values())
     seen: set[str] = set()
     for file in files:
+        told: dict[str, bool] = {}
         for number, raw in read_rows(whole(file), wanted):
             if number > PROBED_ROWS:
                 break
@@ -123,9 +128,12 @@ def _find_kind(
                 row = renamed(raw, columns)
                 names = {name for name, value in row.items() if value is not None}
                 found = kind_of(names, kinds)
-                if found is not None:
-                    return found, lists_positives(row) or is_list(row.get("chosen"))
+                if found is not None and found not in told:
+                    told[found] = lists_positives(row) or is_list(row.get("chosen"))
                 seen |= names
+        if told:
+            kind = next(name for name in kinds if name in told)
+            return kind, told[kind]
     if not seen and len(kinds) == 1:
         # Whether there are rows at all, and what is wrong with them, is told by reading them.
         return next(iter(kinds)), False

@@ -44,8 +44,8 @@ class Preference:
         return [content]
 
     def compared(self, content: Content) -> Compared:
-        """Asked is the prompt."""
-        return Compared(content["prompt"], f"{content['chosen']}\n{content['rejected']}")
+        """Asked is the prompt; what is rejected counts backwards, so that it is not the same as what is chosen."""
+        return Compared(content["prompt"], f"{content['chosen']}\n{content['rejected'][::-1]}")
 
     def group(self, content: Content) -> str:
         """By the prompt."""

@@ -63,8 +63,14 @@ class Retrieval:
         ]
 
     def compared(self, content: Content) -> Compared:
-        """Asked is the query; the positive is the document."""
-        return Compared(content["query"], "\n".join((content["positive"], *content["negatives"])), content["positive"])
+        """Asked is the query; the positive is the document.
+
+        Of the negatives counts as much as the positive is long: they tell rows apart, and cannot outweigh it. Else two
+        positives of one query, which share their negatives, would be nearly the same.
+        """
+        positive = content["positive"]
+        negatives = "\n".join(content["negatives"])[: len(positive)]
+        return Compared(content["query"], f"{positive}\n{negatives}", positive)
 
     def group(self, content: Content) -> str:
         """By the positive."""

@@ -39,10 +39,13 @@ JUDGES: dict[str, Known] = {
 }
 
 
-def judge_of(task: Task, tuned: Path) -> Judge:
-    """The models of `task`, its base and what was tuned into the folder `tuned`, ready to be measured."""
+def judge_of(task: Task, tuned: Path, start: Path | None = None) -> Judge:
+    """The models of `task`, what it began from and what was tuned into the folder `tuned`, ready to be measured.
+
+    It began from its base, or from the adapter in the folder `start` over it.
+    """
     known = JUDGES[method_of(task.config.method).judge]
-    found: Judge = getattr(import_module(known.module), known.name)(task, tuned)
+    found: Judge = getattr(import_module(known.module), known.name)(task, tuned, start)
     return found
 
 

@@ -32,12 +32,12 @@ SAID = 64
 class LanguageJudge:
     """A language model and what it was tuned to."""
 
-    def __init__(self, task: Task, tuned: Path) -> None:
-        """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
+    def __init__(self, task: Task, tuned: Path, start: Path | None = None) -> None:
+        """`tuned` is a folder with an adapter over `task.base`, or a whole model; `start` has what it began as."""
         self._completion_only = task.config.sequence.completion_only
         self._length = longest_row(task)
         self._tokenizer = tokenizer_of(task)
-        self._models = _models(task, tuned)
+        self._models = _models(task, tuned, start)
 
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """Perplexity and token KL; of pairs those of the chosen answer, and how often it is the likelier one.
@@ -111,10 +111,10 @@ class LanguageJudge:
         return said.strip()
 
 
-def _models(task: Task, tuned: Path) -> Sides:
+def _models(task: Task, tuned: Path, start: Path | None) -> Sides:
     if not is_adapter(tuned):
         return TwoNetworks(lambda: _load(task.base, task), lambda: _load(tuned, task), task.place.device)
-    network = over(_load(task.base, task), tuned)
+    network = over(_load(task.base, task), tuned, start)
     return OneNetwork(network, network)
 
 

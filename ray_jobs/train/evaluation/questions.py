@@ -34,8 +34,8 @@ _ROWS = 1024  # questions at a time
 class ReaderJudge:
     """A reader and what it was tuned to; a base without a head has the one it starts from."""
 
-    def __init__(self, task: Task, tuned: Path) -> None:
-        """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
+    def __init__(self, task: Task, tuned: Path, start: Path | None = None) -> None:
+        """`tuned` is a folder with an adapter over `task.base`, or a whole model; `start` has what it began as."""
         from transformers import set_seed
 
         tokenizer = tokenizer_of(task)
@@ -47,15 +47,20 @@ class ReaderJudge:
         self._segments = takes_segments(tokenizer)
         bare = replace(task, config=task.config.model_copy(update={"lora": None}))
 
-        def base() -> Any:
+        def network(adapter: Path | None) -> Any:
             set_seed(task.config.seed)
-            return network_of(bare).to(task.place.device).eval()
+            found = network_of(bare)
+            # PEFT's own class for this task does not hand the network its segments.
+            found = found if adapter is None else over(found, adapter).get_base_model()
+            return found.to(task.place.device).eval()
+
+        def base() -> Any:
+            return network(start)
 
         def after() -> Any:
-            if not is_adapter(tuned):
-                return network_of(replace(bare, base=tuned)).to(task.place.device).eval()
-            # PEFT's own class for this task does not hand the network its segments.
-            return over(network_of(bare), tuned).get_base_model().to(task.place.device).eval()
+            if is_adapter(tuned):
+                return network(tuned)
+            return network_of(replace(bare, base=tuned)).to(task.place.device).eval()
 
         self._models: Sides = TwoNetworks(base, after, task.place.device)
 

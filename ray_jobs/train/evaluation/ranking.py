@@ -60,11 +60,11 @@ def ndcg(relevant: Sequence[bool], right: int, depth: int = DEPTH) -> float:
 class EmbedderJudge:
     """An embedder and what it was tuned to."""
 
-    def __init__(self, task: Task, tuned: Path) -> None:
-        """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
+    def __init__(self, task: Task, tuned: Path, start: Path | None = None) -> None:
+        """`tuned` is a folder with an adapter over `task.base`, or a whole model; `start` has what it began as."""
         from sentence_transformers import SentenceTransformer
 
-        self._models = _models(lambda folder: load(SentenceTransformer, folder, task), task, tuned)
+        self._models = _models(lambda folder: load(SentenceTransformer, folder, task), task, tuned, start)
         # The texts of the last set, which are asked for again by its samples: by side, with their vectors.
         self._kept: dict[bool, tuple[list[str], Any]] = {}
 
@@ -119,8 +119,8 @@ class EmbedderJudge:
 class RerankerJudge:
     """A cross-encoder and what it was tuned to; a base without a head has the one it starts from."""
 
-    def __init__(self, task: Task, tuned: Path) -> None:
-        """`tuned` is a folder with an adapter over `task.base`, or a whole model."""
+    def __init__(self, task: Task, tuned: Path, start: Path | None = None) -> None:
+        """`tuned` is a folder with an adapter over `task.base`, or a whole model; `start` has what it began as."""
         from sentence_transformers import CrossEncoder
         from transformers import set_seed
 
@@ -128,7 +128,7 @@ class RerankerJudge:
             set_seed(task.config.seed)
             return load(CrossEncoder, folder, task, num_labels=1)
 
-        self._models = _models(seeded, task, tuned)
+        self._models = _models(seeded, task, tuned, start)
 
     def scores(self, rows: Columns, kind: str) -> list[Scores]:
         """nDCG@10 over each query's own texts; queries without a wrong one are left out."""
@@ -172,11 +172,11 @@ class RerankerJudge:
         return found
 
 
-def _models(load: Callable[[Path], Any], task: Task, tuned: Path) -> Sides:
+def _models(load: Callable[[Path], Any], task: Task, tuned: Path, start: Path | None) -> Sides:
     if not is_adapter(tuned):
         return TwoNetworks(lambda: load(task.base), lambda: load(tuned), task.place.device)
     model = load(task.base)
-    model[0].model = over(model[0].model, tuned)
+    model[0].model = over(model[0].model, tuned, start)
     return OneNetwork(model, model[0].model)
 
 

@@ -1,5 +1,7 @@
 """A model before and after, as two networks or as one with an adapter that is switched on and off.
 
+Before is what the run began from: the base, or the base with the adapter that its own began as.
+
 Guaranteed: of two networks only one at a time is on a GPU that has no room for both and for what they compute; the
 other then lies in the machine's own memory. Not guaranteed: that one of them fits.
 """
@@ -14,6 +16,8 @@ from typing import Any, Protocol
 
 from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.sentence_model import quiet_transformers
+
+_TUNED, _START = "default", "start"
 
 
 class Sides(Protocol):
@@ -62,8 +66,11 @@ class OneNetwork:
 
     @contextmanager
     def state(self, tuned: bool) -> Iterator[Any]:
-        """The model with its adapter switched on or off."""
-        with nullcontext() if tuned else self._adapter.disable_adapter():
+        """The model with its adapter switched on or off, or in place of it the one that it began as."""
+        begun = _START in self._adapter.peft_config
+        with nullcontext() if tuned or begun else self._adapter.disable_adapter():
+            if begun:
+                self._adapter.set_adapter(_TUNED if tuned else _START)
             yield self._model
 
 
@@ -88,11 +95,17 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def over(network: Any, folder: Path) -> Any:
-    """The network with the adapter of `folder` (a PeftModel), ready for inference; the network itself is changed."""
+def over(network: Any, folder: Path, start: Path | None = None) -> Any:
+    """The network with the adapter of `folder` (a PeftModel), ready for inference; the network itself is changed.
+
+    The adapter of `start`, if any, stands ready beside it.
+    """
     from peft import PeftModel
 
     with quiet_transformers(), warnings.catch_warnings():
         # PEFT asks models for a property that transformers has renamed.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return PeftModel.from_pretrained(network, str(folder)).eval()
+        found = PeftModel.from_pretrained(network, str(folder), adapter_name=_TUNED)
+        if start is not None:
+            found.load_adapter(str(start), adapter_name=_START)
+        return found.eval()

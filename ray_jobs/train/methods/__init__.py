@@ -137,6 +137,10 @@ class Method(Protocol):
     """Whether it compares the model with its base while it trains."""
     shifts: tuple[Shift, ...] = ()
 
+    def by_micro_batch(self, config: TrainConfig) -> bool:
+        """Whether it learns something else from micro-batches of another size."""
+        return self.in_batch is not None
+
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit.
 

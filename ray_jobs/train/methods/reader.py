@@ -72,6 +72,11 @@ class SpanReader(Method):
                 f"data={task.config.data}: no training row has an answer, so that all targets are equal; prepare rows "
                 "with answers too"
             )
+        if not any(map(len, validation["answers"])):
+            raise UsageError(
+                f"data={task.config.data}: no validation row has an answer, so that there is no F1 to choose a "
+                "checkpoint by; prepare the data with answers in the validation split too"
+            )
         tokenizer = tokenizer_of(task)
         # Saved with the model, so that it is read by windows of the same length.
         length, longest = window_length(task)

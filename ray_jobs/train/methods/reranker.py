@@ -51,6 +51,10 @@ class CrossEncoderReranker(Method):
         Shift("reranker.negatives", "their loss is that of so many negatives"),
     )
 
+    def by_micro_batch(self, config: TrainConfig) -> bool:
+        """LambdaLoss is a mean over the pairs of all lists of a micro-batch: a list weighs as the others are long."""
+        return config.reranker.loss == "lambda"
+
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
         from sentence_transformers.cross_encoder import (

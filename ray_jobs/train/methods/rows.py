@@ -124,8 +124,19 @@ def how_many(rows: Dataset, column: str) -> int:
 
 
 def steps_of(rows: Dataset, task: Task) -> int:
-    """Steps of the whole run over these training rows."""
+    """Steps of the whole run over these training rows, as the trainer has them.
+
+    Raises UsageError where they are fewer than a step takes: it would learn the same ones several times.
+    """
     chosen = task.config.optimisation
+    if len(rows) < chosen.global_batch:
+        packing = task.config.sequence.packing
+        become = "are packed into" if packing else "leave"
+        besides = ", leave sequence.packing out" if packing else ""
+        raise UsageError(
+            f"data={task.config.data}: its training rows {become} {len(rows)} to learn from, fewer than "
+            f"optimisation.global_batch={chosen.global_batch}; lower it{besides} or prepare more rows"
+        )
     return batches.steps(len(rows), task.batches.global_batch, chosen.epochs, chosen.max_steps)
 
 
