@@ -218,10 +218,10 @@ def test_weights_that_have_left_the_range_of_numbers_are_no_checkpoint(places: P
 
 def test_a_trainer_without_the_peers_of_its_session_trains_nothing(places: Places) -> None:
     class Lonely(Alone):
-        world_size = 2
+        rank = local_rank = 1
 
-    config = places.sft("lonely", workers={"count": 2})
-    with pytest.raises(TandemError, match=r"the trainer is worker 0 of 1, not 0 of 2"):
+    config = places.sft("lonely")
+    with pytest.raises(TandemError, match=r"the trainer is worker 0 of 1, not 1 of 1"):
         work(Lonely(), plan_of(config))
     assert not checkpoints(config)
 

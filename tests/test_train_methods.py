@@ -341,30 +341,26 @@ def test_tokens_of_the_estimate_of_a_divergence_are_not_learned() -> None:
 def test_tokens_that_a_loss_makes_of_texts_are_those_that_the_network_learns_from() -> None:
     import torch
 
-    class Network(torch.nn.Module):
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            return attention_mask.sum() * 1.0
-
-    class Sentences(torch.nn.Sequential):
-        def __getitem__(self, place: int) -> Any:
-            return SimpleNamespace(model=network)
+    class First(torch.nn.Module):
+        def forward(self, features: Any) -> Any:
+            return features["attention_mask"].sum() * 1.0
 
     def loss(model: Any, inputs: Any) -> Any:
         mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
         with torch.no_grad():
-            network(input_ids=mask, attention_mask=mask)
-        return network(input_ids=mask, attention_mask=mask)
+            model({"input_ids": mask, "attention_mask": mask})
+        return model({"input_ids": mask, "attention_mask": mask})
 
-    network, tokens = Network(), Tokens(2)
+    model, tokens = torch.nn.Sequential(First()), Tokens(2)
     trainer = SimpleNamespace(
-        compute_loss=loss, model=Sentences(), accelerator=SimpleNamespace(sync_gradients=False), state=None, args=None
+        compute_loss=loss, model=model, accelerator=SimpleNamespace(sync_gradients=False), state=None, args=None
     )
     watch(trainer, tokens, saving())
     for _ in range(2):
-        trainer.compute_loss(None, {"label": torch.ones(2), "query": ["a", "b"], "passage": ["c", "d"]})
+        trainer.compute_loss(model, {"label": torch.ones(2), "query": ["a", "b"], "passage": ["c", "d"]})
     assert tokens.total == 2 * 2 * 5
-    trainer.model.eval()
-    trainer.compute_loss(None, {"query": ["a", "b"]})
+    model.eval()
+    trainer.compute_loss(model, {"query": ["a", "b"]})
     assert tokens.total == 2 * 2 * 5
 
 

@@ -159,9 +159,9 @@ def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
     compute = trainer.compute_loss
     losses: list[torch.Tensor] = []
 
-    def counted(network: Any, given: Any, named: Mapping[str, Any]) -> None:
+    def counted(module: Any, given: tuple[Mapping[str, Any], ...]) -> None:
         if torch.is_grad_enabled():
-            tokens.add(named)
+            tokens.add(given[0])
 
     def checked(model: Any, inputs: Mapping[str, Any], *given: Any, **named: Any) -> Any:
         learning = trainer.model.training
@@ -169,7 +169,7 @@ def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
             return compute(model, inputs, *given, **named)
         # Losses of cross-encoders are given texts, and make the tokens that they hand to the network.
         texts = not tokens.add(inputs) and any(isinstance(value, list) for value in inputs.values())
-        with _before_each_forward(trainer.model[0].model, counted) if texts else nullcontext():
+        with _before_each_forward(trainer.model[0], counted) if texts else nullcontext():
             found = compute(model, inputs, *given, **named)
         loss = found[0] if isinstance(found, tuple) else found
         losses.append(loss.detach())
@@ -188,9 +188,9 @@ def watch(trainer: Trainer, tokens: Tokens, saving: SaveCheckpoints) -> None:
 
 
 @contextmanager
-def _before_each_forward(network: Any, look: Callable[[Any, Any, Mapping[str, Any]], None]) -> Iterator[None]:
-    """Let `look` see the named arguments of each pass through `network`."""
-    handle = network.register_forward_pre_hook(look, with_kwargs=True)
+def _before_each_forward(module: Any, look: Callable[[Any, tuple[Any, ...]], None]) -> Iterator[None]:
+    """Let `look` see what each pass through `module` is given."""
+    handle = module.register_forward_pre_hook(look)
     try:
         yield
     finally:

@@ -8,6 +8,8 @@ have weights.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -80,18 +82,20 @@ def saving_rightly(trainer: type[Trainer]) -> type[Trainer]:
         def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
             if not self.args.should_save:
                 return
-            network = self.model[0].model
-            if state_dict is None or not self.is_deepspeed_enabled:
-                super()._save(output_dir)
-                return
-            # Gathered by the engine; the weights in the modules may be shards.
-            place = next(name for name, module in self.model.named_modules() if module is network)
-            own = {key.removeprefix(f"{place}."): value for key, value in state_dict.items() if key.startswith(place)}
-            network.save_pretrained = partial(network.save_pretrained, state_dict=own)
-            try:
-                super()._save(output_dir)
-            finally:
-                del network.save_pretrained
+            # For the card's examples the first worker would run the network, and wait for ever where others have parts
+            # of the weights.
+            with _saved_with(self.model, create_model_card=False):
+                if state_dict is None or not self.is_deepspeed_enabled:
+                    super()._save(output_dir)
+                    return
+                # Gathered by the engine; the weights in the modules may be shards.
+                network = self.model[0].model
+                place = next(name for name, module in self.model.named_modules() if module is network)
+                own = {
+                    key.removeprefix(f"{place}."): value for key, value in state_dict.items() if key.startswith(place)
+                }
+                with _saved_with(network, state_dict=own):
+                    super()._save(output_dir)
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
@@ -104,6 +108,16 @@ def saving_rightly(trainer: type[Trainer]) -> type[Trainer]:
 
     Saving.__name__ = trainer.__name__
     return Saving
+
+
+@contextmanager
+def _saved_with(model: Any, **given: Any) -> Iterator[None]:
+    """Let whoever saves `model` save it with these arguments besides."""
+    model.save_pretrained = partial(model.save_pretrained, **given)
+    try:
+        yield
+    finally:
+        del model.save_pretrained
 
 
 def as_they_lie(dataset: Dataset, **settings: Any) -> Any:
