@@ -13,8 +13,9 @@ import pytest
 import train_bases
 import yaml
 from command_line import Ended, end, run, start
-from train_runs import checkpoints, losses, outcome, ray_workers, toy, train_alone, wait_until, went_on
+from train_runs import checkpoints, losses, outcome, plan_of, ray_workers, toy, train_alone, wait_until, went_on
 
+from ray_jobs.storage import open_storage
 from ray_jobs.train.config import TrainConfig
 
 Capsys = pytest.CaptureFixture[str]
@@ -64,7 +65,14 @@ def interrupted(made: Run, ray_session: None, cluster: dict[str, str]) -> Ended:
 
 
 @pytest.fixture(scope="module")
-def completed(made: Run, interrupted: Ended) -> str:
+def reported(made: Run, interrupted: Ended) -> str:
+    """The report that the interrupted command has left."""
+    config = prepared(made.config)
+    return open_storage(config.store).read(f"{plan_of(config).run}/report.html").decode()
+
+
+@pytest.fixture(scope="module")
+def completed(made: Run, interrupted: Ended, reported: str) -> str:
     """The same command again, to its end: what it printed."""
     from cluster import cli
 
@@ -83,6 +91,12 @@ def test_interrupted_it_says_what_is_kept_and_how_to_go_on(made: Run, interrupte
     last = interrupted.err.splitlines()[-1]
     assert last.startswith("interrupted; the checkpoint of step ")
     assert last.endswith(" is kept: the same command goes on from there")
+
+
+@pytest.mark.slow
+def test_interrupted_it_leaves_a_report_of_what_there_is(interrupted: Ended, reported: str) -> None:
+    assert "This run is not finished: it was interrupted. The same command goes on with it." in reported
+    assert "<svg" in reported
 
 
 @pytest.mark.slow

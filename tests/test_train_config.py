@@ -92,6 +92,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"lora": {"start": "a"}, "zero": {"stage": 3}}, ("lora.start=a", "zero.stage=3", "set zero.stage=2")),
     ({"publish": "adapter"}, ("publish=adapter", "lora", "publish=auto")),
     ({"method": "embedder", "lora": {}, "publish": "adapter"}, ("publish=adapter", "method=embedder", "merged")),
+    (
+        {"lora": {"quantise": "4bit"}, "workers": {"gpus_per_worker": 0}},
+        ("lora.quantise=4bit", "workers.gpus_per_worker=0", "set workers.gpus_per_worker=1 or lora.quantise=none"),
+    ),
     ({"lora": {"quantise": "4bit"}, "publish": "merged"}, ("publish=merged", "lora.quantise=4bit", "publish=adapter")),
 ]
 

@@ -150,7 +150,11 @@ def test_lengths_count_every_row_once(lengths: list[int], limit: int) -> None:
     found = measure(np.array(lengths, np.int32), limit)
     assert found is not None
     assert found.cut is not None
-    assert sum(count for _, count in histogram(np.array(lengths, np.int32))) == len(lengths)
+    bounds = sorted({0, 1, *(bound for power in range(1, 14) for bound in (2**power, 3 * 2**power // 2))})
+    for bound, count in (bins := histogram(np.array(lengths, np.int32))):
+        below = max((other for other in bounds if other < bound), default=-1)
+        assert count == sum(below < length <= bound for length in lengths)
+    assert sum(count for _, count in bins) == len(lengths)
     assert (found.total, found.longest) == (sum(lengths), max(lengths))
     assert found.cut.rows == sum(length > limit for length in lengths)
     assert found.cut.lost == sum(max(0, length - limit) for length in lengths)

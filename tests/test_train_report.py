@@ -62,6 +62,7 @@ def page_of(
     samples: bool = True,
     log: list[dict[str, Any]] | None = None,
     resumed_at: int = 100,
+    stopped: str | None = None,
 ) -> str:
     """A report in which `text` stands wherever a user's text may stand."""
     config = settings(
@@ -117,7 +118,7 @@ def page_of(
             {"began": "2", "step": resumed_at, "workers": 2, "device": "cpu"},
         ],
     )
-    return render(plan, checkpoint, left)
+    return render(plan, checkpoint, left, stopped)
 
 
 class Words(HTMLParser):
@@ -186,6 +187,12 @@ def test_a_run_that_left_little_has_a_report_too() -> None:
     text = Words(page_of(evaluation=False, samples=False)).text
     assert "Nothing was measured" in text
     assert "Samples" not in text
+
+
+def test_the_report_of_a_run_that_has_stopped_says_why_and_how_it_goes_on() -> None:
+    text = Words(page_of(evaluation=False, samples=False, stopped="the loss is nan at step 151")).text
+    assert "This run is not finished: the loss is nan at step 151. The same command goes on with it." in text
+    assert "last checkpoint at step" in text
 
 
 @hypothesis.settings(max_examples=30)

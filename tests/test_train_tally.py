@@ -65,12 +65,14 @@ def test_rows_that_are_not_read_to_their_end_are_counted(tmp_path: Path, method:
         assert told == [Tally(8, 0, "no negative", cut, length), Tally(8, 0, "no negative", 0, length)]
 
 
-def test_lists_without_negatives_are_counted(tmp_path: Path) -> None:
-    data = train_bases.retrieval(tmp_path / "data", train=8, validation=8)
-    asked = task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data, reranker={"loss": "lambda"})
+@pytest.mark.parametrize(("loss", "left_out"), [("lambda", 2), ("bce", 0)])
+def test_lists_without_negatives_are_left_out_and_counted(tmp_path: Path, loss: str, left_out: int) -> None:
+    rows = {"train": [*[LONG] * 10, *[{**LONG, "negatives": []}] * 2], "validation": [LONG] * 8}
+    data = train_bases.prepared(tmp_path / "data", rows, train_bases.RETRIEVAL)
+    asked = task(tmp_path, "reranker", train_bases.encoder(tmp_path / "base"), data, reranker={"loss": loss})
     method_of("reranker").trainer(asked)
     found = asked.tallies.splits["train"]
-    assert (found.rows, found.left_out, found.why) == (8, 0, "no negative")
+    assert (found.rows, found.left_out, found.why) == (12, left_out, "no negative")
 
 
 def test_questions_that_fill_a_window_are_counted(tmp_path: Path) -> None:

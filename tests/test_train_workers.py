@@ -20,10 +20,10 @@ from train_runs import (
     losses,
     reopen,
     settings,
+    train_alone,
     train_together,
 )
 
-from ray_jobs.train import batches
 from ray_jobs.train.config import TrainConfig
 
 pytestmark = pytest.mark.slow
@@ -83,6 +83,11 @@ def half(places: Places, stage: str) -> TrainConfig:
     return places.config(f"half-{stage}", zero=STAGES[stage])
 
 
+def halved(places: Places, stage: str) -> TrainConfig:
+    """As `half`, but that two workers begin it and one goes on."""
+    return places.config(f"halved-{stage}", zero=STAGES[stage])
+
+
 def packed(places: Places, packing: bool) -> TrainConfig:
     """The same eight rows in every step: as two packs of four, or one by one."""
     config = places.config(
@@ -94,6 +99,12 @@ def packed(places: Places, packing: bool) -> TrainConfig:
     return config.model_copy(update={"data": str(places.folder / "eight")})
 
 
+def uneven(places: Places, stage: str, **optimisation: int) -> TrainConfig:
+    """Rows of different lengths, so that micro-batches and workers have different numbers of tokens."""
+    config = places.config(f"uneven-{stage}", zero=STAGES[stage], optimisation={"max_steps": 4, **optimisation})
+    return config.model_copy(update={"data": str(places.folder / "uneven")})
+
+
 def of_kind(places: Places, kind: str, name: str) -> TrainConfig:
     return places.config(f"{name}-{kind}", **SHARDED[kind])
 
@@ -102,6 +113,7 @@ def of_kind(places: Places, kind: str, name: str) -> TrainConfig:
 def two_workers(ray_session: None, places: Places) -> Places:
     """Every run that starts on two workers."""
     train_bases.completions(places.folder / "eight", train=8, validation=8)
+    train_bases.completions(places.folder / "uneven", longest=9)
     whole = [
         Stretch(of_stage(places, stage, "whole"), rows=places.folder / "dealt" / stage if stage == "ddp" else None)
         for stage in STAGES
@@ -110,7 +122,9 @@ def two_workers(ray_session: None, places: Places) -> Places:
     others = [packed(places, True), packed(places, False)]
     others += [of_kind(places, kind, "whole") for kind in SHARDED if kind not in STAGES]
     others += [offloaded(places, name) for name in OFFLOADED]
+    others += [uneven(places, stage) for stage in HALVES]
     halves = [Stretch(half(places, stage), precision="bfloat16") for stage in HALVES]
+    halves += [Stretch(halved(places, stage), stop_after=4, precision="bfloat16") for stage in HALVES]
     train_together([*whole, *first_half, *map(Stretch, others), *halves], workers=2)
     return places
 
@@ -118,10 +132,11 @@ def two_workers(ray_session: None, places: Places) -> Places:
 @pytest.fixture(scope="module")
 def one_worker(two_workers: Places) -> Places:
     """What two workers have begun goes on with one."""
-    shrunk = [of_kind(two_workers, kind, "shrunk") for kind in SHARDED]
-    for config in shrunk:
-        reopen(config)
-    train_together([Stretch(config) for config in shrunk], workers=1)
+    shrunk = [Stretch(of_kind(two_workers, kind, "shrunk")) for kind in SHARDED]
+    shrunk += [Stretch(halved(two_workers, stage), precision="bfloat16") for stage in HALVES]
+    for stretch in shrunk:
+        reopen(stretch.config)
+    train_together(shrunk, workers=1)
     return two_workers
 
 
@@ -154,6 +169,12 @@ def test_in_bfloat16_sharding_loses_nothing_of_the_gradients_of_micro_batches(tw
 def test_what_lies_in_memory_changes_no_loss(two_workers: Places, name: str) -> None:
     expected, found = losses(of_stage(two_workers, "ddp", "whole")), losses(offloaded(two_workers, name))
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", HALVES)
+def test_a_token_weighs_the_same_in_every_micro_batch_of_every_worker(two_workers: Places, stage: str) -> None:
+    at_once = uneven(two_workers, "ddp", micro_batch=8).model_copy(update={"name": f"at-once-{stage}"})
+    assert losses(uneven(two_workers, stage)) == pytest.approx(losses(train_alone(at_once)), rel=1e-4)
 
 
 def test_workers_are_dealt_disjoint_rows_that_make_up_the_run(two_workers: Places) -> None:
@@ -191,15 +212,16 @@ def test_from_two_workers_to_one_the_losses_are_those_of_an_unchanged_run(one_wo
     assert losses(config) == pytest.approx(losses(of_kind(one_worker, kind, "whole")), rel=1e-4)
 
 
+@pytest.mark.parametrize("stage", HALVES)
+def test_from_two_workers_to_one_a_run_in_bfloat16_goes_on_in_it(one_worker: Places, stage: str) -> None:
+    config = halved(one_worker, stage)
+    assert [(found.workers, found.precision) for found in checkpoints(config)] == [(2, "bfloat16"), (1, "bfloat16")]
+    assert losses(config) == pytest.approx(losses(half(one_worker, stage)), rel=0.02)
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("kind", SHARDED)
 def test_from_one_worker_to_two_the_losses_are_those_of_an_unchanged_run(one_then_two: Places, kind: str) -> None:
     config = of_kind(one_then_two, kind, "grown")
     assert [found.workers for found in checkpoints(config)] == [1, 2]
     assert losses(config) == pytest.approx(losses(of_kind(one_then_two, kind, "whole")), rel=1e-4)
-
-
-def test_a_resize_changes_accumulation_and_not_the_global_batch(places: Places) -> None:
-    sizes = of_stage(places, "zero2", "whole").optimisation
-    plans = [batches.plan(sizes.global_batch, sizes.micro_batch, workers) for workers in (1, 2)]
-    assert [(plan.accumulation, plan.global_batch) for plan in plans] == [(4, 8), (2, 8)]

@@ -152,7 +152,8 @@ def test_the_loss_of_one_model_differs_where_a_method_says_so(
     block, _, last = key.rpartition(".")
     losses = []
     for value in (one, other):
-        changes = {block: {last: value}} if block else {last: value}
+        changes: dict[str, Any] = {"optimisation": {"global_batch": 4, "micro_batch": 2}}
+        changes |= {block: {**changes.get(block, {}), last: value}} if block else {last: value}
         trainer = method_of(method).trainer(task(tmp_path, method, base, data, **changes))
         losses.append(trainer.evaluate()["eval_loss"])
     shifts = key in {shift.key for shift in method_of(method).shifts}

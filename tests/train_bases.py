@@ -181,11 +181,11 @@ def conversations(folder: Path, train: int = 64, validation: int = 8) -> Path:
     return prepared(folder, _splits(row, train, validation), MESSAGES)
 
 
-def completions(folder: Path, train: int = 64, validation: int = 8) -> Path:
-    """The toy task as prompts with completions, all of one length."""
+def completions(folder: Path, train: int = 64, validation: int = 8, longest: int | None = None) -> Path:
+    """The toy task as prompts with completions, all of one length, or of one to `longest` words."""
 
     def row(chance: random.Random) -> dict[str, Any]:
-        asked = chance.sample(WORDS, 3)
+        asked = chance.sample(WORDS, chance.randint(1, longest) if longest else 3)
         return {"prompt": " ".join(asked), "completion": "".join(f" {SUCCESSORS[word]}" for word in asked)}
 
     return prepared(folder, _splits(row, train, validation), COMPLETION)

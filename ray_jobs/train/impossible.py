@@ -78,6 +78,11 @@ def _method_problems(config: TrainConfig, method: Method) -> list[str]:
             f"lora.quantise={config.lora.quantise} with method={config.method}: only language models "
             f"({able}) are trained over a quantised base; set lora.quantise=none"
         )
+    if config.lora is not None and config.lora.quantise != "none" and config.workers.gpus_per_worker == 0:
+        found.append(
+            f"lora.quantise={config.lora.quantise} with workers.gpus_per_worker=0: the library of quantised weights "
+            "needs a GPU; set workers.gpus_per_worker=1 or lora.quantise=none"
+        )
     if config.lora is not None and config.lora.start is not None:
         if method.has_reference:
             found.append(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ray_jobs.errors import ModelError, NotFoundError, UsageError
+from ray_jobs.errors import ModelError, NotFoundError, UsageError, first_line
 from ray_jobs.models.adapter import ADAPTER_CONFIG
 from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.progress import Progress, SilentProgress
@@ -89,7 +89,8 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         # Ray handles signals its own way; what comes after its start counts.
         with _interrupted(going_on), session() as cluster, terminated_as_interrupt():
             plan = as_begun(placed(plan, cluster), storage)
-            restarts = Run(plan, storage, cluster, progress, hooks).train()
+            with _reported(plan, storage):
+                restarts = Run(plan, storage, cluster, progress, hooks).train()
     outcome = json.loads(storage.read(plan.finished))
     plan = replace(plan, precision=outcome["precision"])
     chosen = best(Checkpoints(storage, plan.run).complete(), metric_of(config)[1])
@@ -99,6 +100,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
         )
     with _interrupted(going_on):
         if before_after.missing(plan, storage, chosen):
+            report.write(plan, storage, chosen)  # measuring may fail
             with session() as cluster, terminated_as_interrupt():
                 plan = replace(plan, device=of_workers(plan.config, cluster).device)
                 before_after.measure(plan, storage, chosen, progress)
@@ -210,6 +212,19 @@ def _interrupted(told: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(told()) from None
+
+
+@contextmanager
+def _reported(plan: worker.Plan, storage: Storage) -> Iterator[None]:
+    """Leave a report of what there is where a run stops before its end; why it stopped counts for more than that."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(Exception):
+            if found := Checkpoints(storage, plan.run).complete():
+                why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else first_line(error)
+                report.write(plan, storage, found[-1], why)
+        raise
 
 
 def _how_to_go_on(plan: worker.Plan, storage: Storage) -> str:

@@ -1,7 +1,8 @@
 """The report of a run: one page that needs nothing else, made from what the run has left in the store.
 
 Guaranteed: every text is escaped; what is missing is left out or said to be missing; the page is written anew whenever
-the same command is run again. Not guaranteed: restarts of workers that were lost before their first step.
+the same command is run again; of a run that has stopped it tells what its last checkpoint knows. Not guaranteed:
+restarts of workers that were lost before their first step.
 """
 
 from __future__ import annotations
@@ -48,24 +49,27 @@ class Left:
     attempts: list[dict[str, Any]]
 
 
-def write(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> str:
-    """Write the report of a finished run; returns its key."""
+def write(plan: Plan, storage: Storage, checkpoint: Checkpoint, stopped: str | None = None) -> str:
+    """Write the report of a run; returns its key.
+
+    `checkpoint` is its best one; of a run that has stopped before its end its last one, and `stopped` says why.
+    """
     key = f"{plan.run}/{REPORT}"
-    text = render(plan, checkpoint, left_by(plan, storage))
+    text = render(plan, checkpoint, left_by(plan, storage, checkpoint), stopped)
     storage.delete(key)
     storage.create(key, text.encode())
     return key
 
 
-def left_by(plan: Plan, storage: Storage) -> Left:
-    """Read what the run has left."""
+def left_by(plan: Plan, storage: Storage, checkpoint: Checkpoint) -> Left:
+    """Read what the run has left; where it is not finished, what `checkpoint` knows of it."""
 
     def read(key: str) -> Any:
         return json.loads(storage.read(key)) if storage.exists(key) else None
 
     attempts = [read(item.key) for item in storage.list(f"{plan.run}/{ATTEMPTS}")]
     return Left(
-        outcome=read(plan.finished),
+        outcome=read(plan.finished) or _so_far(read(f"{checkpoint.key}/trainer_state.json")),
         evaluation=read(f"{plan.run}/evaluation.json"),
         samples=read(f"{plan.run}/samples.json") or [],
         data=None if plan.train.startswith("/") else read(plan.train.removesuffix("train.parquet") + "card.json"),
@@ -73,21 +77,28 @@ def left_by(plan: Plan, storage: Storage) -> Left:
     )
 
 
-def render(plan: Plan, checkpoint: Checkpoint, left: Left) -> str:
+def _so_far(state: Mapping[str, Any]) -> dict[str, Any]:
+    """As finished.json, from the trainer's state in a checkpoint."""
+    return {"steps": state["global_step"], "history": state["log_history"], "checkpoint_seconds": []}
+
+
+def render(plan: Plan, checkpoint: Checkpoint, left: Left, stopped: str | None = None) -> str:
     """The page."""
     config = plan.config
     history: list[Entry] = left.outcome["history"]
+    told = "" if stopped is None else f"This run is not finished: {stopped}. The same command goes on with it."
     parts = [
+        page.paragraph(told) if told else "",
         page.facts(
             [
                 ("method", config.method + (f", LoRA of rank {config.lora.rank}" if config.lora else ", all weights")),
                 ("base", config.base),
                 ("steps", f"{left.outcome['steps']:,}"),
-                ("best at step", f"{checkpoint.step:,}"),
+                ("best at step" if stopped is None else "last checkpoint at step", f"{checkpoint.step:,}"),
                 *((name, short(value)) for name, value in sorted(_validation(checkpoint).items())),
             ]
         ),
-        _changes(left),
+        _changes(left, config.evaluation.wanted),
         page.section("Training", *_curves(history)),
         _throughput(plan, left),
         _samples(left.samples),
@@ -108,10 +119,11 @@ def _validation(checkpoint: Checkpoint) -> dict[str, float]:
     }
 
 
-def _changes(left: Left) -> str:
+def _changes(left: Left, wanted: bool) -> str:
     """Target beside retained, metric by metric, and the table."""
     if left.evaluation is None:
-        return page.section("Before and after", page.paragraph("Nothing was measured: evaluation was not asked for."))
+        why = "that follows when the run is trained" if wanted else "evaluation was not asked for"
+        return page.section("Before and after", page.paragraph(f"Nothing was measured: {why}."))
     rows: list[dict[str, Any]] = left.evaluation["rows"]
     skipped = [page.paragraph(f"{one['set']}: not measured; {one['reason']}.") for one in left.evaluation["skipped"]]
     charts = []

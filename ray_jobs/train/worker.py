@@ -189,6 +189,7 @@ def take_place(session: Session, plan: Plan) -> None:
         transformers.logging.set_verbosity_error()
     # An earlier run of this process may be in memory still: transformers would shard this one's networks, too.
     unset_hf_deepspeed_config()
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
     if plan.config.zero.uses_deepspeed:
         _join_deepspeed(plan.device)
 
