@@ -152,7 +152,9 @@ def test_the_loss_of_one_model_differs_where_a_method_says_so(
     block, _, last = key.rpartition(".")
     losses = []
     for value in (one, other):
-        changes: dict[str, Any] = {"optimisation": {"global_batch": 4, "micro_batch": 2}}
+        # The few rows are fewer still when they are packed.
+        sizes = {"global_batch": 2, "micro_batch": 2} if key == "sequence.packing" else {}
+        changes: dict[str, Any] = {"optimisation": sizes}
         changes |= {block: {**changes.get(block, {}), last: value}} if block else {last: value}
         trainer = method_of(method).trainer(task(tmp_path, method, base, data, **changes))
         losses.append(trainer.evaluate()["eval_loss"])
