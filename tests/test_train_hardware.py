@@ -113,7 +113,7 @@ def test_a_run_that_was_trained_on_gpus_is_not_measured_where_there_are_none_wit
         workers={"gpus_per_worker": 1}, evaluation={"test": True},
     )  # fmt: skip
     storage, run = open_storage(asked.store), plan_of(asked)
-    storage.create(run.finished, b'{"precision": "float32", "steps": 8}')
+    storage.create(run.finished, b'{"precision": "float32", "steps": 8, "history": [], "checkpoint_seconds": []}')
     checkpoints = Checkpoints(storage, run.run)
     key = checkpoints.key(8, "a")
     storage.create(f"{key}/config.json", b"{}")
