@@ -86,9 +86,9 @@ def render(plan: Plan, checkpoint: Checkpoint, left: Left, stopped: str | None =
     """The page."""
     config = plan.config
     history: list[Entry] = left.outcome["history"]
-    told = "" if stopped is None else f"This run is not finished: {stopped}. The same command goes on with it."
+    going_on = f"This run is not finished: {stopped}. The same command goes on with it."
     parts = [
-        page.paragraph(told) if told else "",
+        "" if stopped is None else page.paragraph(going_on),
         page.facts(
             [
                 ("method", config.method + (f", LoRA of rank {config.lora.rank}" if config.lora else ", all weights")),
