@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from train_runs import plan_of
+from train_runs import Alone, plan_of
 from transformers import TrainerCallback
 
 from ray_jobs.storage import open_storage
@@ -26,20 +25,6 @@ class KillAfter(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if state.global_step >= self.step:
             raise Killed
-
-
-class Alone:
-    """The only worker of a run."""
-
-    rank = 0
-    world_size = 1
-    local_rank = 0
-
-    def show(self, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def report(self, metrics: Mapping[str, float]) -> None:
-        pass
 
 
 def train(config: TrainConfig, *callbacks: TrainerCallback) -> None:

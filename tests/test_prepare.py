@@ -261,6 +261,22 @@ def test_the_positives_of_one_row_are_in_one_split_and_none_is_a_leak(tmp_path: 
 
 
 @here
+def test_splits_share_no_document_of_lists_of_positives_unless_they_are_of_queries(tmp_path: Path) -> None:
+    texts = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(150)]
+    rows = [{"query": str(question(n)["prompt"]), "positive": texts[n : n + 2]} for n in range(100)]
+    source = write(tmp_path / "a.jsonl", rows)
+    prepared = run(tmp_path, source)
+    documents = [{str(row["positive"]) for row in found} for found in rows_of(prepared).values()]
+    assert sum(map(len, documents)) == len(set.union(*documents))
+    card = card_of(prepared)
+    assert card.strayed == 200 - sum(split.rows for split in card.splits.values()) > 0
+    assert any("their document is in another split too" in warning for warning in card.warnings)
+    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    by_query = run(tmp_path, source, name="by-query", split={**shares, "by": "query"})
+    assert (by_query.card.strayed, sum(split.rows for split in by_query.card.splits.values())) == (0, 200)
+
+
+@here
 def test_positives_that_share_many_negatives_are_no_near_duplicates(tmp_path: Path) -> None:
     words = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(2_000)]
     rows = [

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation_tasks import columns
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_readers import tokenizer
 
 from ray_jobs.models.reader_windows import Window, WindowTokenizer
-from ray_jobs.train.span_targets import QuestionRow, SpanCollator, features, read_rows, target, windows_of
+from ray_jobs.train.span_targets import QuestionRow, SpanCollator, features, rows_of, target, windows_of
 
 TOKENS = WindowTokenizer(tokenizer().backend_tokenizer.to_str(), 2)
 LENGTH = 24
@@ -134,4 +135,4 @@ def test_rows_come_from_prepared_parquet(tmp_path: Path) -> None:
         }
     )
     pq.write_table(table, tmp_path / "train.parquet")
-    assert read_rows(tmp_path / "train.parquet") == rows
+    assert rows_of(columns(tmp_path / "train.parquet")) == rows

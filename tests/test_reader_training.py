@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_tasks import columns
 from tiny_readers import examples, network, reader, tokenizer
 from tiny_transformers import save, words_that_look_for_themselves
 
@@ -19,7 +20,7 @@ from ray_jobs.train.batches import plan
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.fit import explained
 from ray_jobs.train.methods import Place, Splits, Task, method_of
-from ray_jobs.train.span_targets import QuestionRow, read_rows
+from ray_jobs.train.span_targets import QuestionRow, rows_of
 
 STEPS = 250
 QUIET = {"initializer_range": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -119,7 +120,7 @@ def test_what_was_trained_reads_as_it_was_judged(
 ) -> None:
     _, after, model = trained
     found = reader(model, overlap=8, max_answer_tokens=4)
-    asked = read_rows(folder / "validation.parquet")
+    asked = rows_of(columns(folder / "validation.parquet"))
     spans = found.read_pairs([(row.question, row.passage) for row in asked])
     quality = judge([Reading(row.passage, row.answers, span) for row, span in zip(asked, spans, strict=True)])
     assert quality.f1 == pytest.approx(after["eval_f1"])
@@ -144,7 +145,7 @@ def test_an_adapter_keeps_its_head_whole_and_is_read_from_its_folder(folder: Pat
     assert all(weight.numel() for weight in weights.values())
     found = reader(tmp_path / "model", overlap=8, max_answer_tokens=4)
     assert found.max_tokens == 48
-    asked = read_rows(folder / "validation.parquet")
+    asked = rows_of(columns(folder / "validation.parquet"))
     spans = found.read_pairs([(row.question, row.passage) for row in asked])
     quality = judge([Reading(row.passage, row.answers, span) for row, span in zip(asked, spans, strict=True)])
     assert quality.f1 == pytest.approx(measured["eval_f1"], abs=0.02)

@@ -35,7 +35,7 @@ from ray_jobs.storage import LocalStorage, open_storage
 from ray_jobs.train import job
 from ray_jobs.train.checkpoints import Checkpoints
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.worker import work
+from ray_jobs.train.worker import disable_dropout, work
 
 pytestmark = pytest.mark.slow
 
@@ -172,6 +172,19 @@ def test_without_dropout_a_base_that_has_it_learns_as_one_that_has_none(places: 
     plain = run("none-to-drop", 0.0, False)
     assert run("dropout-disabled", 0.2, True) == plain
     assert run("dropout", 0.2, False) != plain
+
+
+def test_rates_of_dropout_that_a_network_hands_to_functions_are_disabled_too() -> None:
+    import torch
+    from transformers import BartConfig, BartForSequenceClassification
+
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(vocab_size=32, d_model=16, encoder_ffn_dim=16, decoder_ffn_dim=16, dropout=0.5, **sizes)
+    network = BartForSequenceClassification(config).train()
+    asked = {"input_ids": torch.tensor([[0, 5, 6, 2]])}
+    assert not torch.equal(network(**asked).logits, network(**asked).logits)
+    disable_dropout(network)
+    assert torch.equal(network(**asked).logits, network(**asked).logits)
 
 
 def test_a_rank_stabilised_scale_is_that_of_alpha_over_the_root_of_the_rank(

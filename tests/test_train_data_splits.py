@@ -15,7 +15,7 @@ from ray_jobs.train.data.candidates import Buckets, NumberedBands, crossing, sha
 from ray_jobs.train.data.config import SplitConfig
 from ray_jobs.train.data.duplicates import first_of_same, near_duplicates
 from ray_jobs.train.data.keys import Keys, keys_schema
-from ray_jobs.train.data.leakage import document_overlap
+from ray_jobs.train.data.leakage import document_overlap, strays
 from ray_jobs.train.data.lengths import histogram, measure
 from ray_jobs.train.data.sketch import Banding, signatures, similarity
 from ray_jobs.train.data.splitting import SPLITS, split_of
@@ -168,3 +168,26 @@ def test_a_query_shares_documents_if_any_of_its_passages_is_trained_on() -> None
     assert found is not None
     assert (found.rows, found.shared_rows, found.units, found.shared_units) == (3, 1, 2, 1)
     assert found.disjoint.tolist() == [3]
+
+
+ROWS_OF_DOCUMENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.booleans()), max_size=20)
+
+
+@given(ROWS_OF_DOCUMENTS)
+def test_without_strays_no_document_is_in_two_splits_and_the_highest_keeps_its_rows(
+    rows: list[tuple[int, int, bool]],
+) -> None:
+    places, alive = np.array([row[0] for row in rows], np.int16), np.array([row[2] for row in rows], bool)
+    found = strays(places, alive, np.array([row[1] for row in rows], np.uint64))
+    kept = alive.copy()
+    kept[found] = False
+    splits: dict[int, set[int]] = {}
+    for (place, document, _), stays in zip(rows, kept, strict=True):
+        if stays and document and place < len(SPLITS):
+            splits.setdefault(document, set()).add(place)
+    assert all(len(of_document) == 1 for of_document in splits.values())
+    for position in found:
+        place, document, lives = rows[position]
+        assert lives
+        assert document
+        assert place < max(splits[document])

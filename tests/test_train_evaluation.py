@@ -158,6 +158,13 @@ def test_a_sample_is_what_the_model_says_next(folder: Path) -> None:
             assert said == asked._tokenizer.decode(now[len(ids) :], skip_special_tokens=True).strip()
 
 
+def test_a_conversation_without_an_answer_is_no_sample(folder: Path) -> None:
+    spoken = columns(folder / "conversations" / "validation.parquet")["messages"][0]
+    rows = {"messages": [[{"role": "user", "content": "ant"}], spoken]}
+    [sample] = judge(folder, "adapter").samples(rows, "messages", [0, 1])
+    assert sample.expected == spoken[-1]["content"]
+
+
 def test_rows_with_nothing_to_learn_are_not_measured(folder: Path) -> None:
     rows = {"prompt": ["ant " * 60, "ant"], "completion": [" bee", " bee"]}
     found = judge(folder, "base", data="completions").scores(rows, "completion")
@@ -334,8 +341,12 @@ def test_a_reader_is_measured_on_each_question_that_has_an_answer(folder: Path) 
     found = named(asked.scores(rows, "qa"))
     reader = tiny_readers.reader(base, max_tokens=32, overlap=4)
     spans = reader.read_pairs(list(zip(rows["question"], rows["passage"], strict=True))[:2])
-    said = [text[span.start : span.end] for text, span in zip(rows["passage"], spans, strict=False) if span]
-    assert [sample.before for sample in asked.samples(rows, "qa", [0, 1])][:2] == said
+    said = [
+        f"{text[span.start : span.end]}\n\nmargin {span.margin:.2f}, answered from the threshold on"
+        for text, span in zip(rows["passage"], spans, strict=False)
+        if span
+    ]
+    assert [sample.before for sample in asked.samples(rows, "qa", [0, 1])] == said
     assert tuple(found) == metrics_of("reader", "qa")
     assert len(found["f1"].before) == 3
     assert found["f1"].before[2] == 0

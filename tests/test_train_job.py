@@ -191,6 +191,9 @@ def test_more_workers_than_the_cluster_can_ever_hold_are_refused(places: Places)
     plan = plan_of(sft(places, "many", workers={"count": 2, "cpus_per_worker": 3}))
     with pytest.raises(UsageError, match=r"workers=2 with 3 CPUs each: the cluster has 4; lower workers.count"):
         job.placed(plan, ClusterSize(4, 0))
+    plan = plan_of(sft(places, "many", workers={"min": 2, "max": 4, "cpus_per_worker": 3}))
+    with pytest.raises(UsageError, match=r"workers=2 with 3 CPUs each: the cluster has 4; lower workers.min or"):
+        job.placed(plan, ClusterSize(4, 0))
 
 
 def test_a_worker_that_no_single_machine_has_room_for_is_refused(places: Places) -> None:

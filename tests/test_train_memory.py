@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from train_runs import settings
 
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.identity import learned
 from ray_jobs.train.memory import memory_remedy
 
 LEARNED: list[dict[str, Any]] = [
@@ -44,14 +45,17 @@ def test_whatever_is_advised_is_allowed_and_new(chosen: dict[str, Any]) -> None:
             whole = config(**chosen, zero=zero, lora=lora, optimisation=sizes)
         except ValidationError:
             continue
-        for wanted in advised(memory_remedy(whole)):
+        remedy = memory_remedy(whole)
+        for wanted in advised(remedy):
             assert wanted
             changed = whole.model_dump()
             for key, value in wanted.items():
                 section, name = key.split(".")
                 assert str((changed[section] or {}).get(name)).lower() != value
                 changed[section] = {**(changed[section] or {}), name: yaml.safe_load(value)}
-            TrainConfig.model_validate(changed)
+            other = TrainConfig.model_validate(changed)
+            is_told = f"={value} (starts the run anew)" in remedy
+            assert is_told == (learned(other) != learned(whole)), (remedy, wanted)
             tried += 1
     assert tried >= 20
 
@@ -60,15 +64,15 @@ def test_whatever_is_advised_is_allowed_and_new(chosen: dict[str, Any]) -> None:
 def test_of_a_cached_loss_the_part_is_what_takes_memory(mini_batch: int, part: int) -> None:
     cached = {"loss": "cached_mnrl", "mini_batch": mini_batch}
     found = memory_remedy(config("embedder", embedder=cached, optimisation={"micro_batch": 8}))
-    assert found.startswith(f"set embedder.mini_batch={part}; or ")
+    assert found.startswith(f"set embedder.mini_batch={part} (starts the run anew); or ")
     assert "gradient_checkpointing" not in found
-    assert "zero.stage=1 with more workers" in found
+    assert "zero.stage=1 (starts the run anew) with more workers" in found
     assert "offload" not in found
 
 
 def test_the_loss_of_an_embedder_may_be_taken_in_parts() -> None:
     found = memory_remedy(config("embedder", optimisation={"micro_batch": 8}))
-    assert found.startswith("set embedder.loss=cached_mnrl and embedder.mini_batch=4; or ")
+    assert found.startswith("set embedder.loss=cached_mnrl and embedder.mini_batch=4 (starts the run anew); or ")
 
 
 def test_weights_that_are_sharded_stay_so_where_the_optimiser_is_to_be_offloaded() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import tiny_language_models
 import train_bases
+from evaluation_tasks import task
 from test_train_checkpoints import record
 from tiny_rerankers import WORDS
 from train_runs import settings
@@ -19,10 +19,9 @@ from ray_jobs.errors import ModelError, TandemError, UsageError
 from ray_jobs.models.resolve import resolve
 from ray_jobs.models.sentence_model import describe, load_sentence_model
 from ray_jobs.storage import open_storage
-from ray_jobs.train import batches
 from ray_jobs.train.checkpoints import Checkpoints
 from ray_jobs.train.memory import memory_explained
-from ray_jobs.train.methods import KINDS, METHODS, Place, Splits, Task, kind_of, method_of
+from ray_jobs.train.methods import KINDS, METHODS, kind_of, method_of
 from ray_jobs.train.methods.embedder import contrasted
 from ray_jobs.train.methods.reranker import lists, pairs
 from ray_jobs.train.methods.sft import tokenised
@@ -38,24 +37,6 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_bases.language_model(tmp_path_factory.mktemp("chat"))
-
-
-def task(tmp_path: Path, method: str, base: Path, data: Path, **changes: Any) -> Task:
-    def at_once(make: Callable[[], object]) -> None:
-        make()
-
-    config = settings(method, base, data, tmp_path / "store", "model", **changes)
-    sizes = config.optimisation
-    return Task(
-        config=config,
-        base=base,
-        base_revision="b",
-        splits=Splits(data / "train.parquet", data / "validation.parquet", "0" * 64, tmp_path / "cache"),
-        output=tmp_path / "output",
-        batches=batches.plan(sizes.global_batch, sizes.micro_batch, 1),
-        place=Place("cpu", "float32", 0, 1, at_once),
-        deepspeed=None,
-    )
 
 
 def test_rows_that_keep_nothing_to_learn_are_left_out(tokenizer: Any) -> None:
@@ -162,6 +143,13 @@ def test_splits_that_are_too_small_are_refused(
 def test_rows_of_another_kind_are_refused(tmp_path: Path, chat_base: Path) -> None:
     data = train_bases.retrieval(tmp_path / "data")
     with pytest.raises(UsageError, match=r"method=sft with data=.* of kind retrieval, expected messages or completion"):
+        method_of("sft").trainer(task(tmp_path, "sft", chat_base, data))
+
+
+def test_splits_of_two_kinds_are_refused(tmp_path: Path, chat_base: Path) -> None:
+    data, other = train_bases.conversations(tmp_path / "data"), train_bases.completions(tmp_path / "other")
+    (other / "validation.parquet").replace(data / "validation.parquet")
+    with pytest.raises(UsageError, match=r"training rows are of kind messages and its validation rows .* completion"):
         method_of("sft").trainer(task(tmp_path, "sft", chat_base, data))
 
 

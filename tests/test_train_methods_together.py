@@ -16,6 +16,7 @@ from train_runs import (
     losses,
     outcome,
     plan_of,
+    reopen,
     settings,
     train_alone,
     train_together,
@@ -43,11 +44,15 @@ SHARDED: dict[str, tuple[str, dict[str, Any]]] = {
     "embedder": ("embedder", {"lora": {"rank": 4}, **CHECKPOINTED}),
     "reranker": ("reranker", {"lora": {"rank": 4}, **CHECKPOINTED}),
     "reader": ("reader", {"lora": {"rank": 4}, **CHECKPOINTED}),
+    "sft-dora": ("sft", {"lora": {"rank": 4, "dora": True}}),
+    "dpo": ("dpo", {"lora": {"rank": 4}}),
+    "dpo-whole": ("dpo", {}),
     "sft-whole": ("sft", {}),
     "embedder-whole": ("embedder", {}),
     "reranker-whole": ("reranker", {}),
     "reader-whole": ("reader", {}),
 }
+RESIZED = ("dpo", "embedder", "reranker-whole", "reader-whole")
 # TRL estimates its KL over the rows of all workers at once.
 BY_WORKERS = ("kto",)
 
@@ -81,11 +86,32 @@ def sharded(places: Places, name: str) -> TrainConfig:
     return places.config(SHARDED[name], f"sharded-{name}", zero=SHARDED_WHOLLY)
 
 
+def sharded_by_workers(places: Places, name: str) -> TrainConfig:
+    return places.config(METHODS[name], f"sharded-{name}", zero=SHARDED_WHOLLY)
+
+
 @pytest.fixture(scope="module")
 def two_workers(ray_session: None, places: Places) -> Places:
     runs = [together(places, name) for name in METHODS] + [sharded(places, name) for name in SHARDED]
+    runs += [sharded_by_workers(places, name) for name in BY_WORKERS]
     train_together(list(map(Stretch, runs)), workers=2)
     return places
+
+
+def resized(places: Places, name: str) -> TrainConfig:
+    """As `sharded`, but that two workers begin it and one goes on."""
+    often = {"every_steps": 2}
+    return places.config(SHARDED[name], f"resized-{name}", zero=SHARDED_WHOLLY, checkpoints=often)
+
+
+@pytest.fixture(scope="module")
+def one_worker(two_workers: Places) -> Places:
+    runs = [resized(two_workers, name) for name in RESIZED]
+    train_together([Stretch(config, stop_after=2) for config in runs], workers=2)
+    for config in runs:
+        reopen(config)
+    train_together(list(map(Stretch, runs)), workers=1)
+    return two_workers
 
 
 def weights_of(config: TrainConfig) -> dict[str, Any]:
@@ -132,3 +158,17 @@ def test_what_is_learned_with_sharded_weights_is_what_one_worker_learns(two_work
         assert np.allclose(found[tensor], values, atol=1e-3), tensor
     if config.lora is not None:
         assert any("lora_B" in tensor and values.any() for tensor, values in found.items())
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", RESIZED)
+def test_from_two_workers_to_one_every_method_goes_on_as_if_nothing_had_happened(one_worker: Places, name: str) -> None:
+    config = resized(one_worker, name)
+    assert [found.workers for found in checkpoints(config)] == [2, 1]
+    assert losses(config) == pytest.approx(losses(sharded(one_worker, name)), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", BY_WORKERS)
+def test_what_all_workers_learn_from_together_is_the_same_with_sharded_weights(two_workers: Places, name: str) -> None:
+    expected, found = losses(together(two_workers, name)), losses(sharded_by_workers(two_workers, name))
+    assert found == pytest.approx(expected, rel=1e-4)

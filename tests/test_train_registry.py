@@ -56,7 +56,7 @@ def test_a_registered_method_is_taken_and_what_it_cannot_do_is_refused() -> None
         config(sequence={"packing": True})
     with pytest.raises(ValidationError, match=r"micro_batch=1: rhymes are the other lines of a micro-batch"):
         config(optimisation={"micro_batch": 1})
-    assert "starts the run anew" in memory_remedy(config())
+    assert "lower optimisation.micro_batch=8 (starts the run anew)" in memory_remedy(config())
 
 
 def test_it_has_its_judge(monkeypatch: pytest.MonkeyPatch) -> None:

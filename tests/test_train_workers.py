@@ -113,7 +113,7 @@ def of_kind(places: Places, kind: str, name: str) -> TrainConfig:
 def two_workers(ray_session: None, places: Places) -> Places:
     """Every run that starts on two workers."""
     train_bases.completions(places.folder / "eight", train=8, validation=8)
-    train_bases.completions(places.folder / "uneven", longest=9)
+    train_bases.completions(places.folder / "uneven", validation=7, longest=9)
     whole = [
         Stretch(of_stage(places, stage, "whole"), rows=places.folder / "dealt" / stage if stage == "ddp" else None)
         for stage in STAGES
@@ -174,7 +174,10 @@ def test_what_lies_in_memory_changes_no_loss(two_workers: Places, name: str) -> 
 @pytest.mark.parametrize("stage", HALVES)
 def test_a_token_weighs_the_same_in_every_micro_batch_of_every_worker(two_workers: Places, stage: str) -> None:
     at_once = uneven(two_workers, "ddp", micro_batch=8).model_copy(update={"name": f"at-once-{stage}"})
-    assert losses(uneven(two_workers, stage)) == pytest.approx(losses(train_alone(at_once)), rel=1e-4)
+    found = uneven(two_workers, stage)
+    assert losses(found) == pytest.approx(losses(train_alone(at_once)), rel=1e-4)
+    # The workers have seven validation rows between them.
+    assert evaluations(found) == pytest.approx(evaluations(at_once), rel=1e-4)
 
 
 def test_workers_are_dealt_disjoint_rows_that_make_up_the_run(two_workers: Places) -> None:
@@ -187,8 +190,9 @@ def test_workers_are_dealt_disjoint_rows_that_make_up_the_run(two_workers: Place
 
 
 def test_packed_rows_have_the_losses_of_separate_ones(two_workers: Places) -> None:
-    expected, found = losses(packed(two_workers, False)), losses(packed(two_workers, True))
-    assert found == pytest.approx(expected, rel=1e-4)
+    apart, together = (packed(two_workers, packing) for packing in (False, True))
+    assert losses(together) == pytest.approx(losses(apart), rel=1e-4)
+    assert evaluations(together) == pytest.approx(evaluations(apart), rel=1e-4)
 
 
 def test_each_worker_has_stored_its_own_shard_once(two_workers: Places) -> None:

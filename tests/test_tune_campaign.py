@@ -189,7 +189,10 @@ def test_every_trial_ends_at_the_limit_of_steps_and_may_be_the_best(tmp_path: Pa
     ended = search.trials[number].ended
     assert ended is not None
     assert (ended.state, ended.step) == ("finished", 20)
-    assert search.write().best == number
+    summary = search.write()
+    assert summary.best == number
+    assert summary.best_config is not None
+    assert "trains it to its end and publishes it" in Path(summary.best_config).read_text()
 
 
 def test_a_search_that_goes_on_repeats_nothing_and_begins_with_what_was_cut(tmp_path: Path) -> None:
@@ -208,6 +211,26 @@ def test_a_search_that_goes_on_repeats_nothing_and_begins_with_what_was_cut(tmp_
     assert numbers == [2, 3]
     assert Search(tmp_path, limit=4).campaign.next() is None
     assert Search(tmp_path, limit=5).campaign.left == 1
+
+
+def test_a_trial_whose_folder_was_deleted_is_run_again_under_its_number(tmp_path: Path) -> None:
+    search = Search(tmp_path, limit=3)
+    for loss in (3.0, 1.0, 2.0):
+        search.train(search.begin()[0], [loss])
+    shutil.rmtree(tmp_path / FOLDER / "trials" / "0001")
+    again = Search(tmp_path, limit=3)
+    number, _ = again.begin()
+    again.train(number, [0.5])
+    assert number == 1
+    assert again.campaign.next() is None
+    assert again.write().best == 1
+
+
+def test_a_rung_is_met_at_the_very_share_that_it_stands_for() -> None:
+    halving = Halving(0.1, 3, "min")
+    assert halving.passed(0, 29 / 100, 1.0)
+    assert halving.passed(1, 30 / 100, 0.5)
+    assert not halving.passed(0, 30 / 100, 1.0)
 
 
 @pytest.mark.parametrize("kind", ["grid", "random", "optuna"])
@@ -371,6 +394,7 @@ def test_the_best_configuration_reads_back_through_the_command_that_trains_it(tm
     assert summary.best_config is not None
     assert summary.best is not None
     command = settings.read(TrainCommand, ["--config", summary.best_config], "train")
+    assert "tandem train --config THIS_FILE publishes it." in Path(summary.best_config).read_text()
     read = TrainConfig.model_validate(command.model_dump(include=set(TrainConfig.model_fields)))
     assert read == search.space.config_at(search.trials[summary.best].begun.point)
     assert read == TrainConfig.model_validate(yaml.safe_load(Path(summary.best_config).read_text()))

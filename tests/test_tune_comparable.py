@@ -26,7 +26,8 @@ def check(method: str, key: str, objective: dict[str, Any], stops: bool) -> None
     check_comparable([key, "optimisation.learning_rate"], method_of(method), goal, stops)
 
 
-SHIFTS = [(method, shift) for method in METHODS for shift in method_of(method).shifts]
+LOSS = ("eval_loss", "min")
+SHIFTS = [(method, shift) for method in METHODS for shift in method_of(method).shifts if LOSS not in shift.spares]
 
 
 @pytest.mark.parametrize(("method", "shift"), SHIFTS, ids=lambda value: getattr(value, "key", value))
@@ -62,7 +63,6 @@ REFUSED: list[tuple[str, str, dict[str, Any], bool, str]] = [
     ("dpo", "dpo.beta", EVALUATED, True, r"set scheduler=none"),
     ("kto", "kto.beta", {}, True, r"objective\.metric=eval_logps/chosen"),
     ("kto", "optimisation.micro_batch", {}, True, r"the KL term of their loss"),
-    ("sft", "sequence.packing", {}, True, r"objective\.target=perplexity with scheduler=none"),
     ("sft", "sequence.completion_only", {}, False, r"other tokens .* compared; set train\.sequence\.completion_only$"),
     (
         "sft",
@@ -70,6 +70,13 @@ REFUSED: list[tuple[str, str, dict[str, Any], bool, str]] = [
         EVALUATED,
         False,
         r"by the evaluation: .* compared; set train\.sequence\.max_length$",
+    ),
+    (
+        "sft",
+        "sequence.packing",
+        {"metric": "eval_mean_token_accuracy", "mode": "max"},
+        True,
+        r"means of other batches.*set objective\.metric=eval_loss",
     ),
     ("reader", "reader.stride", {"metric": "eval_loss", "mode": "min"}, False, r"set objective\.metric=eval_f1"),
 ]
@@ -95,7 +102,7 @@ def test_a_search_whose_trials_cannot_be_compared_is_refused(
         ("dpo", "dpo.beta", {"metric": "eval_rewards/accuracies", "mode": "max"}, True),
         ("dpo", "dpo.beta", EVALUATED, False),
         ("dpo", "kto.beta", {}, True),
-        ("sft", "sequence.packing", EVALUATED, False),
+        ("sft", "sequence.packing", {}, True),
         ("sft", "lora.rank", {}, True),
         ("reader", "reader.stride", {}, True),
         ("reader", "sequence.max_length", EVALUATED, True),
@@ -109,7 +116,7 @@ def test_what_every_trial_measures_alike_may_be_searched(
 
 
 def test_every_key_that_a_method_names_is_one() -> None:
-    assert {shift.key for _, shift in SHIFTS} <= set(keys())
+    assert {shift.key for method in METHODS for shift in method_of(method).shifts} <= set(keys())
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +142,7 @@ MEASURED: list[tuple[str, str, Any, Any]] = [
     ("sft", "sequence.completion_only", True, False),
     ("sft", "sequence.packing", True, False),
     ("sft", "optimisation.global_batch", 4, 8),
+    ("sft", "optimisation.micro_batch", 1, 8),
     ("embedder", "optimisation.micro_batch", 2, 4),
     ("embedder", "embedder.negatives", 1, 2),
     ("embedder", "embedder.loss", "mnrl", "cached_mnrl"),
@@ -158,5 +166,5 @@ def test_the_loss_of_one_model_differs_where_a_method_says_so(
         changes |= {block: {**changes.get(block, {}), last: value}} if block else {last: value}
         trainer = method_of(method).trainer(task(tmp_path, method, base, data, **changes))
         losses.append(trainer.evaluate()["eval_loss"])
-    shifts = key in {shift.key for shift in method_of(method).shifts}
+    shifts = key in {shift.key for name, shift in SHIFTS if name == method}
     assert (losses[0] != pytest.approx(losses[1], rel=1e-5)) == shifts, losses

@@ -162,9 +162,9 @@ def test_the_best_configuration_is_published_by_train_without_training_it_again(
         ({"objective": {"target": "f1", "retained": "wiki", "weight": 1}}, UsageError, "objective.retained=wiki"),
         ({"objective": {"target": "ndcg@10"}}, UsageError, "objective.target=ndcg@10: .* perplexity, token_kl"),
         (
-            {"space": {"sequence.packing": {"type": "choice", "values": [False, True]}}},
+            {"space": {"sequence.completion_only": {"type": "choice", "values": [False, True]}}},
             UsageError,
-            "be compared; compare",
+            "be compared; set train",
         ),
         ({"space": {"optimisation.lr": {"type": "choice", "values": [1]}}}, UsageError, "space.optimisation.lr"),
     ],

@@ -73,6 +73,12 @@ def resolve(name: str, store: Storage | None = None) -> ResolvedModel:
     )
 
 
+def anchored(name: str) -> str:
+    """The name of a model as it is; a folder that is there as an absolute path: workers stand in another one."""
+    folder = Path(name).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else name
+
+
 def shipped_models() -> list[str]:
     """Names of the models that Tandem carries."""
     return sorted(folder.name for folder in SHIPPED.glob("*") if _is_model(folder))

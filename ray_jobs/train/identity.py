@@ -1,4 +1,4 @@
-"""Which run a configuration means: what is learned, from what; not who works on it, nor how it is cut to fit memory.
+"""Which run a configuration means: what is learned, from what; not who works on it, nor in how many parts of a step.
 
 Guaranteed: a run goes on, and a search keeps its trials, with other values of the keys that are left out here; those
 keys cannot be searched, since two trials that differ in one of them would be one run. Where a method learns from a

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.errors import ModelError, NotFoundError, UsageError, first_line
 from ray_jobs.models.adapter import ADAPTER_CONFIG
-from ray_jobs.models.resolve import ResolvedModel, resolve
+from ray_jobs.models.resolve import ResolvedModel, anchored, resolve
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, open_storage
@@ -174,15 +174,10 @@ def _base(config: TrainConfig, storage: Storage) -> ResolvedModel:
 
 def _anchored(config: TrainConfig) -> TrainConfig:
     """Base and start by absolute paths where they are folders: workers stand in another one."""
-    changes: dict[str, Any] = {"base": _absolute(config.base)}
+    changes: dict[str, Any] = {"base": anchored(config.base)}
     if config.lora is not None and config.lora.start is not None:
-        changes["lora"] = config.lora.model_copy(update={"start": _absolute(config.lora.start)})
+        changes["lora"] = config.lora.model_copy(update={"start": anchored(config.lora.start)})
     return config.model_copy(update=changes)
-
-
-def _absolute(name: str) -> str:
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.is_dir() else name
 
 
 def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:

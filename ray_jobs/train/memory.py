@@ -1,6 +1,7 @@
 """What to do when a run lacks memory: which knobs take less of it.
 
-Guaranteed: what is advised is allowed beside the rest of the configuration. Not guaranteed: that a lack of memory is
+Guaranteed: what is advised is allowed beside the rest of the configuration, and says where it makes another run, which
+does not go on from the checkpoints of this one. Not guaranteed: that a lack of memory is
 told at all; a machine without any left may stop a worker without a word.
 """
 
@@ -14,10 +15,12 @@ from pydantic import ValidationError
 
 from ray_jobs.errors import TandemError
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.identity import learned
 from ray_jobs.train.methods import method_of
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _CACHED = "cached_mnrl"
+_ANEW = " (starts the run anew)"
 
 
 @contextmanager
@@ -73,7 +76,7 @@ def memory_remedy(config: TrainConfig) -> str:
     stages = [_set(config, {"zero.stage": stage}) for stage in (2, 1, 3) if stage > config.zero.stage]
     knobs += [f"{knob} with more workers" for knob in next(filter(None, stages), [])]
     if counts and micro_batch > 2 and not cached:
-        knobs.append(f"lower optimisation.micro_batch={micro_batch}, which starts the run anew")
+        knobs.append(f"lower optimisation.micro_batch={micro_batch}{_ANEW}")
     if config.zero.offload_optimizer == "none":
         knobs += _set(config, {"zero.stage": max(2, config.zero.stage), "zero.offload_optimizer": "cpu"})
     return "; or ".join(knobs or ["lower sequence.max_length", "choose a smaller base"])
@@ -90,7 +93,7 @@ def _set(config: TrainConfig, wanted: dict[str, Any]) -> list[str]:
         if now != value:
             advised.append(f"{key}={str(value).lower()}")
     try:
-        TrainConfig.model_validate(changed)
+        other = TrainConfig.model_validate(changed)
     except ValidationError:
         return []
-    return [f"set {' and '.join(advised)}"]
+    return [f"set {' and '.join(advised)}{'' if learned(other) == learned(config) else _ANEW}"]

@@ -2,9 +2,10 @@
 
 Guaranteed: what is prepared depends on inputs and configuration alone, to the byte: not on parts, workers or the order
 in which they finish; a set is there whole or not at all; the same hash is not prepared again; every row of the inputs
-is in a split, a duplicate, a leak that was removed, or rejected with its number and reason. Texts are held one batch at
-a time; the driver holds what keys.py says, some 80 bytes a row and 2 to 3 kB for a row that shares bands with another.
-Not guaranteed: in whose tokens the card of a file that a training run has prepared counts: those of its base.
+is in a split, a duplicate, removed as a leak or for its document, or rejected with its number and reason. Texts are
+held one batch at a time; the driver holds what keys.py says, some 80 bytes a row and 2 to 3 kB for a row that shares
+bands with another. Not guaranteed: in whose tokens the card of a file that a training run has prepared counts: those of
+its base.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ray_jobs.errors import TandemError
-from ray_jobs.models.resolve import resolve
+from ray_jobs.models.resolve import anchored, resolve
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, stream
 from ray_jobs.storage import Storage, open_storage
@@ -53,7 +54,9 @@ def run(config: PrepareConfig, progress: Progress | None = None, counted_by: str
     """
     storage = open_storage(config.store)
     # Workers may stand in another folder, and so may who mines what is prepared.
-    config = config.model_copy(update={"store": storage.uri, "tokenizer": _anchored(config.tokenizer)})
+    config = config.model_copy(
+        update={"store": storage.uri, "tokenizer": config.tokenizer and anchored(config.tokenizer)}
+    )
     revision = None if config.tokenizer is None else resolve(config.tokenizer, storage).revision
     planned = plan(config, revision)
 
@@ -67,20 +70,14 @@ def run(config: PrepareConfig, progress: Progress | None = None, counted_by: str
 
 def tokens_of(model: str | None, storage: Storage) -> str | None:
     """The model, as workers find it, if it has a tokenizer that loads here."""
-    model = _anchored(model)
     if model is None:
         return None
+    model = anchored(model)
     try:
         TokenCounter(model, storage)
     except (TandemError, ImportError):
         return None
     return model
-
-
-def _anchored(tokenizer: str | None) -> str | None:
-    """The name of a model as it is; a folder that is there as an absolute path."""
-    folder = None if tokenizer is None else Path(tokenizer).expanduser()
-    return str(folder.absolute()) if folder is not None and folder.is_dir() else tokenizer
 
 
 class Stage:

@@ -122,7 +122,7 @@ def _validation(checkpoint: Checkpoint) -> dict[str, float]:
 def _changes(left: Left, wanted: bool) -> str:
     """Target beside retained, metric by metric, and the table."""
     if left.evaluation is None:
-        why = "that follows when the run is trained" if wanted else "evaluation was not asked for"
+        why = "that is the last step of a run" if wanted else "evaluation was not asked for"
         return page.section("Before and after", page.paragraph(f"Nothing was measured: {why}."))
     rows: list[dict[str, Any]] = left.evaluation["rows"]
     skipped = [page.paragraph(f"{one['set']}: not measured; {one['reason']}.") for one in left.evaluation["skipped"]]

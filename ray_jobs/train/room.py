@@ -19,16 +19,17 @@ def check_room(workers: WorkersConfig, cluster: ClusterSize, key: str = "workers
     `key` is what the configuration that the user gave calls `workers`.
     """
     each, gpus = workers.cpus_per_worker, gpus_of(workers, cluster)
+    number = f"{key}.count" if workers.min is None else f"{key}.min"
     for what, one, there in (("CPU", each, cluster.cpus), ("GPU", gpus, cluster.gpus)):
         if workers.least * one > there:
             raise UsageError(
-                f"{key}={workers.least} with {one:g} {what}s each: the cluster has {there}; lower {key}.count or "
+                f"{key}={workers.least} with {one:g} {what}s each: the cluster has {there}; lower {number} or "
                 f"{key}.{what.lower()}s_per_worker"
             )
     if (room := cluster.room(each, gpus)) < workers.least:
         raise UsageError(
             f"{key}={workers.least} with {_taken(each, gpus)} each: each worker stands on one machine, and those "
-            f"of the cluster have room for {room}; lower {key}.count or {key}.cpus_per_worker"
+            f"of the cluster have room for {room}; lower {number} or {key}.cpus_per_worker"
         )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,13 +50,6 @@ def rows_of(columns: Columns) -> list[QuestionRow]:
         QuestionRow(question, passage, tuple(answers), tuple(starts))
         for question, passage, answers, starts in zip(*(columns[name] for name in COLUMNS), strict=True)
     ]
-
-
-def read_rows(file: Path) -> list[QuestionRow]:
-    """The rows of a prepared Parquet file of kind `qa`, in order."""
-    import pyarrow.parquet as pq
-
-    return rows_of(pq.read_table(file, columns=list(COLUMNS)).to_pydict())
 
 
 def windows_of(

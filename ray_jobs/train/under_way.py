@@ -39,6 +39,8 @@ RAY_TRAIN = {
 }
 # With fewer workers the run goes on anyway: after a machine is lost Ray first takes it for there, and waits in vain.
 _ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
+_GIVEN = frozenset(os.environ)
+"""What the user has set stays."""
 _LOOK_SECONDS = 0.5
 _PARTING_SECONDS = 60.0  # until a group whose workers are gone has told so
 # Workers wait so long for one that prepares rows or a checkpoint for its machine; Ray's half an hour is too short.
@@ -121,8 +123,8 @@ class Run:
         from ray.train import FailureConfig, RunConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        for key, value in {**RAY_TRAIN, **(_ELASTIC if self._is_elastic else {})}.items():
-            os.environ.setdefault(key, value)
+        settings = {**RAY_TRAIN, **(_ELASTIC if self._is_elastic else {})}
+        os.environ.update({key: value for key, value in settings.items() if key not in _GIVEN})
         board = ray.remote(num_cpus=0, scheduling_strategy=beside_this_process())(Board).remote()
         trainer = TorchTrainer(
             worker.train_loop,

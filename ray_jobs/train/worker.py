@@ -205,12 +205,15 @@ def check_world(trainer: Trainer, session: Session) -> None:
 
 
 def disable_dropout(network: torch.nn.Module) -> None:
-    """Let nothing be dropped at random, as TRL's option of that name does."""
+    """Let nothing be dropped at random: neither by modules nor by the rates that networks hand to functions."""
     import torch
 
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def barrier() -> None:

@@ -130,10 +130,14 @@ class Bench:
 
 def measure(quick: bool) -> list[Table]:
     """Run everything; returns the tables."""
-    size = QUICK if quick else FULL
+    return tables(QUICK if quick else FULL, _overhead, _filling)
+
+
+def tables(size: Size, *parts: Callable[[Bench], Table]) -> list[Table]:
+    """What the parts have measured, told as it comes; all on one cluster of Ray."""
     with tempfile.TemporaryDirectory() as folder, session():
         bench = Bench(Path(folder), size)
-        return [told(part(bench)) for part in (_overhead, _filling)]
+        return [told(part(bench)) for part in parts]
 
 
 def _overhead(bench: Bench) -> Table:

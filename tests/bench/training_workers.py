@@ -6,20 +6,17 @@ Everything runs on the CPUs of this machine, one for each worker. Not measured: 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
-from table import Cell, Table, told
-from training import Bench, Size, spread
+from table import Cell, Table
+from training import Bench, Size, spread, tables
 
-from ray_jobs.runtime import session
 from ray_jobs.train import job
 
 FULL = Size(pairs=0, steps=24, rounds=3)
@@ -30,10 +27,7 @@ BATCH = {"global_batch": 4, "micro_batch": 2}
 
 def measure(quick: bool) -> list[Table]:
     """Run everything; returns the tables."""
-    size = QUICK if quick else FULL
-    with tempfile.TemporaryDirectory() as folder, session():
-        bench = Bench(Path(folder), size)
-        return [told(part(bench)) for part in (_workers, _failure)]
+    return tables(QUICK if quick else FULL, _workers, _failure)
 
 
 def _workers(bench: Bench) -> Table:
@@ -137,7 +131,7 @@ def killed_once(watch: Watch, step: int) -> Iterator[None]:
         while watch.steps < step:
             if over.wait(0.05):
                 return
-        worker = _workers_of_train()[-1]
+        worker = [process for process in psutil.Process().children(recursive=True) if _trains(process)][-1]
         watch.killed = time.monotonic()
         worker.kill()
 
@@ -150,6 +144,8 @@ def killed_once(watch: Watch, step: int) -> Iterator[None]:
         thread.join()
 
 
-def _workers_of_train() -> list[psutil.Process]:
-    named = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
-    return [process for process in named if "RayTrainWorker" in process.info["cmdline"][0]]
+def _trains(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline()[:1])
+    except psutil.Error:
+        return False

@@ -1,8 +1,8 @@
 """The data card: all that was found out about a data set while it was prepared, for programs and for people.
 
 Guaranteed: equal inputs, configuration and tokenizer give the same card, byte for byte; it holds no time, and no path
-of this machine but that of a tokenizer that is a folder. Its sums hold: what was accepted is kept, a duplicate, or a
-leak that was removed; what mining added or left out is counted apart.
+of this machine but that of a tokenizer that is a folder. Its sums hold: what was accepted is kept, or was removed as a
+duplicate, as a leak, or for its document; what mining added or left out is counted apart.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ class DataCard(_Frozen):
     duplicates: Duplicates
     leaks: tuple[Leakage, ...]
     leaked: int  # rows that were removed for it
+    strayed: int = 0  # rows that were removed because a split above theirs has their document too
     shared_documents: tuple[SharedDocuments, ...]
     evaluation_sets: dict[str, EvaluationRecord]
     unit: str  # of lengths: "tokens" or "words"
@@ -133,7 +134,7 @@ class DataCard(_Frozen):
     def check(self) -> list[str]:
         """What does not add up; nothing if all is well."""
         kept = sum(split.rows for split in self.splits.values())
-        removed = self.duplicates.exact + (self.duplicates.near or 0) + self.leaked
+        removed = self.duplicates.exact + (self.duplicates.near or 0) + self.leaked + self.strayed
         more = 0 if self.mining is None else self.mining.more_rows
         problems = []
         if self.rows + more != kept + removed:
@@ -152,7 +153,8 @@ class DataCard(_Frozen):
         lines = [
             f"read       {self.read:,} rows of {len(self.inputs)} files: {self.rejected:,} rejected, "
             f"{self.cleaned:,} cleaned, {self.rows:,} {self.kind} rows accepted",
-            f"removed    {self.duplicates.exact:,} exact duplicates, {near}, {self.leaked:,} leaks",
+            f"removed    {self.duplicates.exact:,} exact duplicates, {near}, {self.leaked:,} leaks"
+            + (f", {self.strayed:,} whose document is in another split" if self.strayed else ""),
         ]
         for name, split in self.splits.items():
             whole = split.lengths.get("whole") or next(iter(split.lengths.values()), None)

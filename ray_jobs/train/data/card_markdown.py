@@ -76,6 +76,7 @@ def _rows(card: DataCard) -> list[str]:
         (f"near duplicates (similarity from {duplicates.threshold:g}), removed", near),
         *_near(duplicates),
         ("leaks, removed", f"{card.leaked:,}"),
+        *([("their document is in a split above theirs, removed", f"{card.strayed:,}")] if card.strayed else []),
         ("kept", f"{sum(split.rows for split in card.splits.values()):,}"),
     ]
     pairs = [f"- `{pair.row}` is near `{pair.of}` ({pair.similarity:.2f})" for pair in duplicates.examples]

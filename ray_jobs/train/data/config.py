@@ -85,6 +85,11 @@ class PrepareConfig(BaseModel):
             raise ValueError(f"evaluation_sets.{taken[0]}: a split has this name; choose another")
         return self
 
+    @property
+    def splits_documents(self) -> bool:
+        """Whether rows are split by the documents that they are about, and the user names no other source."""
+        return self.split.by == "source" and self.source_column is None
+
     def deciding(self) -> dict[str, object]:
         """Everything of the configuration that decides what the prepared data hold."""
         apart = {"inputs", "name", "store", "max_rejected", "block_bytes", "evaluation_sets"}
@@ -103,10 +108,11 @@ class PrepareConfig(BaseModel):
 
     def _changed(self, kind: str, lists: bool) -> list[str]:
         """What has been prepared otherwise since PREPARATION was raised, where it concerns this preparation."""
-        by_content = self.split.by == "source" and self.source_column is None
+        by_document = kind == "retrieval" and self.splits_documents
         changes = {
             "near duplicates have one label": kind == "label" and self.near_duplicates,
-            "positives of a row stay together": kind == "retrieval" and lists and by_content,
+            "positives of a row stay together": by_document and lists,
+            "splits share no document": by_document and not self.keep_leaks,
             "preferences keep their conversations": kind == "preference" and lists,
         }
         return [change for change, concerned in changes.items() if concerned]

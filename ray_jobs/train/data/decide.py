@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ray_jobs.train.data.candidates import Mask
+from ray_jobs.train.data.candidates import Mask, Positions
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.duplicates import Match, first_of_same, near_duplicates
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.kind import Kind
-from ray_jobs.train.data.leakage import Leak, Overlap, Places, document_overlap, find_leaks
+from ray_jobs.train.data.leakage import Leak, Overlap, Places, document_overlap, find_leaks, strays
 from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.splitting import SPLITS
 
@@ -31,6 +31,7 @@ class Decisions:
     near: list[Match] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
     leaked: int = 0
+    strayed: Positions = field(default_factory=lambda: np.zeros(0, np.int64))  # a split above has their document too
     overlaps: list[Overlap] = field(default_factory=list)
     questions: dict[int, int] = field(default_factory=dict)  # distinct ones, by place
 
@@ -47,10 +48,13 @@ def decide(
     _drop_duplicates(keys, rows, config, banding, decisions)
     kinds = [kind] * len(SPLITS) + [found for _, found in evaluation]
     strict = [not found.leaks_by_asked for found in kinds]
+    asked, documents = keys.column("asked"), keys.column("document")
+    if config.splits_documents and kind.name == "retrieval" and not config.keep_leaks:
+        decisions.strayed = strays(places, decisions.kept, documents)
+        decisions.kept[decisions.strayed] = False
     decisions.leaks = find_leaks(
         keys, places, decisions.kept, banding, config.near_threshold, strict, keep=config.keep_leaks
     )
-    asked, documents = keys.column("asked"), keys.column("document")
     decisions.questions = {
         leak.place: len(_questions(asked, documents, decisions.kept & (places == leak.place), strict[leak.place]))
         for leak in decisions.leaks

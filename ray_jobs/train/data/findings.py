@@ -21,8 +21,9 @@ from ray_jobs.train.data.staging import StagedPart, group_number
 
 TINY = 20  # rows of a split below which its figures say little
 LARGE = 1 / 3  # share of the rows from which one group spoils a split by groups
-LEAKING = 0.05  # share of the rows from which leaks that were removed are worth a warning
+LEAKING = 0.05  # share of the rows from which rows that were removed are worth a warning
 TOGETHER = "keep rows that ask the same in one split with source_column=row (of retrieval data also split.by=query)"
+BY_QUERY = "divide the queries, and let splits share documents, with split.by=query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def warnings_of(
     files: Mapping[str, Path],
 ) -> list[str]:
     """What makes results on these splits say less than they seem to; `files` are those of the splits."""
-    return [*_large_group(found, files), *_many_leaks(found), *_of_splits(found.config, splits, leaks)]
+    removed = [*_many_leaks(found), *_many_strays(found)]
+    return [*_large_group(found, files), *removed, *_of_splits(found.config, splits, leaks)]
 
 
 def _large_group(found: Findings, files: Mapping[str, Path]) -> list[str]:
@@ -85,6 +87,15 @@ def _many_leaks(found: Findings) -> list[str]:
     remedy = f"; {TOGETHER}" if any(leak.same and leak.place < len(SPLITS) for leak in leaks) else ""
     listed = ", ".join(dict.fromkeys(found.place(leak.place) for leak in leaks))
     return [f"{leaked:,} of {rows:,} rows ({leaked / rows:.1%}) were removed as leaks, asked again in {listed}{remedy}"]
+
+
+def _many_strays(found: Findings) -> list[str]:
+    """A warning where shared documents cost a large share of the rows."""
+    rows, strayed = sum(part.rows for part in found.data), len(found.decisions.strayed)
+    if strayed < LEAKING * rows or not strayed:
+        return []
+    share = f"{strayed:,} of {rows:,} rows ({strayed / rows:.1%})"
+    return [f"{share} were removed because their document is in another split too; {BY_QUERY}"]
 
 
 def _of_splits(

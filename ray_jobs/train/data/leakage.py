@@ -5,9 +5,10 @@ passages (qa) must the passage be near as well. A row leaks upwards: from train 
 from validation to test and evaluation sets, from test to evaluation sets. A row that is removed, as a duplicate or as a
 leak, makes no other row a leak.
 
-Shared documents are no leaks, they are counted apart: how many rows of a split or an evaluation set are about a passage
-that training rows are about too, and which are not. Retrieval data share their corpus by design; a query then counts as
-shared if any of its passages is.
+Shared documents are no leaks. A row of retrieval data whose passage a split above its own is about too strays: where
+such rows are split by their source it is removed, unless leaks are kept. Else they are counted: how many rows of a
+split or an evaluation set are about a passage that training rows are about too, and which are not. Evaluation sets
+share their corpus by design; a query then counts as shared if any of its passages is.
 """
 
 from __future__ import annotations
@@ -118,6 +119,15 @@ def find_leaks(
         if not keep:
             staying[np.isin(sides.positions, [row for leak in leaks for row in leak.rows])] = False
     return sorted(leaks, key=lambda leak: (leak.place, leak.split))
+
+
+def strays(places: Places, alive: Mask, documents: npt.NDArray[np.uint64]) -> Positions:
+    """The rows of the splits whose document a row of a split above them has too, ascending."""
+    rows = np.flatnonzero(alive & (places < len(SPLITS)) & (documents != 0))
+    distinct, document = np.unique(documents[rows], return_inverse=True)
+    highest = np.zeros(len(distinct), places.dtype)
+    np.maximum.at(highest, document, places[rows])
+    return rows[places[rows] < highest[document]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ray_jobs.errors import RejectedError, UsageError
 from ray_jobs.storage import sha256_of
 from ray_jobs.train.data import card as cards
 from ray_jobs.train.data.config import PrepareConfig
-from ray_jobs.train.data.findings import TOGETHER, Findings, warnings_of
+from ray_jobs.train.data.findings import BY_QUERY, TOGETHER, Findings, warnings_of
 from ray_jobs.train.data.keys import LENGTH
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.lengths import Lengths, measure
@@ -68,15 +68,18 @@ def _removed(found: Findings, split: int) -> str:
     leaks = [leak for leak in decisions.leaks if leak.split == split and not config.keep_leaks]
     leaked = len({row for leak in leaks for row in leak.rows})
     near = sum(int(decisions.places[match.row]) == split for match in decisions.near)
+    strayed = int((decisions.places[decisions.strayed] == split).sum())
     asked_in = ", ".join(found.place(leak.place) for leak in leaks)
     counts = {
         f"leaks (asked again in {asked_in})": leaked,
+        "rows whose document is in another split": strayed,
         "near duplicates": near,
-        "exact duplicates": rows - leaked - near,
+        "exact duplicates": rows - leaked - strayed - near,
     }
     remedies = ["add rows"]
     remedies += [TOGETHER] if any(leak.same and leak.place < len(SPLITS) for leak in leaks) else []
     remedies += ["set keep_leaks=true"] if leaked else []
+    remedies += [BY_QUERY] if strayed else []
     remedies += ["set near_duplicates=false"] if near else []
     listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
     return f"all {rows:,} rows that fall into it were removed: {listed}; {', or '.join(remedies)}"
@@ -130,6 +133,7 @@ def make_card(
         duplicates=_duplicates(found),
         leaks=leaks,
         leaked=decisions.leaked,
+        strayed=len(decisions.strayed),
         shared_documents=_shared(found),
         evaluation_sets={item.name: _evaluation(item, found.parts) for item in found.plan.evaluation},
         unit=found.counted.unit,

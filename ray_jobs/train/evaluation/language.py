@@ -2,8 +2,8 @@
 
 Guaranteed: tokens and labels are those of ray_jobs.train.methods.turns, which training learns; the divergence is exact
 over the whole vocabulary, at every token that is learned; a batch is as small as its logits ask for. Not guaranteed:
-the very numbers of the training's own evaluation, which averages over batches; nor that a base trained in 4 bits is
-measured in them: it is measured in the precision of the run.
+the very numbers of the training's own evaluation of preferences, which averages over rows; nor that a base trained in 4
+bits is measured in them: it is measured in the precision of the run.
 """
 
 from __future__ import annotations
@@ -147,7 +147,10 @@ def _asked(tokenizer: PreTrainedTokenizerBase, rows: Columns, kind: str) -> Iter
     """What is asked as people read it, what is wanted, and the tokens that the model sees."""
     if kind == "messages":
         for messages in rows["messages"]:
-            last = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
+            answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+            if not answers:
+                continue
+            last = answers[-1]
             shown = "\n".join(f"{message['role']}: {message['content']}" for message in messages[:last])
             yield shown, messages[last]["content"], rendered(tokenizer, messages[:last], True)
         return

@@ -17,7 +17,7 @@ import numpy as np
 from ray_jobs.models.batching import token_budget_batches
 from ray_jobs.models.reader_batch import pad_windows
 from ray_jobs.models.reader_metrics import exact_match, f1
-from ray_jobs.models.reader_spans import passage_spans, window_spans
+from ray_jobs.models.reader_spans import PassageSpan, passage_spans, window_spans
 from ray_jobs.models.reader_torch import TorchReaderEngine
 from ray_jobs.models.reader_windows import WindowTokenizer
 from ray_jobs.train.evaluation.scores import Columns, Sample, Scores, taken
@@ -69,7 +69,10 @@ class ReaderJudge:
         asked = [row for row in rows_of(rows) if row.answers]
         if not asked:
             return []
-        said = {side: self._answers(asked, side) for side in (False, True)}
+        said = {
+            side: [_text(row, span) for row, span in zip(asked, self._spans(asked, side), strict=True)]
+            for side in (False, True)
+        }
         found = []
         for name, measure in (("f1", f1), ("exact_match", exact_match)):
             before, after = (
@@ -80,29 +83,34 @@ class ReaderJudge:
         return found
 
     def samples(self, rows: Columns, kind: str, places: Sequence[int]) -> list[Sample]:
-        """The best span of each passage."""
+        """The best span of each passage, with its margin: whether it is answered is the threshold's to say."""
         asked = rows_of(taken(rows, places))
-        before, after = (self._answers(asked, side) for side in (False, True))
+        before, after = (self._spans(asked, side) for side in (False, True))
         return [
-            Sample(f"{row.question}\n\n{row.passage}", row.answers[0] if row.answers else "", old, new)
+            Sample(
+                f"{row.question}\n\n{row.passage}",
+                row.answers[0] if row.answers else "",
+                _with_margin(row, old),
+                _with_margin(row, new),
+            )
             for row, old, new in zip(asked, before, after, strict=True)
         ]
 
-    def _answers(self, rows: Sequence[QuestionRow], tuned: bool) -> list[str]:
+    def _spans(self, rows: Sequence[QuestionRow], tuned: bool) -> list[PassageSpan | None]:
         with self._models.state(tuned) as network:
             engine = TorchReaderEngine(network, self._segments, "float32")
             return [
-                text for start in range(0, len(rows), _ROWS) for text in self._read(rows[start : start + _ROWS], engine)
+                span for start in range(0, len(rows), _ROWS) for span in self._read(rows[start : start + _ROWS], engine)
             ]
 
-    def _read(self, rows: Sequence[QuestionRow], engine: TorchReaderEngine) -> list[str]:
-        said = [""] * len(rows)
+    def _read(self, rows: Sequence[QuestionRow], engine: TorchReaderEngine) -> list[PassageSpan | None]:
+        best: list[PassageSpan | None] = [None] * len(rows)
         # A question that leaves no room for a passage has no answer.
         fitting = [place for place, row in enumerate(rows) if self._tokens.overhead(row.question) < self._length]
         passages = [rows[place].passage for place in fitting]
         pairs = [(rows[place].question, rows[place].passage) for place in fitting]
         windows = self._tokens.windows(pairs, self._length, self._settings.stride)
-        found: list[Any] = [None] * len(windows)
+        found: list[PassageSpan | None] = [None] * len(windows)
         for places in token_budget_batches([len(window.ids) for window in windows], self._budget, _MULTIPLE):
             part = [windows[place] for place in places]
             padded = pad_windows(part, self._pad, _MULTIPLE, left=False)
@@ -110,6 +118,13 @@ class ReaderJudge:
             for place, span in zip(places, spans, strict=True):
                 found[place] = span
         for place, span in zip(fitting, passage_spans(windows, found, len(fitting)), strict=True):
-            if span is not None:
-                said[place] = rows[place].passage[span.start : span.end]
-        return said
+            best[place] = span
+        return best
+
+
+def _text(row: QuestionRow, span: PassageSpan | None) -> str:
+    return "" if span is None else row.passage[span.start : span.end]
+
+
+def _with_margin(row: QuestionRow, span: PassageSpan | None) -> str:
+    return "" if span is None else f"{_text(row, span)}\n\nmargin {span.margin:.2f}, answered from the threshold on"

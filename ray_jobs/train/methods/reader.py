@@ -1,9 +1,10 @@
 """Fine-tuning of an extractive reader: where in a passage the answer to a question stands, or that it does not.
 
 Guaranteed: the rows are read by the same windows as ray_jobs.models.reader reads passages; a base without a span head
-gets one, and an adapter keeps it whole beside its matrices; evaluation tells exact match and F1 as SQuAD defines them,
-and a threshold chosen on the validation rows, `eval_threshold`, which belongs into the model's card. Not guaranteed:
-that a model refuses anything without rows that have no answer.
+gets one, and an adapter keeps it whole beside its matrices; evaluation tells exact match and F1 as SQuAD defines them
+and, once an answer is matched exactly, a threshold chosen on the validation rows, `eval_threshold`, which belongs into
+the model's card. Not guaranteed: that a model refuses anything without rows that have no answer; bounded memory for the
+validation rows, whose windows every worker holds, some 13 kB for each of 384 tokens.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def check_splits(config: TrainConfig, method: Method, train: Path, validation: P
             f"data={config.data}: {count} training rows are fewer than optimisation.global_batch={size}; lower it or "
             "prepare more rows"
         )
-    if shape(validation)[1] == 0:
+    others, judged = shape(validation)
+    if judged == 0:
         raise UsageError(
             f"data={config.data}: the validation split is empty, and checkpoints are chosen by it; prepare the data "
             "with a larger split.validation"
@@ -51,6 +52,11 @@ def check_splits(config: TrainConfig, method: Method, train: Path, validation: P
         raise UsageError(
             f"method={method.name} with data={config.data}: the rows are of kind {kind}, expected "
             f"{' or '.join(method.kinds)}; choose other data or another method"
+        )
+    if (other := kind_of(others, validation)) != kind:
+        raise UsageError(
+            f"data={config.data}: its training rows are of kind {kind} and its validation rows of kind {other}; "
+            "prepare both alike"
         )
     return kind
 

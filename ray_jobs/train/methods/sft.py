@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TOKENS = 2
 """Raised when other tokens would be made of the same rows."""
 _LEARNED = ["input_ids", "labels"]
+_OF_TOKENS: tuple[Metric, ...] = (("eval_loss", "min"),)
+"""See ray_jobs.train.methods.token_mean; the trainer's other metrics are means of batches."""
 
 
 class SupervisedFineTuning(Method):
@@ -42,12 +44,15 @@ class SupervisedFineTuning(Method):
     shifts: tuple[Shift, ...] = (
         Shift("sequence.max_length", "other tokens are measured, those before the cut", spares_evaluation=False),
         Shift("sequence.completion_only", "other tokens are measured", spares_evaluation=False),
-        Shift("sequence.packing", "their loss is the mean of other batches"),
+        Shift("sequence.packing", "their figures are means of other batches", spares=_OF_TOKENS),
+        Shift("optimisation.micro_batch", "their figures are means of other batches", spares=_OF_TOKENS),
     )
 
     def trainer(self, task: Task) -> Trainer:
         """A trainer that is ready to run; raises UsageError where base, data and configuration do not fit."""
-        from trl import SFTConfig, SFTTrainer
+        from trl import SFTConfig
+
+        from ray_jobs.train.methods.token_mean import TokenMeanTrainer, evened
 
         check_base(task)
         if task.config.sequence.packing:
@@ -68,11 +73,11 @@ class SupervisedFineTuning(Method):
         )
         with quiet_transformers():
             # By its path: under ZeRO-3 the weights must be sharded as they are read.
-            return SFTTrainer(
+            return TokenMeanTrainer(
                 model=str(task.base),
                 args=config,
                 train_dataset=in_order(train, task),
-                eval_dataset=validation,
+                eval_dataset=evened(validation, task.config.optimisation.micro_batch * task.place.world_size),
                 processing_class=tokenizer,
                 callbacks=list(task.callbacks),
                 **over_the_base(task),

@@ -100,7 +100,7 @@ class Campaign:
         else:
             if len(self._trials) >= self._limit:
                 return None
-            number = len(self._trials)
+            number = self._trials.free
             proposal = self._proposals.next(number)
             config = None if proposal is None else self._space.config_at(proposal.point)
             if proposal is None or config is None:

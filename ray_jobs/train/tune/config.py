@@ -25,7 +25,11 @@ class AshaConfig(_Part):
     reduction_factor: float = Field(
         3, gt=1, description="one trial of so many goes on, and the next rung is so many times as far"
     )
-    max_steps: int | None = Field(None, ge=2, description="no trial runs further; None: to the end of its run")
+    max_steps: int | None = Field(
+        None,
+        ge=2,
+        description="no trial runs further, and the best is trained to its end later; None: to the end of its run",
+    )
 
     @model_validator(mode="after")
     def _pairs_that_cannot_be(self) -> Self:

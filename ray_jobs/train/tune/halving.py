@@ -29,7 +29,8 @@ class Halving:
         """
         number = 0
         goes_on = True
-        while self._first * self._factor**number <= progress:
+        # A rung may be a hair above the share that it stands for: 0.1 x 3 is more than 0.3.
+        while self._first * self._factor**number <= progress * (1 + 1e-9):
             rung = self._rungs.setdefault(number, {})
             if trial not in rung:
                 rung[trial] = self._sign * value

@@ -6,12 +6,12 @@
     tune/NAME/IDENTITY/report.html
 
 Guaranteed: a trial is a run of the training job under the name that the user chose, so that training the best
-configuration finds its run finished and only publishes it; the same command goes on where it stopped, and with more
-trials it adds to those that were run, even once the best of them is published; the search itself publishes nothing.
-With other rows to learn from, to be reminded of or to be measured on, and with another adapter to start from, it is
-another search; with other values of what changes nothing in a run, such as a smaller micro-batch, it is the same one. A
-trial that failed is run again only where its folder among the trials is deleted. Not guaranteed: that two drivers with
-the same search at once do not disturb each other.
+configuration finds its run finished and only publishes it, or, where `scheduler.max_steps` ended it, goes on with it;
+the same command goes on where it stopped, and with more trials it adds to those that were run, even once the best of
+them is published; the search itself publishes nothing. With other rows to learn from, to be reminded of or to be
+measured on, and with another adapter to start from, it is another search; with other values of what changes nothing in
+a run, such as a smaller micro-batch, it is the same one. A trial that failed is run again only where its folder among
+the trials is deleted. Not guaranteed: that two drivers with the same search at once do not disturb each other.
 """
 
 from __future__ import annotations

@@ -61,9 +61,10 @@ def best_yaml(space: Space, best: Trial, summary: TuneSummary) -> str:
     config = space.config_at(best.begun.point)
     value = best.ended.score.value if best.ended is not None and best.ended.score is not None else float("nan")
     assert config is not None, "it was trained"
+    cut = best.ended is not None and best.ended.step < best.ended.steps
     head = (
         f"# The best of {len(summary.trials)} trials: trial {best.number}, {summary.objective} {value:.6g}.\n"
-        "# tandem train --config THIS_FILE publishes it.\n"
+        f"# tandem train --config THIS_FILE {'trains it to its end and ' if cut else ''}publishes it.\n"
     )
     text = head + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     if TrainConfig.model_validate(yaml.safe_load(text)) != config:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -116,6 +117,11 @@ class Trials:
             return
         self._storage.create(f"{self._folder}/{ended.number:04d}/ended.json", ended.model_dump_json(indent=1).encode())
         self._found[ended.number] = Trial(begun=self._found[ended.number].begun, ended=ended)
+
+    @property
+    def free(self) -> int:
+        """The lowest number that no trial has: the next one, or that of a folder that was deleted."""
+        return next(number for number in count() if number not in self._found)
 
     @property
     def ended(self) -> list[Trial]:
