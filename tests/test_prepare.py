@@ -360,7 +360,7 @@ def test_a_split_of_which_all_rows_were_removed_says_why(tmp_path: Path) -> None
     [
         ("completion", {}, "656821d537260a21282af7af1fc25b9f"),
         ("label", {"near_duplicates": False}, "da285cc86b6f4ea6db76865ee483b3f3"),
-        ("retrieval", {}, "ed16f1f641da57e2e70c7aaab55bbd84"),
+        ("retrieval", {"keep_leaks": True}, "44ee67e22d56177f957c7de88ac02f96"),
         ("preference", {}, "ca9fb8529d311b41b4147471dd4ce1c8"),
         ("messages", {}, "7156f1771e729374a861f57aa92ec3be"),
     ],

@@ -219,9 +219,10 @@ def test_a_trial_whose_folder_was_deleted_is_run_again_under_its_number(tmp_path
         search.train(search.begin()[0], [loss])
     shutil.rmtree(tmp_path / FOLDER / "trials" / "0001")
     again = Search(tmp_path, limit=3)
-    number, _ = again.begin()
-    again.train(number, [0.5])
-    assert number == 1
+    found = again.campaign.next()
+    assert found is not None
+    again.train(found[0], [0.5])
+    assert found[0] == 1
     assert again.campaign.next() is None
     assert again.write().best == 1
 

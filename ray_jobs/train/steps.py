@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from ray_jobs.errors import TandemError
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.methods import Mode
+from ray_jobs.train.methods.packed_batch import tokens_in
 
 Tell = Callable[[Mapping[str, float]], None]
 _LOSS = "eval_loss"
@@ -101,9 +102,14 @@ class Tokens:
     def add(self, inputs: Mapping[str, Any]) -> bool:
         """Count those of a micro-batch, without waiting for the device; False where there are none to be seen."""
         masks = [value for key, value in inputs.items() if _is_learned(key, "attention_mask")]
-        places = [] if masks else [value for key, value in inputs.items() if _is_learned(key, "input_ids")]
-        self._own = self._own + sum(mask.sum() for mask in masks) + sum(ids.numel() for ids in places)
-        return bool(masks or places)
+        if masks:
+            found = sum(mask.sum() for mask in masks)
+        elif "position_ids" in inputs:
+            found = tokens_in(inputs["position_ids"])
+        else:
+            found = sum(value.numel() for key, value in inputs.items() if _is_learned(key, "input_ids"))
+        self._own = self._own + found
+        return bool(masks) or any(_is_learned(key, "input_ids") for key in inputs)
 
     @property
     def total(self) -> float:

@@ -183,9 +183,6 @@ class Bench:
 
     def _task(self, way: Way) -> Task:
         sizes, data = self._sizes, self._folder / ("dense" if way.batches == "dense" else "short")
-        # Without kernels for rows of different lengths, a micro-batch of packed rows is one row with one large mask.
-        one = way.batches == "packed" and not self._attention.startswith("flash")
-        micro = 1 if one else sizes.micro_batch
         config = TrainConfig.model_validate(
             {
                 "method": "sft",
@@ -196,7 +193,7 @@ class Bench:
                 "lora": {"rank": sizes.rank} if way.weights == "LoRA" else None,
                 "optimisation": {
                     "global_batch": sizes.global_batch,
-                    "micro_batch": micro,
+                    "micro_batch": sizes.micro_batch,
                     "max_steps": sizes.steps,
                     "precision": "bfloat16",
                 },
@@ -209,7 +206,7 @@ class Bench:
             base_revision="made",
             splits=Splits(data / "train.parquet", data / "validation.parquet", f"{data.name:0<64}", data / "cache"),
             output=self._folder / "output",
-            batches=batches.plan(sizes.global_batch, micro, 1),
+            batches=batches.plan(sizes.global_batch, sizes.micro_batch, 1),
             place=Place(self._device, "bfloat16", 0, 1, _at_once),
             deepspeed=None,
         )

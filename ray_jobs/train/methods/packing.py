@@ -21,8 +21,11 @@ _CARRYING = {"linear_attention", "mamba", "conv", "recurrent", "hybrid", "hybrid
 """Kinds of layers that look back by other means than a mask."""
 
 
-def check_packing(task: Task) -> None:
-    """Raise UsageError for a base whose rows would see each other when they are packed."""
+def check_packing(task: Task) -> bool:
+    """Whether the base's attention is told the lengths of rows; else it compares by masks.
+
+    Raises UsageError for a base whose rows would see each other when they are packed.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(task.base, local_files_only=True, trust_remote_code=False)
@@ -35,6 +38,7 @@ def check_packing(task: Task) -> None:
             f"sequence.packing=true with base={task.config.base}: {network.__name__} {reason}, so that packed rows "
             "would see each other; set sequence.packing=false"
         )
+    return "flash" in (config._attn_implementation or "")
 
 
 def why_not(network: type[PreTrainedModel], config: PretrainedConfig) -> str | None:

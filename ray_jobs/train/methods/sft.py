@@ -15,6 +15,7 @@ from ray_jobs.models.sentence_model import quiet_transformers
 from ray_jobs.train.methods import Method, Metric, Shift, Task
 from ray_jobs.train.methods.arguments import arguments
 from ray_jobs.train.methods.language import check_base, check_kept, longest_row, over_the_base, tokenizer_of
+from ray_jobs.train.methods.packed_batch import PackedCollator
 from ray_jobs.train.methods.packing import check_packing
 from ray_jobs.train.methods.rows import Rows, how_many, in_order, made_once, read_splits, steps_of
 from ray_jobs.train.methods.tally import Tally
@@ -55,8 +56,8 @@ class SupervisedFineTuning(Method):
         from ray_jobs.train.methods.token_mean import TokenMeanTrainer, evened
 
         check_base(task)
-        if task.config.sequence.packing:
-            check_packing(task)
+        packing = task.config.sequence.packing
+        by_lengths = packing and check_packing(task)
         tokenizer = tokenizer_of(task)
         train, validation, kind = read_splits(task, self)
         if kind == "messages":
@@ -68,7 +69,7 @@ class SupervisedFineTuning(Method):
         config = SFTConfig(
             **arguments(task, steps_of(train, task), learning_rate=2e-5 if task.config.lora is None else 2e-4),
             max_length=longest_row(task),
-            packing=task.config.sequence.packing,
+            packing=by_lengths,
             dataset_kwargs={"skip_prepare_dataset": True},
         )
         with quiet_transformers():
@@ -79,6 +80,7 @@ class SupervisedFineTuning(Method):
                 train_dataset=in_order(train, task),
                 eval_dataset=evened(validation, task.config.optimisation.micro_batch * task.place.world_size),
                 processing_class=tokenizer,
+                data_collator=PackedCollator(tokenizer.pad_token_id) if packing and not by_lengths else None,
                 callbacks=list(task.callbacks),
                 **over_the_base(task),
             )

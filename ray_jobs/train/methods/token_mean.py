@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl import SFTTrainer
 
+from ray_jobs.train.methods.packed_batch import tokens_in
 from ray_jobs.train.methods.turns import IGNORED
 
 if TYPE_CHECKING:
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 
 class TokenMeanTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, but for the validation loss."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *given: Any, **named: Any) -> Any:
+        """As TRL's, which counts the tokens of one sequence of a packed batch; these are those of all."""
+        before = self._total_train_tokens
+        found = super().compute_loss(model, inputs, *given, **named)
+        if self.model.training and "attention_mask" not in inputs:
+            own = tokens_in(inputs["position_ids"])
+            self._total_train_tokens = before + self.accelerator.reduce(own, reduction="sum").item()
+            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return found
 
     def evaluation_loop(self, *given: Any, metric_key_prefix: str = "eval", **named: Any) -> EvalLoopOutput:
         """Evaluate; every worker has the same result."""
