@@ -112,7 +112,7 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
         "{Training on Ray > embedder (MiniLM), full, 2 > overhead}",
     ),
     (
-        "training",
+        "training_batches",
         "Packed rows, tokens of text a second",
         "{Tokens of text > packed > tokens/s}",
         "fully dense {Tokens of text > fully > tokens/s}, length-grouped {Tokens of text > length > tokens/s}, padded "

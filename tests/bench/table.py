@@ -44,6 +44,7 @@ TITLES = {
     "quality": "Quality",
     "serving": "Serving",
     "training": "Training",
+    "training_batches": "Batches of a training run",
     "training_workers": "Workers of a training run",
     "trained": "Trained models",
     "embedder": "A fine-tuned embedder",

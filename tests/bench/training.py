@@ -3,7 +3,8 @@
 Rates are the trainers' own (seconds of the training loop, without start-up), in interleaved pairs with what a user
 would run instead: the plain trainers of TRL and sentence-transformers in one process. Everything runs on the CPUs of
 this machine; Tandem's worker and the plain process have the same threads. Not measured: GPUs, several machines;
-what several workers gain, and what a lost one costs, is training_workers.py's.
+how full batches are is training_batches.py's, what several workers gain, and what a lost one costs,
+training_workers.py's.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Size:
     rounds: int  # of what is measured by turns
 
 
-FULL = Size(pairs=7, steps=20, rounds=3)
-QUICK = Size(pairs=1, steps=4, rounds=1)
+FULL = Size(pairs=7, steps=20, rounds=0)
+QUICK = Size(pairs=1, steps=4, rounds=0)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Bench:
 
 def measure(quick: bool) -> list[Table]:
     """Run everything; returns the tables."""
-    return tables(QUICK if quick else FULL, _overhead, _filling)
+    return tables(QUICK if quick else FULL, _overhead)
 
 
 def tables(size: Size, *parts: Callable[[Bench], Table]) -> list[Table]:
@@ -192,48 +193,6 @@ def _in_pairs(bench: Bench, make: Callable[[], TrainConfig]) -> Iterator[tuple[R
         else:
             own = bench.timed(config)
             yield own, bench.plain(config)
-
-
-def _filling(bench: Bench) -> Table:
-    """How much of a batch is text."""
-    few, batch = {"global_batch": 4, "micro_batch": 4}, {"global_batch": 16, "micro_batch": 16}
-    ways: list[tuple[str, Callable[[], Rate]]] = [
-        (
-            "fully dense rows",
-            lambda: bench.timed(bench.config("sft", bench.language, bench.dense, optimisation=few)),
-        ),
-        (
-            "packed",
-            lambda: bench.timed(
-                bench.config("sft", bench.language, bench.short, optimisation=few, sequence={"packing": True})
-            ),
-        ),
-        ("padded", lambda: bench.timed(bench.config("sft", bench.language, bench.short, optimisation=batch))),
-        (
-            "length-grouped (TRL)",
-            lambda: bench.plain(bench.config("sft", bench.language, bench.short, optimisation=batch), by_length=True),
-        ),
-    ]
-    rates: dict[str, list[float]] = {}
-    for turn in range(bench.size.rounds):
-        for name, run in ways[turn % len(ways) :] + ways[: turn % len(ways)]:
-            rate = run()
-            rates.setdefault(name, []).append(rate.tokens / rate.seconds)
-    dense = rates[ways[0][0]]
-    rows: list[list[Cell]] = [
-        [
-            name,
-            f"{statistics.median(rates[name]):,.0f}",
-            spread([rate / limit for rate, limit in zip(rates[name], dense, strict=True)]),
-        ]
-        for name, _ in ways
-    ]
-    return Table(
-        f"Tokens of text a second, rows of {material.LENGTH} tokens at most",
-        ["batches", "tokens/s", "share of dense (least to most)"],
-        rows,
-        notes=("Tokens that are padding do not count. Instructions as people wrote them; 7 million random weights.",),
-    )
 
 
 def spread(ratios: Sequence[float]) -> str:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 class TokenMeanTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, but for the validation loss."""
+    """TRL's trainer, but for the validation loss and the number of packed tokens."""
+
+    _total_train_tokens: float
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *given: Any, **named: Any) -> Any:
         """As TRL's, which counts the tokens of one sequence of a packed batch; these are those of all."""
