@@ -51,9 +51,7 @@ def test_in_small_it_measures_every_way_and_writes_what_it_found(tmp_path: Path)
     (table,) = json.loads((tmp_path / "found.json").read_text())["training_gpu"]["tables"]
     ways = [tuple(row[:4]) for row in table["rows"]]
     assert ways == [
-        (weights, rows, "eager", 2)
-        for weights in ("full", "LoRA")
-        for rows in ("dense", "packed", "padded")
+        (weights, rows, "eager", 2) for weights in ("full", "LoRA") for rows in ("dense", "packed", "padded")
     ]
     assert all(not row[4].startswith(("0", "nan")) for row in table["rows"])
     assert "## Training on a GPU" in (tmp_path / "found.md").read_text()
