@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -28,6 +29,7 @@ from train_runs import (
 )
 
 from ray_jobs.errors import ConflictError, ModelError, UsageError
+from ray_jobs.progress import LineProgress
 from ray_jobs.runtime import ClusterSize, Machine
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import job
@@ -63,24 +65,26 @@ def sft(places: Places, name: str, **changes: Any) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def killed(ray_session: None, places: Places) -> tuple[TrainConfig, job.TrainSummary]:
-    """A run with ZeRO 2 of which a worker is killed after its first checkpoint."""
+def killed(ray_session: None, places: Places) -> tuple[TrainConfig, job.TrainSummary, str]:
+    """A run with ZeRO 2 of which a worker is killed after its first checkpoint, and what it told meanwhile."""
     config = sft(places, "killed", zero={"stage": 2})
     found: list[job.TrainSummary] = []
-    thread = threading.Thread(target=lambda: found.append(job.run(config)))
+    told = io.StringIO()
+    thread = threading.Thread(target=lambda: found.append(job.run(config, LineProgress(told))))
     thread.start()
     wait_until(lambda: bool(checkpoints(config)) or not thread.is_alive())
     ray_workers()[-1].send_signal(signal.SIGKILL)
     thread.join(DEADLINE_SECONDS)
-    return config, found[0]
+    return config, found[0], told.getvalue()
 
 
 @pytest.mark.slow
 def test_after_a_killed_worker_the_losses_are_those_of_an_undisturbed_run(
-    killed: tuple[TrainConfig, job.TrainSummary], places: Places
+    killed: tuple[TrainConfig, job.TrainSummary, str], places: Places
 ) -> None:
-    config, summary = killed
+    config, summary, told = killed
     assert summary.restarts == 1
+    assert told.count("others go on from the last checkpoint") == 1
     assert went_on(config)
     undisturbed = train_alone(sft(places, "undisturbed", workers={"count": 1}))
     assert losses(config) == pytest.approx(losses(undisturbed), rel=1e-2, abs=1e-4)
@@ -90,16 +94,16 @@ def test_after_a_killed_worker_the_losses_are_those_of_an_undisturbed_run(
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_not_trained_again(killed: tuple[TrainConfig, job.TrainSummary]) -> None:
-    config, before = killed
+def test_a_finished_run_is_not_trained_again(killed: tuple[TrainConfig, job.TrainSummary, str]) -> None:
+    config, before, _ = killed
     again = job.run(config)
     assert not again.trained
     assert (again.model, again.best_step, again.metrics) == (before.model, before.best_step, before.metrics)
 
 
 @pytest.mark.slow
-def test_the_last_two_and_the_best_two_checkpoints_are_left(killed: tuple[TrainConfig, job.TrainSummary]) -> None:
-    config, summary = killed
+def test_the_last_two_and_the_best_two_checkpoints_are_left(killed: tuple[TrainConfig, job.TrainSummary, str]) -> None:
+    config, summary, _ = killed
     measured = evaluations(config)
     best = sorted(measured, key=lambda step: (measured[step], -step))[:2]
     assert {found.step for found in checkpoints(config)} == {75, 100, *best}
@@ -108,9 +112,9 @@ def test_the_last_two_and_the_best_two_checkpoints_are_left(killed: tuple[TrainC
 
 @pytest.mark.slow
 def test_a_model_learns_its_task_by_a_wide_margin_over_its_base(
-    killed: tuple[TrainConfig, job.TrainSummary], places: Places
+    killed: tuple[TrainConfig, job.TrainSummary, str], places: Places
 ) -> None:
-    config, summary = killed
+    config, summary, _ = killed
     assert summary.metrics["eval_loss"] < 0.2 * losses(config)[1]
     assert share_right(places.chat) < 0.2
     assert share_right(places.store / "models" / "killed") > 0.8
@@ -135,8 +139,10 @@ def test_an_adapter_is_published_with_the_name_of_its_base_and_loads_over_it(pla
 
 
 @pytest.mark.slow
-def test_a_card_says_what_the_model_is_made_from(killed: tuple[TrainConfig, job.TrainSummary], places: Places) -> None:
-    config, summary = killed
+def test_a_card_says_what_the_model_is_made_from(
+    killed: tuple[TrainConfig, job.TrainSummary, str], places: Places
+) -> None:
+    config, summary, _ = killed
     card = json.loads((places.store / "models" / "killed" / "card.json").read_text())
     plan = plan_of(config)
     assert card["base"] == {"name": str(places.chat), "revision": plan.base_revision}
@@ -147,9 +153,9 @@ def test_a_card_says_what_the_model_is_made_from(killed: tuple[TrainConfig, job.
 
 @pytest.mark.slow
 def test_a_name_that_another_run_has_taken_is_refused_before_work(
-    killed: tuple[TrainConfig, job.TrainSummary],
+    killed: tuple[TrainConfig, job.TrainSummary, str],
 ) -> None:
-    config, _ = killed
+    config, _, _ = killed
     other = config.model_copy(update={"seed": 7})
     with pytest.raises(
         ConflictError, match=r"name=killed: .*, made by runs/killed/.*, is there already; choose another"

@@ -11,7 +11,7 @@ the `keep` best stay. Not guaranteed: that two runs of the same identity at once
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -29,6 +29,8 @@ _OF_ONE_WORKER = re.compile(
 )
 # What a checkpoint has besides the model.
 _OF_THE_RUN = {"optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "latest", "training_args.bin"}
+# What its evaluation tells of itself, not of the model.
+_OF_THE_TRAINER = ("runtime", "per_second", "epoch", "num_tokens")
 
 
 class Checkpoint(BaseModel):
@@ -48,6 +50,15 @@ class Checkpoint(BaseModel):
     data_hash: str
     files: dict[str, int]  # name inside the folder -> bytes
     precision: Precision | None = None  # of the run; None in records of before it was kept
+
+
+def of_validation(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What people want to know of what an evaluation found, without `eval_`: not its duration, not what is counted."""
+    return {
+        name.removeprefix("eval_"): value
+        for name, value in sorted(metrics.items())
+        if name.startswith("eval_") and not any(part in name for part in _OF_THE_TRAINER)
+    }
 
 
 class Checkpoints:

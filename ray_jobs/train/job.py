@@ -26,7 +26,7 @@ from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, open_storage
 from ray_jobs.train import before_after, publish, report, sharing, worker
-from ray_jobs.train.checkpoints import Checkpoints, best
+from ray_jobs.train.checkpoints import Checkpoints, best, of_validation
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.identity import run_folder
@@ -58,10 +58,10 @@ class TrainSummary(BaseModel):
 
     def lines(self) -> list[str]:
         """The summary as people read it."""
-        found = ", ".join(f"{key} {value:.4g}" for key, value in sorted(self.metrics.items()))
+        found = ", ".join(f"{name} {value:.4g}" for name, value in of_validation(self.metrics).items())
         how = f"trained in {self.seconds:.1f} s" if self.trained else "was finished before, nothing was trained"
         lost = f", {self.restarts} restarts" if self.restarts else ""
-        told = [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: {found}"]
+        told = [f"{self.name}: {self.steps} steps{lost}, {how}", f"best at step {self.best_step}: validation {found}"]
         return [*told, *self.rows, *self.measured, self.model or self.run, *([self.report] if self.report else [])]
 
 

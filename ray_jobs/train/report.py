@@ -19,7 +19,7 @@ import yaml
 from ray_jobs.storage import Storage
 from ray_jobs.train import html_page as page
 from ray_jobs.train.charts import Interval, Series, interval_chart, line_chart, short, signed
-from ray_jobs.train.checkpoints import Checkpoint
+from ray_jobs.train.checkpoints import Checkpoint, of_validation
 from ray_jobs.train.evaluation.scores import METRICS
 from ray_jobs.train.methods import tally
 from ray_jobs.train.record import ATTEMPTS, SECONDS
@@ -95,7 +95,10 @@ def render(plan: Plan, checkpoint: Checkpoint, left: Left, stopped: str | None =
                 ("base", config.base),
                 ("steps", f"{left.outcome['steps']:,}"),
                 ("best at step" if stopped is None else "last checkpoint at step", f"{checkpoint.step:,}"),
-                *((name, short(value)) for name, value in sorted(_validation(checkpoint).items())),
+                *(
+                    (f"validation {name.replace('_', ' ')}", short(value))
+                    for name, value in of_validation(checkpoint.metrics).items()
+                ),
             ]
         ),
         _changes(left, config.evaluation.wanted),
@@ -108,15 +111,6 @@ def render(plan: Plan, checkpoint: Checkpoint, left: Left, stopped: str | None =
         ),
     ]
     return page.document(config.name, "\n".join(part for part in parts if part))
-
-
-def _validation(checkpoint: Checkpoint) -> dict[str, float]:
-    hidden = ("runtime", "per_second", "epoch", "num_tokens")
-    return {
-        f"validation {name.removeprefix('eval_').replace('_', ' ')}": value
-        for name, value in checkpoint.metrics.items()
-        if name.startswith("eval_") and not any(part in name for part in hidden)
-    }
 
 
 def _changes(left: Left, wanted: bool) -> str:

@@ -87,6 +87,8 @@ class Run:
                     return restarts
                 raise_unless_lost(error, self._plan.config)
                 reason = first_line(error)
+                if restarts < allowed:
+                    stage.note(f"workers were lost ({reason}); others go on from the last checkpoint")
         raise TandemError(
             f"checkpoints.max_failures={allowed}: workers were lost {allowed + 1} times ({reason}); run the same "
             f"command to go on from the last checkpoint, and if they lack memory: {memory_remedy(self._plan.config)}"

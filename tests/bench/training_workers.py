@@ -115,6 +115,9 @@ class Watch:
     def show(self, **values: float) -> None:
         """The loss does not matter here."""
 
+    def note(self, text: str) -> None:
+        """That a worker was lost is known."""
+
     def recovery(self) -> float:
         """Seconds from the kill to the first step that had not been done before."""
         if self.killed is None or not self.after:
