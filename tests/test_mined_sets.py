@@ -97,7 +97,7 @@ def test_what_shares_no_document_with_training_is_listed_by_the_ids_of_the_mined
         else {"question": query(n), "passage": texts[n], "answers": texts[n].split()[-1:], "doc_id": f"d{n}"}
         for n in range(QUERIES)
     ]
-    mined = mine(store_of(tmp_path, rows), texts="data", output_kind=kind)
+    mined = mine(store_of(tmp_path, rows, source_column="doc_id"), texts="data", output_kind=kind)
     found = rows_of(mined)
     name = "positive" if kind == "retrieval" else "passage"
     trained = {row[name] for row in found["train"] if row[name] in texts}

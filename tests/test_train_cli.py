@@ -115,7 +115,9 @@ def test_the_same_command_goes_on_with_the_losses_of_an_undisturbed_run(made: Ru
 def test_it_says_what_it_has_trained(made: Run, completed: str) -> None:
     title, metrics, *_, place, report = completed.splitlines()
     assert title.startswith("talker: 100 steps, trained in ")
-    assert "eval_loss 0." in metrics
+    assert metrics.startswith("best at step 100: validation ")
+    assert ", loss 0." in metrics
+    assert "runtime" not in metrics
     assert place == str(made.folder / "store" / "models" / "talker")
     assert "<html" in Path(report).read_text(encoding="utf-8")
 
