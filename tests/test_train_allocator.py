@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from ray_jobs.train.allocator import ENVIRONMENT
 
 STEPS = """
 import resource, sys, threading
@@ -15,7 +18,7 @@ if sys.argv[1] == "kept":
     assert keep_freed_memory()
 
 def step():
-    held = [b"x" * (megabytes << 20) for megabytes in (2, 8, 40, 8, 2)]
+    held = [b"x" * (megabytes << 20) for megabytes in (2, 8, 40, 200, 8, 2)]
 
 def run():
     step()
@@ -32,8 +35,11 @@ thread.join()
 
 
 def faults(how: str) -> int:
-    """Pages that were cleared while ten steps of 60 MB were run."""
-    done = subprocess.run([sys.executable, "-c", STEPS, how], capture_output=True, text=True, check=True, timeout=60)
+    """Pages that were cleared while ten steps of 260 MB were run."""
+    environment = os.environ | (ENVIRONMENT if how == "kept" else {})
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS, how], capture_output=True, text=True, check=True, timeout=60, env=environment
+    )
     return int(done.stdout)
 
 

@@ -33,6 +33,7 @@ from ray_jobs.progress import LineProgress
 from ray_jobs.runtime import ClusterSize, Machine
 from ray_jobs.storage import LocalStorage
 from ray_jobs.train import job
+from ray_jobs.train.allocator import ENVIRONMENT
 from ray_jobs.train.config import TrainConfig
 
 
@@ -73,7 +74,9 @@ def killed(ray_session: None, places: Places) -> tuple[TrainConfig, job.TrainSum
     thread = threading.Thread(target=lambda: found.append(job.run(config, LineProgress(told))))
     thread.start()
     wait_until(lambda: bool(checkpoints(config)) or not thread.is_alive())
-    ray_workers()[-1].send_signal(signal.SIGKILL)
+    worker = ray_workers()[-1]
+    assert ENVIRONMENT.items() <= worker.environ().items()
+    worker.send_signal(signal.SIGKILL)
     thread.join(DEADLINE_SECONDS)
     return config, found[0], told.getvalue()
 

@@ -20,6 +20,7 @@ from ray_jobs.progress import Progress, Stage
 from ray_jobs.runtime import ClusterSize, beside_this_process, cluster_size, raise_if_interrupted
 from ray_jobs.storage import Storage, new_id
 from ray_jobs.train import sharing, worker
+from ray_jobs.train.allocator import ENVIRONMENT
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.config import WorkersConfig
 from ray_jobs.train.failures import never_placed, raise_unless_lost, unshared_by
@@ -140,6 +141,7 @@ class Run:
                 # Whether to go on is decided here: an error of the user's would come again and again.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
                 callbacks=list(self._hooks.callbacks),
+                worker_runtime_env={"env_vars": ENVIRONMENT},
             ),
         )
         # Not in this thread: there Ray would take the signals that stop this job.
