@@ -102,14 +102,15 @@ class Tokens:
     def add(self, inputs: Mapping[str, Any]) -> bool:
         """Count those of a micro-batch, without waiting for the device; False where there are none to be seen."""
         masks = [value for key, value in inputs.items() if _is_learned(key, "attention_mask")]
+        ids = [value for key, value in inputs.items() if _is_learned(key, "input_ids")]
         if masks:
             found = sum(mask.sum() for mask in masks)
         elif "position_ids" in inputs:
             found = tokens_in(inputs["position_ids"])
         else:
-            found = sum(value.numel() for key, value in inputs.items() if _is_learned(key, "input_ids"))
+            found = sum(value.numel() for value in ids)
         self._own = self._own + found
-        return bool(masks) or any(_is_learned(key, "input_ids") for key in inputs)
+        return bool(masks or ids)
 
     @property
     def total(self) -> float:

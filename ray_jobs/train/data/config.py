@@ -85,10 +85,9 @@ class PrepareConfig(BaseModel):
             raise ValueError(f"evaluation_sets.{taken[0]}: a split has this name; choose another")
         return self
 
-    @property
-    def splits_documents(self) -> bool:
-        """Whether rows are split by the documents that they are about, and the user names no other source."""
-        return self.split.by == "source" and self.source_column is None
+    def splits_documents(self, kind: str) -> bool:
+        """Whether rows of this kind are split by the documents that they are about, no other source being named."""
+        return kind == "retrieval" and self.split.by == "source" and self.source_column is None
 
     def deciding(self) -> dict[str, object]:
         """Everything of the configuration that decides what the prepared data hold."""
@@ -108,7 +107,7 @@ class PrepareConfig(BaseModel):
 
     def _changed(self, kind: str, lists: bool) -> list[str]:
         """What has been prepared otherwise since PREPARATION was raised, where it concerns this preparation."""
-        by_document = kind == "retrieval" and self.splits_documents
+        by_document = self.splits_documents(kind)
         changes = {
             "near duplicates have one label": kind == "label" and self.near_duplicates,
             "positives of a row stay together": by_document and lists,

@@ -49,7 +49,7 @@ def decide(
     kinds = [kind] * len(SPLITS) + [found for _, found in evaluation]
     strict = [not found.leaks_by_asked for found in kinds]
     asked, documents = keys.column("asked"), keys.column("document")
-    if config.splits_documents and kind.name == "retrieval" and not config.keep_leaks:
+    if config.splits_documents(kind.name) and not config.keep_leaks:
         decisions.strayed = strays(places, decisions.kept, documents)
         decisions.kept[decisions.strayed] = False
     decisions.leaks = find_leaks(

@@ -46,7 +46,6 @@ class SupervisedFineTuning(Method):
         Shift("sequence.max_length", "other tokens are measured, those before the cut", spares_evaluation=False),
         Shift("sequence.completion_only", "other tokens are measured", spares_evaluation=False),
         Shift("sequence.packing", "their figures are means of other batches", spares=_OF_TOKENS),
-        Shift("optimisation.micro_batch", "their figures are means of other batches", spares=_OF_TOKENS),
     )
 
     def trainer(self, task: Task) -> Trainer:
