@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,62 +7,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import causal_engine
 import pytest
-from tiny_language_models import byte_tokenizer, save, save_adapter, tiny_llama
+from causal_engine import QUESTION, answer, changed, config, request
 
 from ray_jobs.answer.causal import CausalModel
-from ray_jobs.answer.engine import Message, Request, Sampling
-from ray_jobs.answer.engine_config import EngineConfig, load_engine
-from ray_jobs.answer.protocol import Answer, Final, TextDelta, complete
+from ray_jobs.answer.engine import Message
+from ray_jobs.answer.protocol import Final, TextDelta
 from ray_jobs.answer.written import WritingEngine
-from ray_jobs.errors import ModelError, NotFoundError, UsageError
+from ray_jobs.errors import ModelError, UsageError
 from ray_jobs.storage import LocalStorage
-
-QUESTION = "What does Ray run?"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model and two adapters of it."""
-    root = tmp_path_factory.mktemp("store") / "models"
-    tokenizer = byte_tokenizer()
-    # The end token is never the most likely one, so that answers are as long as they may be.
-    model = tiny_llama(tokenizer)
-    model.lm_head.weight.data[tokenizer.eos_token_id] = 0
-    base = save(root / "base", model, tokenizer)
-    save_adapter(root / "formal", base, seed=1)
-    save_adapter(root / "casual", base, seed=2)
-    return root
-
-
-def config(folder: Path, **changes: object) -> EngineConfig:
-    settings = {"engine": "transformers", "model": str(folder / "base"), "device": "cpu", "precision": "float32"}
-    return EngineConfig.model_validate({**settings, "max_new_tokens": 24, **changes})
+    return causal_engine.models(tmp_path_factory.mktemp("store") / "models")
 
 
 @pytest.fixture
 def load(folder: Path) -> Iterator[Callable[..., WritingEngine]]:
     """Loads an engine; its threads end with the test."""
-    loaded: list[CausalModel] = []
-
-    def load(**changes: object) -> WritingEngine:
-        chosen = config(folder, **changes)
-        loaded.append(CausalModel.load(chosen))
-        return WritingEngine(loaded[-1], chosen.min_support)
-
-    yield load
-    for model in loaded:
-        model.close()
-
-
-def request(model: str = "base", **sampling: Any) -> Request:
-    return Request(model, (Message("user", QUESTION),), Sampling(**sampling), closed_book=True)
-
-
-def answer(engine: WritingEngine, model: str = "base", **sampling: Any) -> Answer:
-    written = complete(engine.generator(request(model, **sampling)), QUESTION, [])
-    assert written is not None
-    return written
+    with causal_engine.loading(folder) as load:
+        yield load
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -71,11 +37,6 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.005)
-
-
-def changed(folder: Path, target: Path, name: str) -> Path:
-    shutil.copytree(folder / name, target / name)
-    return target / name
 
 
 def reference(folder: Path, tokens: int) -> tuple[list[int], str]:
@@ -189,17 +150,6 @@ def test_adapters_share_the_weights_of_the_base(folder: Path) -> None:
     assert added
     assert all("lora_" in name for name in added)
     assert all((tensor == before[name]).all() for name, tensor in model.state_dict().items())
-
-
-def test_a_model_or_adapter_that_is_not_loaded_is_refused_with_a_list(
-    folder: Path, load: Callable[..., WritingEngine]
-) -> None:
-    engine = load(adapters={"formal": str(folder / "formal")})
-    for unknown in ("other", "base:other"):
-        with pytest.raises(NotFoundError, match=f"model={unknown}: .*expected one of base, base:formal"):
-            engine.generator(request(unknown))
-        with pytest.raises(NotFoundError, match="expected one of base, base:formal"):
-            engine.condense([Message("user", "Why?")], unknown)
 
 
 @pytest.mark.parametrize("continuous", [{}, {"continuous": "on", "num_blocks": 8, "max_batch_tokens": 256}])
@@ -324,91 +274,6 @@ def test_a_follow_up_is_condensed_with_the_model_and_by_rule_when_it_babbles(
 ) -> None:
     turns = [Message("user", "How does Serve scale?"), Message("assistant", "By load."), Message("user", "Why?")]
     assert load().condense(turns, "base") == "Why? Serve scale"
-
-
-def test_a_question_that_the_model_cannot_hold_is_refused(load: Callable[..., WritingEngine]) -> None:
-    engine = load(context_tokens=128)
-    long = "word " * 200
-    with pytest.raises(UsageError, match=r"tokens, expected at most \d+ beside the answer"):
-        list(engine.generator(request()).stream(long, []))
-
-
-def test_attention_that_is_not_installed_is_not_fetched(load: Callable[..., WritingEngine]) -> None:
-    assert answer(load(attention="sdpa")).text == answer(load()).text
-    with pytest.raises(UsageError, match="attention=flash_attention_2: its package is not installed"):
-        load(attention="flash_attention_2")
-
-
-def test_more_context_than_the_model_has_is_refused(load: Callable[..., WritingEngine]) -> None:
-    with pytest.raises(UsageError, match=r"context_tokens=4096: .* reads 2048"):
-        load(context_tokens=4096)
-
-
-def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file
-
-    base = changed(folder, tmp_path, "base")
-    torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
-    (base / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"cannot be loaded.*expected a folder with .*safetensors"):
-        CausalModel.load(config(tmp_path))
-
-
-def test_code_of_a_models_repository_is_refused(folder: Path, tmp_path: Path) -> None:
-    import json
-
-    base = changed(folder, tmp_path, "base")
-    stated = json.loads((base / "config.json").read_text())
-    stated.update(model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.OwnModel"})
-    (base / "config.json").write_text(json.dumps(stated))
-    (base / "own.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        CausalModel.load(config(tmp_path))
-
-
-def test_a_model_that_generates_no_text_is_refused(folder: Path, tmp_path: Path) -> None:
-    from transformers import LlamaModel
-
-    tokenizer = byte_tokenizer()
-    bare: LlamaModel = tiny_llama(tokenizer).model
-    save(tmp_path / "base", bare, tokenizer)
-    with pytest.raises(ModelError, match=r"lacks 1 weights .* lm_head.weight: choose a model that generates text"):
-        CausalModel.load(config(tmp_path))
-
-
-def test_a_model_that_is_nowhere_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(NotFoundError, match="model 'no/such-model' not found; looked in"):
-        load_engine(EngineConfig(engine="transformers", model="no/such-model"))
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [({"target_modules": ["c_attn"]}, "does not fit|cannot be loaded"), ({"r": 4}, "has no adapter_model.safetensors")],
-    ids=["another model's", "pickled"],
-)
-def test_an_adapter_that_does_not_fit_is_refused(
-    folder: Path, tmp_path: Path, settings: dict[str, Any], said: str
-) -> None:
-    import json
-
-    adapter = changed(folder, tmp_path, "formal")
-    if "target_modules" in settings:
-        stated = json.loads((adapter / "adapter_config.json").read_text())
-        (adapter / "adapter_config.json").write_text(json.dumps({**stated, **settings}))
-    else:
-        (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    with pytest.raises(ModelError, match=said):
-        CausalModel.load(config(folder, adapters={"formal": str(adapter)}))
-
-
-def test_an_adapter_of_a_larger_model_is_refused(folder: Path, tmp_path: Path) -> None:
-    tokenizer = byte_tokenizer()
-    larger = save(tmp_path / "larger", tiny_llama(tokenizer, hidden_size=64), tokenizer)
-    adapter = save_adapter(tmp_path / "wide", larger, seed=1)
-    with pytest.raises(ModelError, match="adapter 'wide'"):
-        CausalModel.load(config(folder, adapters={"wide": str(adapter)}))
 
 
 def test_an_adapter_in_the_store_is_found_by_name(folder: Path) -> None:

@@ -17,8 +17,8 @@ from ray_jobs.models.kind import Form, Kind
 from ray_jobs.storage import open_storage
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.methods import method_of
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.publish import card
-from ray_jobs.train.worker import Plan
 
 Capsys = pytest.CaptureFixture[str]
 METHODS = ("sft", "dpo", "kto", "embedder", "reranker", "reader")

@@ -16,8 +16,8 @@ from ray_jobs.storage import LocalStorage, ObjectStorage, Storage, open_storage
 from ray_jobs.train import resume, universal, worker
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, best, of_the_model, of_worker, survivors
 from ray_jobs.train.methods import Place
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.resume import Expected
-from ray_jobs.train.worker import Plan
 
 RUN = "runs/model/0123"
 SHARED = ("adapter_model.safetensors", "trainer_state.json", "global_step4/mp_rank_00_model_states.pt", "latest")

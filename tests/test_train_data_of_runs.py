@@ -15,9 +15,10 @@ from ray_jobs.progress import SilentProgress
 from ray_jobs.storage import open_storage, sha256_of
 from ray_jobs.train import batches, job
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.data_file import is_file, name_of, prepare_file
 from ray_jobs.train.job import make_plan
 from ray_jobs.train.methods import Place
-from ray_jobs.train.training_data import Data, find_data, is_file, name_of, prepare_file, splits_of
+from ray_jobs.train.training_data import Data, find_data, splits_of
 from ray_jobs.train.worker import task_of
 
 

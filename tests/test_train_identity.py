@@ -17,11 +17,11 @@ from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.identity import FREE, is_free, run_folder
 from ray_jobs.train.job import make_plan
 from ray_jobs.train.methods import METHODS
+from ray_jobs.train.plan import start_of
 from ray_jobs.train.tune import job
 from ray_jobs.train.tune.config import TuneConfig
 from ray_jobs.train.tune.dimensions import Choice
 from ray_jobs.train.tune.space import Space, keys, value_at
-from ray_jobs.train.worker import start_of
 
 FIXED: dict[str, Any] = {"base": "toy", "data": "rows", "name": "tuned", "zero": {"stage": 2}}
 

@@ -20,8 +20,8 @@ from ray_jobs.train import before_after
 from ray_jobs.train.before_after import Part, measured, missing
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.tune.objective import judged
-from ray_jobs.train.worker import Plan
 
 # The libraries' own, of training in this process.
 pytestmark = [

@@ -26,7 +26,7 @@ from ray_jobs.train.evaluation import likelihood, tuned
 from ray_jobs.train.evaluation.language import LanguageJudge
 from ray_jobs.train.evaluation.tuned import TwoNetworks, has_room_beside
 from ray_jobs.train.hardware import of_this_machine
-from ray_jobs.train.worker import Plan
+from ray_jobs.train.plan import Plan
 
 
 @pytest.fixture(scope="module")

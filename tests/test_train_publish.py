@@ -16,7 +16,7 @@ from ray_jobs.models.resolve import resolve
 from ray_jobs.storage import LocalStorage, ObjectStorage, Storage
 from ray_jobs.train import publish
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
-from ray_jobs.train.worker import Plan
+from ray_jobs.train.plan import Plan
 
 RUN = "runs/model/0123"
 MODEL = {"config.json": "{}", "model.safetensors": "weights"}

@@ -22,7 +22,7 @@ from ray_jobs.train.evaluation import judges
 from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_remedy
 from ray_jobs.train.methods import METHODS, Method, Mode, Task, method_of, metric_of
-from ray_jobs.train.worker import Plan
+from ray_jobs.train.plan import Plan
 
 
 class Verses(Method):

@@ -19,9 +19,9 @@ from train_runs import settings
 from ray_jobs.train.charts import Axis, Interval, Series, interval_chart, line_chart, parallel_chart, short, signed
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.record import SECONDS
 from ray_jobs.train.report import Left, render, speeds
-from ray_jobs.train.worker import Plan
 
 pytest_plugins = ["page_fixtures"]
 

@@ -21,8 +21,9 @@ from ray_jobs.storage import LocalStorage
 from ray_jobs.train import job, sharing, under_way
 from ray_jobs.train.config import TrainConfig, WorkersConfig
 from ray_jobs.train.failures import unshared_by
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.sharing import UnsharedStepError
-from ray_jobs.train.worker import Plan, work
+from ray_jobs.train.worker import work
 
 LEARNS_ALIKE, IN_BATCH = "sft", "embedder"
 

@@ -11,7 +11,7 @@ from train_runs import settings
 from ray_jobs.storage import open_storage
 from ray_jobs.train import job
 from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.worker import Plan
+from ray_jobs.train.plan import Plan
 
 
 @pytest.fixture

@@ -2,120 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from tune_search import FOLDER, Search, run_of, space_of
 
-from cluster import settings
-from cluster.commands.train import TrainCommand
 from ray_jobs.errors import CorruptError, TandemError
-from ray_jobs.storage import LocalStorage, ObjectStorage
-from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
-from ray_jobs.train.config import TrainConfig
-from ray_jobs.train.tune import outcome, report
-from ray_jobs.train.tune.campaign import Campaign, Rungs
+from ray_jobs.storage import LocalStorage
 from ray_jobs.train.tune.config import ObjectiveConfig
-from ray_jobs.train.tune.dimensions import Dimension
 from ray_jobs.train.tune.halving import Halving
 from ray_jobs.train.tune.objective import Objective
-from ray_jobs.train.tune.proposals import proposals
-from ray_jobs.train.tune.space import Space
-from ray_jobs.train.tune.summary import TuneSummary
-from ray_jobs.train.tune.trials import Trials
-
-FOLDER = "tune/tuned/abc"
-RECORD = Checkpoint(
-    key="",
-    step=0,
-    workers=1,
-    engine="ddp",
-    stage=0,
-    metric=None,
-    metrics={},
-    method="sft",
-    base_revision="b",
-    data_hash="d",
-    files={},
-)
-OBJECTIVE = Objective(ObjectiveConfig(), "eval_loss", "min")
-RATES: dict[str, Any] = {"optimisation.learning_rate": {"type": "loguniform", "low": 1e-5, "high": 1e-1}}
-
-
-def space_of(dimensions: dict[str, dict[str, Any]] | None = None) -> Space:
-    made: dict[str, Dimension] = {
-        key: TypeAdapter(Dimension).validate_python(item) for key, item in (dimensions or RATES).items()
-    }
-    return Space({"method": "sft", "base": "toy", "data": "talk", "name": "tuned", "store": "store"}, made)
-
-
-def run_of(config: TrainConfig) -> str:
-    return f"runs/tuned/{hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()}"
-
-
-class Search:
-    """A campaign over a store, and a stand-in for training: a loss for each step."""
-
-    def __init__(
-        self,
-        folder: Path,
-        limit: int = 8,
-        objective: Objective = OBJECTIVE,
-        halving: Halving | None = None,
-        max_steps: int | None = None,
-        search: Any = "random",
-        space: Space | None = None,
-    ) -> None:
-        self.storage = LocalStorage(folder)
-        self.space = space or space_of()
-        self.objective = objective
-        self.trials = Trials(self.storage, FOLDER)
-        source = proposals(search, self.space, objective.mode, 0)
-        rungs = Rungs(halving, max_steps=max_steps)
-        self.campaign = Campaign(self.space, objective, source, self.trials, rungs, self.storage, limit, run_of)
-
-    def begin(self) -> tuple[int, TrainConfig]:
-        found = self.campaign.next()
-        assert found is not None
-        self.storage.create(f"{run_of(found[1])}/tensorboard/{found[0]}", b"")
-        return found
-
-    def checkpoint(self, run: str, losses: list[float], steps: int) -> None:
-        """What a run keeps that has been evaluated so often."""
-        checkpoints, step = Checkpoints(self.storage, run), 10 * len(losses)
-        log = [{"step": 10 * place, "eval_loss": loss, "epoch": 0.1} for place, loss in enumerate(losses, 1)]
-        state = {"max_steps": steps, "log_history": [{"step": 1, "loss": 9.0}, *log]}
-        record = RECORD.model_copy(update={"key": checkpoints.key(step, "a"), "step": step})
-        self.storage.create(f"{record.key}/trainer_state.json", json.dumps(state).encode())
-        checkpoints.commit(record)
-
-    def train(self, number: int, losses: list[float], rows: tuple[dict[str, Any], ...] = (), done: int = 0) -> bool:
-        """Evaluate after each tenth step, but for those `done` before; whether it came to its end."""
-        steps = 10 * len(losses)
-        for place, loss in list(enumerate(losses, 1))[done:]:
-            if not self.campaign.evaluated(number, 10 * place, steps, {"eval_loss": loss}):
-                self.campaign.released(number)
-                return False
-        history = [{"step": 10 * place, "eval_loss": loss} for place, loss in enumerate(losses, 1)]
-        self.campaign.finished(number, steps, {"eval_loss": min(losses)}, rows, history)
-        self.campaign.released(number)
-        return True
-
-    def write(self, complete: bool = True) -> TuneSummary:
-        return outcome.write(self.storage, FOLDER, self.space, self.objective, self.trials, complete)
-
-    def runs(self) -> set[str]:
-        return {"/".join(item.key.split("/")[:3]) for item in self.storage.list("runs")}
 
 
 def test_only_the_best_run_keeps_its_files(tmp_path: Path) -> None:
@@ -361,86 +262,3 @@ def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(CorruptError, match=r"trials/0000/ended\.json: not the record of a trial"):
         Search(tmp_path)
-
-
-def many(folder: Path, trials: int = 14) -> Search:
-    """A search whose best is at a rate of 1e-3 with a rank of 16, as a bowl."""
-    space = space_of(
-        {
-            **RATES,
-            "lora.rank": {"type": "logint", "low": 4, "high": 64},
-            "optimisation.global_batch": {"type": "choice", "values": [16, 32, 64]},
-            "optimisation.schedule": {"type": "choice", "values": ["linear", "cosine"]},
-        }
-    )
-    search = Search(folder, limit=trials, halving=Halving(0.25, 3, "min"), search="optuna", space=space)
-    chance = random.Random(0)
-    for _ in range(trials):
-        number, config = search.begin()
-        rate = config.optimisation.learning_rate
-        assert rate is not None
-        assert config.lora is not None
-        loss = 1 + abs(math.log10(rate) + 3) + 0.1 * abs(math.log2(config.lora.rank) - 4)
-        if number == 5:
-            search.campaign.failed(number, "the loss is nan at step 4, micro-batch 1 of worker 0")
-            search.campaign.released(number)
-            continue
-        search.train(number, [loss + 3 / place + 0.01 * chance.random() for place in range(1, 9)])
-    return search
-
-
-def test_the_best_configuration_reads_back_through_the_command_that_trains_it(tmp_path: Path) -> None:
-    search = many(tmp_path)
-    summary = search.write()
-    assert summary.best_config is not None
-    assert summary.best is not None
-    command = settings.read(TrainCommand, ["--config", summary.best_config], "train")
-    assert "tandem train --config THIS_FILE publishes it." in Path(summary.best_config).read_text()
-    read = TrainConfig.model_validate(command.model_dump(include=set(TrainConfig.model_fields)))
-    assert read == search.space.config_at(search.trials[summary.best].begun.point)
-    assert read == TrainConfig.model_validate(yaml.safe_load(Path(summary.best_config).read_text()))
-
-
-def test_what_was_found_is_written_the_best_first_and_again_when_more_was_found(tmp_path: Path) -> None:
-    search = Search(tmp_path)
-    search.train(search.begin()[0], [2.0])
-    search.begin()
-    cut = search.write(complete=False)
-    assert (cut.complete, cut.left_open) == (False, 1)
-    assert "cut short, 1 trials under way; run the same command to go on" in cut.lines()
-    search.train(1, [1.0])
-    search.write()
-    found = json.loads((tmp_path / FOLDER / "trials.json").read_text())
-    assert [row["trial"] for row in found["trials"]] == [1, 0]
-    assert found["best"] == 1
-    assert found["complete"]
-
-
-def test_in_an_object_store_too_the_file_of_the_best_is_that_of_the_last_trials(tmp_path: Path) -> None:
-    search = Search(tmp_path / "trials")
-    bucket = ObjectStorage("memory://", tmp_path / "cache")
-    for loss in (2.0, 1.0):
-        _, config = search.begin()
-        search.train(len(search.trials) - 1, [loss])
-        found = outcome.write(bucket, FOLDER, search.space, search.objective, search.trials, complete=True)
-        assert found.best_config is not None
-        assert TrainConfig.model_validate(yaml.safe_load(Path(found.best_config).read_text())) == config
-
-
-def test_of_many_trials_the_page_says_what_made_the_difference(tmp_path: Path) -> None:
-    summary = many(tmp_path, 20).write()
-    assert next(iter(summary.importance)) == "optimisation.learning_rate"
-    page = report.page(summary)
-    assert "What made the difference" in page
-    assert page.count("<title>trial ") == sum(row.value is not None for row in summary.trials)
-    assert "the loss is nan at step 4" in page
-
-
-def test_a_page_of_nothing_and_of_hostile_values_is_whole(tmp_path: Path) -> None:
-    assert "No trial came to an end" in report.page(Search(tmp_path).write())
-    space = space_of({"lora.targets": {"type": "choice", "values": [["<script>alert(1)</script>"], "all-linear"]}})
-    search = Search(tmp_path / "x", search="grid", space=space)
-    search.train(search.begin()[0], [1.0])
-    page = report.page(search.write())
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page

@@ -22,8 +22,10 @@ from ray_jobs.storage import Storage, open_storage
 from ray_jobs.train import job, under_way
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.on_ray import RaySession
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.record import ATTEMPTS
-from ray_jobs.train.worker import Plan, RaySession, work
+from ray_jobs.train.worker import work
 
 DEADLINE_SECONDS = 240.0
 SHARDED_WHOLLY: dict[str, object] = {"stage": 3, "persistence_threshold": 0}

@@ -42,8 +42,9 @@ from ray_jobs.train.memory import measuring_explained, measuring_remedy
 from ray_jobs.train.methods import Place, method_of
 from ray_jobs.train.methods.language import tokenizer_in
 from ray_jobs.train.methods.turns import check_template
+from ray_jobs.train.plan import Plan, start_of
 from ray_jobs.train.room import largest_machine
-from ray_jobs.train.worker import Plan, start_of, task_of
+from ray_jobs.train.worker import task_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,16 +25,18 @@ from ray_jobs.models.resolve import ResolvedModel, anchored, resolve
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import LocalStorage, Storage, open_storage
-from ray_jobs.train import before_after, publish, report, sharing, worker
+from ray_jobs.train import before_after, publish, report, sharing
 from ray_jobs.train.checkpoints import Checkpoints, best, of_validation
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.data_file import is_file, prepare_file
 from ray_jobs.train.hardware import of_this_machine, of_workers, precision_of, wanted_precision
 from ray_jobs.train.identity import run_folder
 from ray_jobs.train.methods import method_of, metric_of, tally
 from ray_jobs.train.methods.rows import check_splits
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.room import check_room, gpus_of
 from ray_jobs.train.starting import find_start
-from ray_jobs.train.training_data import find_data, is_file, prepare_file, splits_of
+from ray_jobs.train.training_data import find_data, splits_of
 from ray_jobs.train.under_way import Hooks, Run
 
 
@@ -123,7 +125,7 @@ def run(config: TrainConfig, progress: Progress | None = None, hooks: Hooks | No
     )
 
 
-def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None) -> worker.Plan:
+def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None) -> Plan:
     """Fix base and data once, for every worker; device and precision are those of this machine.
 
     `prepared` names the data that were prepared from the file `config.data`.
@@ -137,7 +139,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
     start = find_start(config, base.revision, storage)
     sources = [base.revision, data.hash, *([] if replayed is None else [replayed.sha256])]
     sources += [] if start is None else [start.revision]
-    return worker.Plan(
+    return Plan(
         config=config,
         store=storage.uri,
         run=run_folder(config, sources),
@@ -155,7 +157,7 @@ def make_plan(config: TrainConfig, storage: Storage, prepared: str | None = None
     )
 
 
-def check_data(plan: worker.Plan, storage: Storage) -> None:
+def check_data(plan: Plan, storage: Storage) -> None:
     """Raise UsageError for rows that the method cannot learn from, where it takes no download to know.
 
     Raises CorruptError for rows that are not those that were prepared.
@@ -180,7 +182,7 @@ def _anchored(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update=changes)
 
 
-def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
+def placed(plan: Plan, cluster: ClusterSize) -> Plan:
     """The plan on the hardware of this cluster's workers; raises UsageError where that lacks what was asked for."""
     config = plan.config
     check_room(sharing.workers_of(config), cluster)
@@ -193,7 +195,7 @@ def placed(plan: worker.Plan, cluster: ClusterSize) -> worker.Plan:
     return replace(plan, device=hardware.device, precision=precision_of(config, hardware))
 
 
-def as_begun(plan: worker.Plan, storage: Storage) -> worker.Plan:
+def as_begun(plan: Plan, storage: Storage) -> Plan:
     """The plan in the precision in which the run was begun: the machines of now may be of another kind."""
     found = Checkpoints(storage, plan.run).complete()
     precision = found[-1].precision if found else None
@@ -210,7 +212,7 @@ def _interrupted(told: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def _reported(plan: worker.Plan, storage: Storage) -> Iterator[None]:
+def _reported(plan: Plan, storage: Storage) -> Iterator[None]:
     """Leave a report of what there is where a run stops before its end; why it stopped counts for more than that."""
     try:
         yield
@@ -222,7 +224,7 @@ def _reported(plan: worker.Plan, storage: Storage) -> Iterator[None]:
         raise
 
 
-def _how_to_go_on(plan: worker.Plan, storage: Storage) -> str:
+def _how_to_go_on(plan: Plan, storage: Storage) -> str:
     if storage.exists(plan.finished):
         return "the run is trained and its checkpoints are kept: the same command measures and publishes it"
     found = Checkpoints(storage, plan.run).complete()

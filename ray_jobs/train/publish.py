@@ -24,7 +24,7 @@ from ray_jobs.models.resolve import ResolvedModel, resolve
 from ray_jobs.storage import Storage, now
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints, of_the_model
 from ray_jobs.train.methods import method_of, metric_of
-from ray_jobs.train.worker import Plan
+from ray_jobs.train.plan import Plan
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "sentence-transformers", "deepspeed")
 

@@ -22,8 +22,8 @@ from ray_jobs.train.charts import Interval, Series, interval_chart, line_chart, 
 from ray_jobs.train.checkpoints import Checkpoint, of_validation
 from ray_jobs.train.evaluation.scores import METRICS
 from ray_jobs.train.methods import tally
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.record import ATTEMPTS, SECONDS
-from ray_jobs.train.worker import Plan
 
 REPORT = "report.html"
 _METRIC_NAMES = {

@@ -1,29 +1,22 @@
-"""The data that a run learns from: prepared, in a folder or in the store, or a file that is prepared first.
+"""The prepared data that a run learns from, in a folder or in the store.
 
 Guaranteed: what is found is complete, and is known by a hash of its content; a worker reads the very bytes that the
-driver found, or none. Not guaranteed: that a folder or a file of this machine is there on another one.
+driver found, or none. Not guaranteed: that a folder of this machine is there on another one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ray_jobs.corpus.formats import format_of
-from ray_jobs.errors import NotFoundError, TandemError, UsageError
-from ray_jobs.progress import Progress
+from ray_jobs.errors import NotFoundError, UsageError
 from ray_jobs.storage import Storage, sha256_of
 from ray_jobs.storage.objects import cache_folder
-from ray_jobs.train.data.planning import FORMATS
 from ray_jobs.train.data.prepared import open_prepared
 from ray_jobs.train.evaluation.sets import local_file
 from ray_jobs.train.methods import Splits
-
-if TYPE_CHECKING:
-    from ray_jobs.train.worker import Plan
+from ray_jobs.train.plan import Plan
 
 _SPLITS = ("train", "validation", "test")
 
@@ -37,36 +30,6 @@ class Data:
     hash: str
     train_sha256: str
     validation_sha256: str
-
-
-def is_file(name: str) -> bool:
-    """Whether `data=name` is a file of rows that must be prepared first."""
-    return not Path(name).expanduser().is_dir() and format_of(name) in FORMATS
-
-
-def prepare_file(name: str, storage: Storage, progress: Progress, base: str | None = None) -> str:
-    """Prepare a file of rows as `tandem prepare` does by default, unless it is; returns NAME@HASH of the data.
-
-    Its card counts the tokens of `base`, where that model is here. They are no part of what the data are: with another
-    base, the same rows are not prepared again.
-
-    Raises what preparation raises, with what to do about splits that a small file does not fill.
-    """
-    from ray_jobs.train import prepare
-    from ray_jobs.train.data.config import PrepareConfig
-
-    source = name if "://" in name else str(Path(name).expanduser().absolute())
-    config = PrepareConfig(inputs=(source,), name=name_of(source), store=storage.uri)
-    try:
-        return prepare.run(config, progress, base).prepared.reference
-    except TandemError as error:
-        raise type(error)(f"data={name}: {error}; or prepare it by itself: tandem prepare {name} --name NAME") from None
-
-
-def name_of(file: str) -> str:
-    """A name for the data prepared from a file: its own, as far as it can be one."""
-    stem = file.rsplit("/", 1)[-1].partition("?")[0].split(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:128] or "data"
 
 
 def find_data(name: str, storage: Storage) -> Data:

@@ -19,12 +19,13 @@ from ray_jobs.errors import TandemError, first_line
 from ray_jobs.progress import Progress, Stage
 from ray_jobs.runtime import ClusterSize, beside_this_process, cluster_size, raise_if_interrupted
 from ray_jobs.storage import Storage, new_id
-from ray_jobs.train import sharing, worker
+from ray_jobs.train import on_ray, sharing
 from ray_jobs.train.allocator import ENVIRONMENT
 from ray_jobs.train.board import Board, Seen, stop
 from ray_jobs.train.config import WorkersConfig
 from ray_jobs.train.failures import never_placed, raise_unless_lost, unshared_by
 from ray_jobs.train.memory import memory_remedy
+from ray_jobs.train.plan import Plan
 from ray_jobs.train.room import gpus_of, lacking
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Run:
 
     def __init__(
         self,
-        plan: worker.Plan,
+        plan: Plan,
         storage: Storage,
         cluster: ClusterSize,
         progress: Progress,
@@ -130,7 +131,7 @@ class Run:
         os.environ.update({key: value for key, value in settings.items() if key not in _GIVEN})
         board = ray.remote(num_cpus=0, scheduling_strategy=beside_this_process())(Board).remote()
         trainer = TorchTrainer(
-            worker.train_loop,
+            on_ray.train_loop,
             train_loop_config={"plan": self._plan, "board": board},
             torch_config=TorchConfig(timeout_s=_PATIENCE_SECONDS),
             scaling_config=self._scaling(workers),

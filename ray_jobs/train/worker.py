@@ -1,6 +1,6 @@
 """One worker of a run: takes its place, prepares the trainer of the method, resumes, trains, reports.
 
-The body knows no Ray: it talks to a `Session`, and Ray's is one small class. Guaranteed: the trainer's workers are
+It knows no Ray: it talks to a `Session`, and on_ray.py has Ray's. Guaranteed: the trainer's workers are
 Ray's, all of them, or the run stops before the first step (a trainer that does not see its peers would train as many
 models as there are workers); a run goes on at the very step of its newest checkpoint, with the very next row.
 """
@@ -11,23 +11,19 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ray_jobs.errors import ModelError, TandemError
-from ray_jobs.models.embedder_config import Precision
-from ray_jobs.models.resolve import ResolvedModel, resolve
+from ray_jobs.errors import TandemError
 from ray_jobs.storage import Storage, new_id, open_storage
 from ray_jobs.train import batches, resume, sharing, universal
-from ray_jobs.train.allocator import keep_freed_memory
 from ray_jobs.train.checkpoints import Checkpoint, Checkpoints
-from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.fit import explained
 from ray_jobs.train.memory import memory_explained
 from ray_jobs.train.methods import Place, Task, method_of, metric_of
 from ray_jobs.train.methods.tally import Tallies
-from ray_jobs.train.starting import begin_as, find_start
+from ray_jobs.train.plan import Plan, base_folder, start_of
+from ray_jobs.train.starting import begin_as
 from ray_jobs.train.training_data import splits_of
 from ray_jobs.train.zero import DeepSpeedConfig, deepspeed_config
 
@@ -53,36 +49,6 @@ class Session(Protocol):
     def report(self, metrics: Mapping[str, float]) -> None:
         """Tell the driver; every worker calls it equally often, and may wait for the others and for the driver."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the driver has fixed for all workers of a run."""
-
-    config: TrainConfig
-    store: str
-    run: str  # the run's folder in the store
-    base_revision: str
-    data_hash: str
-    train: str  # keys of the splits in the store, or paths
-    validation: str
-    device: Literal["cuda", "cpu"]
-    precision: Precision
-    replay: str | None = None  # like the splits
-    replay_hash: str | None = None
-    start_revision: str | None = None  # of the adapter that it starts from
-    train_sha256: str | None = None  # None: not checked
-    validation_sha256: str | None = None
-
-    @property
-    def expected(self) -> resume.Expected:
-        """What a checkpoint of this run was made from."""
-        return resume.Expected(self.config.method, self.config.base, self.base_revision, self.data_hash)
-
-    @property
-    def finished(self) -> str:
-        """The key whose presence says that the run is over."""
-        return f"{self.run}/finished.json"
 
 
 def work(session: Session, plan: Plan, callbacks: tuple[TrainerCallback, ...] = ()) -> None:
@@ -289,29 +255,6 @@ def _draft(plan: Plan, session: Session, point: resume.ResumePoint | None) -> Ch
     )
 
 
-def base_folder(storage: Storage, plan: Plan) -> Path:
-    """The base on this machine; raises ModelError for another revision than the driver has."""
-    found = resolve(plan.config.base, storage)
-    _check_revision(f"base={plan.config.base}", found, plan.base_revision)
-    return found.path
-
-
-def start_of(storage: Storage, plan: Plan) -> ResolvedModel | None:
-    """The adapter to start from, on this machine; raises ModelError for another revision than the driver has."""
-    found = find_start(plan.config, plan.base_revision, storage)
-    if found is not None:
-        _check_revision(f"lora.start={found.name}", found, plan.start_revision)
-    return found
-
-
-def _check_revision(name: str, found: ResolvedModel, expected: str | None) -> None:
-    if found.revision != expected:
-        raise ModelError(
-            f"{name}: this machine has revision {found.revision} in {str(found.path)!r}, the driver has "
-            f"{expected}; bring both to one state"
-        )
-
-
 def _outcome(trainer: Trainer, plan: Plan, pauses: list[float], tallies: Tallies) -> bytes:
     history: list[dict[str, Any]] = trainer.state.log_history
     found = {
@@ -322,40 +265,3 @@ def _outcome(trainer: Trainer, plan: Plan, pauses: list[float], tallies: Tallies
         "rows": tallies.to_dict(),
     }
     return json.dumps(found, indent=1).encode()
-
-
-class RaySession:
-    """A worker of Ray Train; `board` is the driver's actor for progress, if it looks at any."""
-
-    def __init__(self, board: Any = None) -> None:
-        import ray
-        import ray.train
-
-        context = ray.train.get_context()
-        self.rank: int = context.get_world_rank()
-        self.world_size: int = context.get_world_size()
-        self.local_rank: int = context.get_local_rank()
-        self._board = board
-        if board is not None and not ray.get(board.join.remote([ray.get_runtime_context().current_actor])):
-            raise TandemError("the run was stopped before this worker began; run the same command to go on")
-
-    def show(self, metrics: Mapping[str, float]) -> None:
-        """Leave the metrics where the driver looks."""
-        if self._board is not None and self.rank == 0:
-            self._board.put.remote(dict(metrics))
-
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Tell Ray Train, and so Ray Tune; a barrier over all workers.
-
-        The controller takes one report at each of its looks at the workers, and the next one waits for that: to report
-        every step would cost more than the steps.
-        """
-        import ray.train
-
-        ray.train.report(dict(metrics))
-
-
-def train_loop(arguments: dict[str, Any]) -> None:
-    """What Ray Train runs on every worker, in a process that is its own."""
-    keep_freed_memory()
-    work(RaySession(arguments["board"]), arguments["plan"])

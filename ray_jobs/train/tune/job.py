@@ -21,12 +21,13 @@ import time
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import ClusterSize, session, terminated_as_interrupt
 from ray_jobs.storage import open_storage
-from ray_jobs.train import before_after, job, publish, sharing, worker
+from ray_jobs.train import before_after, job, publish, sharing
 from ray_jobs.train.config import TrainConfig
+from ray_jobs.train.data_file import is_file, prepare_file
 from ray_jobs.train.identity import digest, learned
 from ray_jobs.train.methods import method_of, metric_of
+from ray_jobs.train.plan import Plan, base_folder
 from ray_jobs.train.room import check_room, runs_at_once
-from ray_jobs.train.training_data import is_file, prepare_file
 from ray_jobs.train.tune import objective, outcome
 from ray_jobs.train.tune.campaign import Campaign, Rungs
 from ray_jobs.train.tune.comparable import check_comparable
@@ -37,7 +38,6 @@ from ray_jobs.train.tune.proposals import GridProposals, Proposals, proposals
 from ray_jobs.train.tune.space import Space
 from ray_jobs.train.tune.summary import TuneSummary
 from ray_jobs.train.tune.trials import Trials
-from ray_jobs.train.worker import Plan
 
 
 def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
@@ -61,7 +61,7 @@ def run(config: TuneConfig, progress: Progress | None = None) -> TuneSummary:
         )
     plan = job.make_plan(space.example, storage)
     judged = objective.judged(space.example, config.objective.from_evaluation)
-    before_after.check(judged, worker.base_folder(storage, plan), plan.train, storage)
+    before_after.check(judged, base_folder(storage, plan), plan.train, storage)
     retained = {file.name: file.sha256 for file in before_after.retained(judged, storage)}
     if config.objective.from_evaluation:
         objective.check_measured(config.objective, *before_after.metrics(judged, plan.train, storage))
