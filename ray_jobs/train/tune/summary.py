@@ -62,7 +62,8 @@ class TuneSummary(BaseModel):
 
     def head(self) -> list[str]:
         """The columns of the table."""
-        weighed = any(row.gain is not None for row in self.trials)
+        # Of one of them alone the value says as much.
+        weighed = any(row.gain is not None and row.forgotten is not None for row in self.trials)
         return [
             "trial",
             "state",
