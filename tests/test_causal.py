@@ -1,3 +1,5 @@
+"""The writing engine on a small model: its answers are what transformers generates, alone and side by side."""
+
 from __future__ import annotations
 
 import threading
