@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def test_of_many_racing_writers_exactly_one_wins(storage: Storage) -> None:
     (winner,) = [outcome for outcome in outcomes if outcome is not None]
     assert len(outcomes) == 8
     assert storage.read("race") == winner
+
+
+def test_a_folder_that_is_taken_away_when_it_is_empty_is_in_no_writers_way(storage: Storage) -> None:
+    def write_and_delete(writer: int) -> int:
+        for number in range(150):
+            storage.create(f"a/b/{writer}-{number}", b"x")
+            storage.delete(f"a/b/{writer}-{number}")
+        return writer
+
+    with ThreadPoolExecutor(4) as writers:
+        assert list(writers.map(write_and_delete, range(4))) == [0, 1, 2, 3]
+    assert list(storage.list("a")) == []
 
 
 def test_listing_sees_what_was_written_and_what_was_deleted(storage: Storage) -> None:

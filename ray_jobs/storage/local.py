@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error
 from ray_jobs.storage.scratch import own_folder
 
 SCRATCH = ".scratch"
+_ATTEMPTS = 100  # to write into a folder that others take away again and again
 
 
 class LocalStorage:
@@ -34,30 +35,13 @@ class LocalStorage:
         """Write `key` if it is absent; raises ConflictError if it exists."""
         with self._explained("write", key):
             target = self._path(key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                self._publish(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            _in_folder(target, lambda: self._create(data, target))
 
     def upload(self, key: str, path: Path) -> None:
         """Write the file `path` at `key` if it is absent; raises ConflictError if it exists."""
         with self._explained("write", key):
             target = self._path(key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            try:
-                self._publish(path, target)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                    raise
-                self._copy(path, target)
+            _in_folder(target, lambda: self._upload(path, target))
 
     def exists(self, key: str) -> bool:
         """Whether `key` is there."""
@@ -130,6 +114,27 @@ class LocalStorage:
             raise StorageError(f"key={key!r}: expected a relative key without '..'")
         return self.root / key
 
+    def _create(self, data: bytes, target: Path) -> None:
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            self._publish(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _upload(self, path: Path, target: Path) -> None:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        try:
+            self._publish(path, target)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                raise
+            self._copy(path, target)
+
     def _publish(self, source: Path, target: Path) -> None:
         try:
             os.link(source, target)
@@ -158,6 +163,18 @@ class LocalStorage:
             raise NotFoundError(f"{self.uri}/{key} does not exist; expected an object of the store") from error
         except OSError as error:
             raise StorageError(f"cannot {verb} {self.uri}/{key}: {explain_os_error(error)}") from error
+
+
+def _in_folder(target: Path, write: Callable[[], None]) -> None:
+    """Write `target` into its folder, which whoever deletes the last file of it takes away."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return write()
+        except (FileNotFoundError, FileExistsError):  # the latter from a folder that was there for a moment
+            if attempt == _ATTEMPTS - 1:
+                raise
+    return None
 
 
 def _sync_folder(folder: Path) -> None:
