@@ -143,8 +143,8 @@ class PartitionHost:
         for number in numbers:
             record = manifest.shards[number]
             shard = known.get(record.id)
-            if shard is not None and shard.record == record:
-                shards.append(Shard(number, record, shard.dense, shard.rows, shard.postings))
+            if shard is not None and shard.record.files == record.files:
+                shards.append(shard.under(self._storage, record, number))
             else:
                 shards.append(Shard.open(self._storage, record, number, manifest.embedder.dimension))
         return OpenVersion(Partition(manifest, shards))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ray_jobs.corpus import metadata as md
 from ray_jobs.index import layout
 from ray_jobs.index.factory import IndexType, choose, training_size
-from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, TemplateRecord
+from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, ShardRecord, TemplateRecord
 from ray_jobs.index.shard import publish_shard, write_shard
 from ray_jobs.index.template import default_nprobe, train
 from ray_jobs.ingest.embed import group_schema
@@ -108,6 +108,11 @@ def rows_table(documents: Sequence[SmallDocument], schema: md.Schema) -> pa.Tabl
     return pa.Table.from_pylist(rows, schema=group_schema(schema))
 
 
+def record_of(rows: int) -> ShardRecord:
+    """A shard of so many rows, of which there are no files."""
+    return ShardRecord(id="s", files={}, rows=rows, documents=rows)
+
+
 def build_index(
     storage: Storage,
     folder: Path,
@@ -166,6 +171,7 @@ def build_index(
         lexical=LexicalRecord(language="english", chunks=chunks, total_length=length),
         documents=(),
         ledger=(),
+        seen=None,
         dead_letters=(),
         counts=Counts(documents=len(documents), indexed=len(documents), chunks=chunks),
         recall=None,
@@ -174,8 +180,6 @@ def build_index(
             tandem="0",
             created="2026-01-01T00:00:00+00:00",
             config_hash="",
-            inputs={},
-            documents_hash="",
             seconds=0,
         ),
         config={},

@@ -127,12 +127,13 @@ def test_an_unknown_index_names_those_that_exist(storage: LocalStorage) -> None:
 def test_a_manifest_that_is_cut_off_or_of_another_format_is_refused_with_its_place(storage: LocalStorage) -> None:
     path = storage.root / layout.manifest("small", 1)
     whole = path.read_text()
-    for broken, place in (
-        (whole[:100], "the whole file"),
-        (whole.replace('"format_version": 1', '"format_version": 9'), "format_version"),
+    for broken, told in (
+        (whole[:100], "not a manifest of format 2: the whole file"),
+        (whole.replace('"format_version": 2', '"format_version": "x"'), "not a manifest of format 2: format_version"),
+        (whole.replace('"format_version": 2', '"format_version": 1'), "is of format 1, .* reads format 2; use the"),
     ):
         path.write_text(broken)
-        with pytest.raises(CorruptError, match=f"not a manifest of format 1: {place}"):
+        with pytest.raises(CorruptError, match=told):
             read_live(storage, "small")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ray_jobs.errors import CorruptError, NotFoundError
 from ray_jobs.index import postings as module
-from ray_jobs.index.postings import FILES, Postings, write_postings
+from ray_jobs.index.postings import FILES, Postings, merge_postings, write_postings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,34 @@ def test_dead_rows_are_not_counted(
     kept = [terms for terms, lives in zip(documents, alive, strict=True) if lives]
     assert postings.total(alive) == (len(kept), sum(map(len, kept)))
     assert postings.document_frequency("a", alive) == sum("a" in terms for terms in kept)
+
+
+@settings(deadline=None)
+@given(st.lists(DOCUMENTS, max_size=4), st.randoms())
+def test_merged_postings_are_to_the_byte_those_of_the_rows_that_are_left(
+    tmp_path_factory: pytest.TempPathFactory, shards: list[list[list[str]]], random: Random
+) -> None:
+    kept = [[row for row in range(len(documents)) if random.random() < 0.6] for documents in shards]
+    opened = [Postings.open(written(tmp_path_factory, documents)) for documents in shards]
+    merged = tmp_path_factory.mktemp("merged") / "postings"
+    merge_postings(merged, [(one, np.array(rows, np.int64)) for one, rows in zip(opened, kept, strict=True)])
+    anew = written(
+        tmp_path_factory, [documents[row] for documents, rows in zip(shards, kept, strict=True) for row in rows]
+    )
+    for name in FILES:
+        assert (merged / name).read_bytes() == (anew / name).read_bytes()
+
+
+@settings(deadline=None)
+@given(DOCUMENTS, st.randoms())
+def test_the_commonest_terms_are_those_of_live_rows(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[str]], random: Random
+) -> None:
+    postings = Postings.open(written(tmp_path_factory, documents))
+    alive = np.array([random.random() < 0.5 for _ in documents], np.bool_)
+    found = postings.commonest(100, alive)
+    assert found == {term: postings.document_frequency(term, alive) for term in found}
+    assert set(found) == {term for terms in documents for term in terms}
 
 
 def test_the_size_of_the_counting_batches_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

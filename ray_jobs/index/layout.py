@@ -6,8 +6,11 @@
     STORE/indexes/NAME/documents/<id>.parquet extracted text of each document version
     STORE/indexes/NAME/deleted/<id>.bin       bitmap of dead rows
     STORE/indexes/NAME/ledger/<id>/           source -> documents -> chunks, hash-partitioned Parquet
+    STORE/indexes/NAME/seen/<id>.parquet      files with size and modification mark, as they were read
     STORE/indexes/NAME/dead_letters/<id>.parquet  what could not be indexed, with the reason
-    STORE/runs/JOB-ID/                        config.json, events.jsonl, metrics.json; groups in flight
+    STORE/indexes/NAME/work/000007/           what a run has finished that builds on snapshot 7 and has not published
+    STORE/indexes/NAME/leases/<id>.json       signs of life of the run that writes
+    STORE/runs/JOB-ID/                        config.json, events.jsonl, metrics.json
 
 Guaranteed: pure functions of their arguments; no key is ever reused by two runs.
 """
@@ -67,6 +70,16 @@ def documents(name: str, object_id: str) -> str:
     return f"{index_folder(name)}/documents/{object_id}.parquet"
 
 
+def seen(name: str, object_id: str) -> str:
+    """What one snapshot knows of the files that it was made from."""
+    return f"{index_folder(name)}/seen/{object_id}.parquet"
+
+
+def deleted(name: str, object_id: str) -> str:
+    """Which rows of one shard are dead."""
+    return f"{index_folder(name)}/deleted/{object_id}.bin"
+
+
 def dead_letters(name: str, object_id: str) -> str:
     """What one run could not index."""
     return f"{index_folder(name)}/dead_letters/{object_id}.parquet"
@@ -75,6 +88,31 @@ def dead_letters(name: str, object_id: str) -> str:
 def ledger(name: str, object_id: str, partition: int) -> str:
     """One hash partition of the ledger."""
     return f"{index_folder(name)}/ledger/{object_id}/part-{partition:05d}.parquet"
+
+
+def works(name: str) -> str:
+    """The folder of what runs have finished and not published."""
+    return f"{index_folder(name)}/work"
+
+
+def work(name: str, parent: int) -> str:
+    """The folder of what runs have finished that build on snapshot `parent`, 0 for none."""
+    return f"{works(name)}/{parent:06d}"
+
+
+def receipts(name: str, parent: int) -> str:
+    """The folder of what says, of each piece in `work`, that it is finished."""
+    return f"{work(name, parent)}/receipts"
+
+
+def work_parent(key: str) -> int:
+    """The snapshot on which the run of a key below `works` builds."""
+    return int(key.split("/")[3])
+
+
+def leases(name: str) -> str:
+    """The folder of signs of life."""
+    return f"{index_folder(name)}/leases"
 
 
 def run_folder(job_id: str) -> str:

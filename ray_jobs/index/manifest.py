@@ -8,6 +8,7 @@ Not guaranteed: that the objects it names are intact; see `verify.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +19,7 @@ from ray_jobs.index import layout
 from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import Storage
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 
 
 class _Frozen(BaseModel):
@@ -113,15 +114,13 @@ class MadeBy(_Frozen):
     tandem: str  # version of the code
     created: str  # ISO 8601, UTC
     config_hash: str
-    inputs: dict[str, str]  # by SOURCE name: hash of its listing (path, size, modification mark)
-    documents_hash: str  # of the versions of all documents, whatever their order
     seconds: float
 
 
 class Manifest(_Frozen):
     """One snapshot of one index."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     index: str
     number: int
     parent: int | None
@@ -133,16 +132,29 @@ class Manifest(_Frozen):
     cleaning: dict[str, str]
     lexical: LexicalRecord
     documents: tuple[FileRecord, ...]
-    ledger: tuple[FileRecord, ...]
+    ledger: tuple[FileRecord, ...]  # by hash partition
+    seen: FileRecord | None  # the files that were read
     dead_letters: tuple[FileRecord, ...]
     counts: Counts
     recall: RecallReport | None
     made_by: MadeBy
     config: Mapping[str, object]
 
+    @cached_property
+    def dead_rows(self) -> int:
+        """Rows of its shards that no search finds."""
+        return sum(shard.dead_rows for shard in self.shards)
+
+    @cached_property
+    def live_rows(self) -> int:
+        """Rows of its shards that are not dead."""
+        return sum(shard.rows for shard in self.shards) - self.dead_rows
+
     def files(self) -> list[FileRecord]:
         """Every object of the snapshot."""
         found = [self.template.file, *self.documents, *self.ledger, *self.dead_letters]
+        if self.seen is not None:
+            found.append(self.seen)
         for shard in self.shards:
             found.extend(shard.files.values())
             if shard.deleted is not None:
@@ -159,10 +171,15 @@ def commit(storage: Storage, manifest: Manifest) -> None:
     try:
         storage.create(key, manifest.model_dump_json(indent=1).encode())
     except ConflictError:
-        raise ConflictError(
-            f"index={manifest.index}: snapshot {manifest.number} was published by another run meanwhile; "
-            f"it is live and intact, run the command again to build on it"
-        ) from None
+        raise taken(manifest.index, manifest.number) from None
+
+
+def taken(name: str, number: int) -> ConflictError:
+    """What a run is told that was too late for the snapshot `number`."""
+    return ConflictError(
+        f"index={name}: snapshot {number} was published by another run meanwhile; it is live and intact, run the "
+        "command again to build on it"
+    )
 
 
 def numbers(storage: Storage, name: str) -> list[int]:
@@ -200,6 +217,11 @@ def read(storage: Storage, name: str, number: int) -> Manifest:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["loc"] == ("format_version",) and isinstance(first["input"], int):
+            raise CorruptError(
+                f"{storage.uri}/{key} is of format {first['input']}, and this version of Tandem reads format "
+                f"{FORMAT_VERSION}; use the version that wrote it, or ingest its sources into a new index"
+            ) from None
         place = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise CorruptError(
             f"{storage.uri}/{key} is not a manifest of format {FORMAT_VERSION}: {place}: {first['msg']}; "

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,7 +60,28 @@ def write_postings(folder: Path, documents_terms: Iterable[Sequence[str]]) -> No
             runs.append(_count(pending, lengths, first_row))
             pending, first_row = array("i"), len(lengths)
     runs.append(_count(pending, lengths, first_row))
+    _write(folder, vocabulary, runs, np.asarray(lengths, "<i4"))
 
+
+def merge_postings(folder: Path, parts: Iterable[tuple[Postings, npt.NDArray[np.int64]]]) -> None:
+    """Write the postings of rows (n,), ascending, of other shards, one shard after the other, into ``folder``.
+
+    To the byte what `write_postings` writes for these rows. Memory: the vocabulary, and some 30 bytes a posting.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = _Vocabulary()
+    runs: list[_Run] = []
+    lengths: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
+    first_row = 0
+    for postings, rows in parts:
+        runs.append(postings.run_of(rows, first_row, vocabulary))
+        lengths.append(postings.lengths[rows])
+        first_row += len(rows)
+    _write(folder, vocabulary, runs, np.concatenate(lengths).astype("<i4"))
+
+
+def _write(folder: Path, vocabulary: _Vocabulary, runs: list[_Run], lengths: npt.NDArray[np.int32]) -> None:
+    runs = [_NOTHING, *runs]
     # Arrow and Python agree: UTF-8 sorts by bytes as text sorts by code points.
     terms_sorted = sorted(vocabulary)
     rank = np.empty(len(vocabulary), np.int32)
@@ -70,8 +92,11 @@ def write_postings(folder: Path, documents_terms: Iterable[Sequence[str]]) -> No
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else np.empty(0, np.int64)
 
     write_array(np.concatenate([run.rows for run in runs])[order].astype("<i4"), folder / "rows.i32")
-    write_array(np.concatenate([run.frequencies for run in runs])[order].astype("<u2"), folder / "frequencies.u16")
-    write_array(np.asarray(lengths, "<i4"), folder / "lengths.i32")
+    write_array(
+        np.concatenate([run.frequencies for run in runs])[order].astype("<u2"),
+        folder / "frequencies.u16",
+    )
+    write_array(lengths, folder / "lengths.i32")
     table = pa.table([pa.array(terms_sorted, pa.string()), pa.array(starts, pa.int64())], schema=_TERMS_SCHEMA)
     with pa.OSFile(str(folder / "terms.arrow"), "wb") as sink, pa.ipc.new_file(sink, _TERMS_SCHEMA) as writer:
         writer.write_table(table, max_chunksize=max(1, len(terms_sorted)))
@@ -145,11 +170,32 @@ class Postings:
         rows, _ = self.lookup(term)
         return len(rows) if alive is None else int(np.count_nonzero(alive[rows]))
 
-    def commonest(self, limit: int) -> dict[str, int]:
-        """The `limit` terms that most rows hold, and how many rows hold each; equal ones by their bytes."""
+    def commonest(self, limit: int, alive: npt.NDArray[np.bool_] | None = None) -> dict[str, int]:
+        """The `limit` terms that most rows hold, and how many rows hold each; equal ones by their bytes.
+
+        Only rows where `alive` (rows,) is true count, if given.
+        """
         frequencies = np.diff(self._starts)
+        if alive is not None and len(frequencies):
+            frequencies = np.add.reduceat(alive[self._rows], self._starts[:-1], dtype=np.int64)
         chosen = np.argsort(-frequencies, kind="stable")[:limit]
         return {self._term(position).decode(): int(frequencies[position]) for position in np.sort(chosen).tolist()}
+
+    def run_of(self, rows: npt.NDArray[np.int64], first_row: int, vocabulary: dict[str, int]) -> _Run:
+        """The postings of some rows (n,), ascending, which become rows `first_row` and so on of another shard.
+
+        Terms are numbered by `vocabulary`, which numbers those that it lacks.
+        """
+        place = np.full(self.row_count, -1, np.int32)
+        place[rows] = np.arange(first_row, first_row + len(rows), dtype=np.int32)
+        target = place[self._rows]
+        kept = target >= 0
+        own = np.repeat(np.arange(self.term_count, dtype=np.int32), np.diff(self._starts))[kept]
+        numbers = np.empty(self.term_count, np.int32)
+        present = np.unique(own)
+        numbers[present] = [vocabulary[self._term(term).decode()] for term in present.tolist()]
+        order = np.argsort(target[kept], kind="stable")
+        return _Run(numbers[own][order], target[kept][order], self._frequencies[kept][order])
 
     def total(self, alive: npt.NDArray[np.bool_] | None = None) -> tuple[int, int]:
         """Rows and the sum of their lengths; only those where ``alive`` (rows,) is true, if given."""
@@ -179,22 +225,24 @@ class _Vocabulary(dict[str, int]):
         return number
 
 
+@dataclass(frozen=True)
 class _Run:
     """Postings of consecutive rows, ascending by row."""
 
-    def __init__(
-        self, terms: npt.NDArray[np.int32], rows: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]
-    ) -> None:
-        self.terms = terms
-        self.rows = rows
-        self.frequencies = np.minimum(counts, _MAX_FREQUENCY).astype(np.uint16)
+    terms: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int32]
+    frequencies: npt.NDArray[np.uint16]
+
+
+_NOTHING = _Run(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.uint16))
 
 
 def _count(pending: array[int], lengths: array[int], first_row: int) -> _Run:
     terms = np.asarray(pending, np.int64)
     rows = np.repeat(np.arange(first_row, len(lengths), dtype=np.int64), np.asarray(lengths[first_row:], np.int64))
     keys, counts = np.unique(rows << 32 | terms, return_counts=True)
-    return _Run((keys & 0xFFFFFFFF).astype(np.int32), (keys >> 32).astype(np.int32), counts)
+    frequencies = np.minimum(counts, _MAX_FREQUENCY).astype(np.uint16)
+    return _Run((keys & 0xFFFFFFFF).astype(np.int32), (keys >> 32).astype(np.int32), frequencies)
 
 
 def _map(path: Path, kind: type[_Scalar]) -> npt.NDArray[_Scalar]:

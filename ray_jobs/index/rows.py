@@ -42,6 +42,20 @@ def row_schema(metadata: Schema) -> pa.Schema:
     return pa.schema([*ROW_FIELDS, pa.field("metadata", arrow_schema(metadata))])
 
 
+def conformed(table: pa.Table, metadata: Schema) -> pa.Table:
+    """Rows with these metadata columns, of which `table` may lack some."""
+    stored = table.column("metadata").combine_chunks()
+    have = {stored.type.field(n).name for n in range(stored.type.num_fields)}
+    columns = [
+        pa.compute.struct_field(stored, name) if name in have else pa.nulls(len(stored), kind.type)
+        for name, kind in ((field.name, field) for field in arrow_schema(metadata))
+    ]
+    fields = list(arrow_schema(metadata))
+    made = pa.StructArray.from_arrays(columns, fields=fields) if fields else pa.array([{}] * len(stored), pa.struct([]))
+    place = table.column_names.index("metadata")
+    return table.set_column(place, "metadata", made)
+
+
 class RowWriter:
     """Appends tables of rows to one Arrow IPC file."""
 

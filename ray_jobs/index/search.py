@@ -124,6 +124,7 @@ def make_plan(manifest: Manifest, config: SearchConfig, where: Filter | None, al
     pool = depth if index_type.is_exact else 2 * depth + 16
     nprobe = config.nprobe or manifest.template.nprobe
     few_in_lists = bool(index_type.lists) and allowed * nprobe < 10 * pool * index_type.lists
+    # Not for dead rows: the answers of a compacted index would be others.
     exact = where is not None and (allowed <= config.exact_below or few_in_lists)
     return Plan(config, where, depth, pool, nprobe, exact)
 
@@ -141,7 +142,7 @@ class Partition:
         """The part of this partition in what must be known of the whole snapshot."""
         total = Statistics()
         for shard, allowed in zip(self.shards.values(), self._allowed(where), strict=True):
-            passing = shard.record.rows if allowed is None else int(allowed.sum())
+            passing = shard.live_count if where is None or allowed is None else int(allowed.sum())
             total += Statistics(shard.statistics(terms), passing)
         return total
 
@@ -170,8 +171,8 @@ class Partition:
         return found
 
     def _allowed(self, where: Filter | None) -> Sequence[npt.NDArray[np.bool_] | None]:
-        """The rows of each shard that `where` lets through, (rows,); None for all."""
-        return [None] * len(self.shards) if where is None else self._masks(str(where))
+        """The live rows of each shard that `where` lets through, (rows,); None for all."""
+        return [shard.live for shard in self.shards.values()] if where is None else self._masks(str(where))
 
     def _evaluate(self, where: str) -> list[npt.NDArray[np.bool_]]:
         # Keyed by text: as dataclasses, `x = 1` and `x = true` are equal.

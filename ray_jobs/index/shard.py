@@ -1,14 +1,15 @@
 """One shard: written once from groups of embedded chunks, then opened by memory map and searched.
 
-Guaranteed: row i is the same chunk in all four files; FAISS holds the float16 values of vectors.f16, so that the index
-can be rebuilt from them bit for bit; the same groups in the same order give the same bytes.
-Not guaranteed: atomicity; a half-written folder is never named by a manifest.
+Guaranteed: row i is the same chunk in all four files; a dead row is counted and found by nothing; FAISS holds the
+float16 values of vectors.f16, so that the index can be rebuilt from them bit for bit; the same groups in the same order
+give the same bytes. Not guaranteed: atomicity; a half-written folder is never named by a manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,20 +21,22 @@ from ray_jobs.corpus.metadata import Schema
 from ray_jobs.errors import CorruptError
 from ray_jobs.index import layout
 from ray_jobs.index.analysis import Analyzer
+from ray_jobs.index.deleted import live_rows
 from ray_jobs.index.dense import DenseShard
 from ray_jobs.index.files import write_faiss
 from ray_jobs.index.lexical import LexicalStatistics, score
 from ray_jobs.index.manifest import FileRecord, ShardRecord
 from ray_jobs.index.merge import Candidates
 from ray_jobs.index.postings import FILES as POSTING_FILES
-from ray_jobs.index.postings import Postings, write_postings
-from ray_jobs.index.rows import Rows, RowWriter
+from ray_jobs.index.postings import Postings, merge_postings, write_postings
+from ray_jobs.index.rows import Rows, RowWriter, conformed
 from ray_jobs.index.vocabulary import Vocabulary, commonest
 from ray_jobs.storage import Storage, sha256_of
 
 if TYPE_CHECKING:
     from ray_jobs.index.filters import Filter
 
+_COPIED_ROWS = 16_384  # rows taken from another shard at a time
 _ADD_ROWS = 65_536  # vectors converted to float32 and added at a time
 
 
@@ -86,6 +89,33 @@ def write_shard(
     return BuiltShard(folder, writer.rows, documents, total_length)
 
 
+def rewrite_shard(
+    folder: Path, parts: Sequence[tuple[Shard, npt.NDArray[np.int64]]], template: Path, metadata: Schema
+) -> BuiltShard:
+    """Write rows (n,), ascending, of open shards as one new shard into `folder`: what `write_shard` makes of them.
+
+    Whole documents only. Memory: some thousand rows, and the postings and vectors of the new shard.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = RowWriter(folder / layout.ROWS, metadata)
+    documents = 0
+    with (folder / layout.VECTORS_F16).open("wb") as file:
+        for shard, rows in parts:
+            for start in range(0, len(rows), _COPIED_ROWS):
+                chosen = rows[start : start + _COPIED_ROWS]
+                table = conformed(shard.rows.table.take(pa.array(chosen)).combine_chunks(), metadata)
+                first = table.column("ordinal").to_numpy() == 0
+                numbers = pa.array(np.cumsum(first) - 1 + documents, pa.int32())
+                documents += int(first.sum())
+                writer.append(table.set_column(0, "document", numbers).select(writer.schema.names))
+                file.write(np.ascontiguousarray(shard.dense.vectors[chosen]).tobytes())
+    merge_postings(folder / layout.POSTINGS, [(shard.postings, rows) for shard, rows in parts])
+    writer.close()
+    _write_index(folder, template, writer.rows)
+    _, total_length = Postings.open(folder / layout.POSTINGS).total()
+    return BuiltShard(folder, writer.rows, documents, total_length)
+
+
 def _write_index(folder: Path, template: Path, rows: int) -> None:
     import faiss
 
@@ -120,12 +150,22 @@ def publish_shard(storage: Storage, index: str, shard_id: str, built: BuiltShard
 class Shard:
     """An open shard: dense and lexical candidates, filters and rows."""
 
-    def __init__(self, number: int, record: ShardRecord, dense: DenseShard, rows: Rows, postings: Postings) -> None:
+    def __init__(
+        self,
+        number: int,
+        record: ShardRecord,
+        dense: DenseShard,
+        rows: Rows,
+        postings: Postings,
+        live: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         self.number = number
         self.record = record
         self.dense = dense
         self.rows = rows
         self.postings = postings
+        self.live = live
+        """The rows that are not dead, (rows,); None where all are live."""
 
     @classmethod
     def open(cls, storage: Storage, record: ShardRecord, number: int, dimension: int) -> Shard:
@@ -150,21 +190,37 @@ class Shard:
                 f"shard={record.id}: {len(dense)} vectors, {len(rows)} rows, {postings.row_count} posting lengths; "
                 f"expected {record.rows} of each; restore the shard or roll back to another snapshot"
             )
-        return cls(number, record, dense, rows, postings)
+        return cls(number, record, dense, rows, postings, live_rows(storage, record))
+
+    def under(self, storage: Storage, record: ShardRecord, number: int) -> Shard:
+        """The same files in another snapshot, where it may have another place and other dead rows."""
+        live = self.live if record.deleted == self.record.deleted else live_rows(storage, record)
+        return Shard(number, record, self.dense, self.rows, self.postings, live)
+
+    @property
+    def live_count(self) -> int:
+        """How many rows are not dead."""
+        return self.record.rows - self.record.dead_rows
+
+    @cached_property
+    def live_rows(self) -> npt.NDArray[np.int64]:
+        """The rows that are not dead, (live rows,), ascending."""
+        return np.arange(self.record.rows) if self.live is None else np.flatnonzero(self.live)
 
     def allowed(self, where: Filter, metadata: Schema) -> npt.NDArray[np.bool_]:
-        """The rows that `where` lets through, (rows,)."""
+        """The live rows that `where` lets through, (rows,)."""
         from ray_jobs.index.filters import evaluate
 
-        return evaluate(where, self.rows.table, metadata)
+        passing = evaluate(where, self.rows.table, metadata)
+        return passing if self.live is None else passing & self.live
 
     def statistics(self, terms: Iterable[str]) -> LexicalStatistics:
         """The part of this shard in the statistics that BM25 needs."""
-        return LexicalStatistics.of(self.postings, terms)
+        return LexicalStatistics.of(self.postings, terms, self.live)
 
     def vocabulary(self, limit: int) -> Vocabulary:
         """The commonest terms of this shard, at most `limit`."""
-        return commonest(self.postings, limit)
+        return commonest(self.postings, limit, self.live)
 
     def find_lexical(
         self,

@@ -81,7 +81,7 @@ def tune(snapshot: Snapshot, target: float, seed: int = 0) -> RecallReport | Non
     random sample of rows; each row is left out of its own lists.
     """
     index_type = IndexType(snapshot.manifest.template.factory, "")
-    if index_type.is_exact:
+    if index_type.is_exact or not snapshot.manifest.live_rows:
         return None
     own, vectors = sample_rows(snapshot, RECALL_QUERIES, seed)
     queries = Queries(vectors, [[] for _ in own])
@@ -98,14 +98,17 @@ def tune(snapshot: Snapshot, target: float, seed: int = 0) -> RecallReport | Non
 
 
 def sample_rows(snapshot: Snapshot, count: int, seed: int) -> tuple[list[tuple[int, int]], npt.NDArray[np.float32]]:
-    """At most `count` random rows as (shard, row), and their vectors (n, d)."""
+    """At most `count` random live rows as (shard, row), and their vectors (n, d)."""
     shards = snapshot.partition.shards
-    sizes = np.array([len(shard.rows) for shard in shards.values()], np.int64)
+    sizes = np.array([shard.live_count for shard in shards.values()], np.int64)
     starts = np.r_[0, np.cumsum(sizes)]
     chosen = np.sort(np.random.default_rng(seed).choice(starts[-1], min(count, int(starts[-1])), replace=False))
     positions = np.searchsorted(starts, chosen, side="right") - 1
     numbers = list(shards)
-    rows = [(numbers[p], int(row - starts[p])) for p, row in zip(positions.tolist(), chosen.tolist(), strict=True)]
+    rows = [
+        (numbers[p], int(shards[numbers[p]].live_rows[place - starts[p]]))
+        for p, place in zip(positions.tolist(), chosen.tolist(), strict=True)
+    ]
     vectors = [shards[number].dense.vectors[row] for number, row in rows]
     return rows, np.stack(vectors).astype(np.float32)
 

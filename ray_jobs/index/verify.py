@@ -43,7 +43,7 @@ def verify(storage: Storage, manifest: Manifest, seen: Callable[[FileRecord], No
             problems.append(problem)
         seen(record)
     problems.extend(manifest.counts.check())
-    rows = sum(shard.rows - shard.dead_rows for shard in manifest.shards)
+    rows = manifest.live_rows
     if rows != manifest.counts.chunks:
         problems.append(f"shards hold {rows} live rows, the manifest counts {manifest.counts.chunks} chunks")
     if not problems:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ray_jobs.index.postings import Postings
 
 
@@ -28,9 +31,9 @@ class Vocabulary:
 NOTHING_KNOWN = Vocabulary({}, whole=False)
 
 
-def commonest(postings: Postings, limit: int) -> Vocabulary:
-    """The terms of one shard; if there are more than `limit`, those that most rows hold."""
-    return Vocabulary(postings.commonest(limit), postings.term_count <= limit)
+def commonest(postings: Postings, limit: int, alive: npt.NDArray[np.bool_] | None = None) -> Vocabulary:
+    """The terms of one shard; if there are more than `limit`, those that most rows hold, of which `alive` (rows,)."""
+    return Vocabulary(postings.commonest(limit, alive), postings.term_count <= limit)
 
 
 def together(parts: Sequence[Vocabulary], limit: int) -> Vocabulary:

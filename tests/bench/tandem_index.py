@@ -71,7 +71,7 @@ def template_path(storage: Storage, template: TemplateRecord) -> Path:
 
 
 def _manifest(index: str, template: TemplateRecord, identity: EmbedderIdentity, shards: list[ShardRecord]) -> Manifest:
-    made_by = MadeBy(job_id=new_id(), tandem="", created="", config_hash="", inputs={}, documents_hash="", seconds=0.0)
+    made_by = MadeBy(job_id=new_id(), tandem="", created="", config_hash="", seconds=0.0)
     return Manifest(
         index=index,
         number=1,
