@@ -47,7 +47,7 @@ class Ended:
 
 
 def _is_progress(line: str) -> bool:
-    stages = ("read", "embed", "build", "search", "merge", "stage", "decide", "write", "find", "mine")
+    stages = ("read", "embed", "build", "search", "merge", "stage", "decide", "write", "find", "mine", "rewrite")
     return line.split()[0] in stages if line.strip() else False
 
 
@@ -101,10 +101,11 @@ def copy_store(store: Path, target: Path) -> Path:
 
 
 def rows(store: Path, index: str) -> list[dict[str, object]]:
-    """Every row of the live snapshot with its vector, in an order of its own."""
+    """Every live row of the live snapshot with its vector, in an order of its own."""
     snapshot = Snapshot.open(LocalStorage(store), index)
     found = []
     for shard in snapshot.partition.shards.values():
-        table = shard.rows.table.drop_columns(["document", "metadata"]).to_pylist()
-        found += [{**row, "vector": vector.tobytes()} for row, vector in zip(table, shard.dense.vectors, strict=True)]
+        table = shard.rows.table.drop_columns(["document", "metadata"]).take(shard.live_rows)
+        vectors = shard.dense.vectors[shard.live_rows]
+        found += [{**row, "vector": vector.tobytes()} for row, vector in zip(table.to_pylist(), vectors, strict=True)]
     return sorted(found, key=repr)

@@ -1,4 +1,4 @@
-"""Jobs of preparation and mining without Ray's workers: the same classes, one item after another in this process.
+"""Jobs of preparation, mining and ingest without Ray's workers: the same code, one item after another in this process.
 
 For tests of what a job does; that workers do the same is shown by those that run on the cluster.
 """
@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ray_jobs.ingest import dispatch
+from ray_jobs.ingest import job as ingest
 from ray_jobs.runtime import ClusterSize
 from ray_jobs.train import making, negatives, prepare
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preparation and mining run in this process."""
-    monkeypatch.setattr(making, "session", session)
-    for job in (prepare, negatives):
+    """Preparation, mining and ingest run in this process."""
+    for job in (making, ingest):
+        monkeypatch.setattr(job, "session", session)
+    for job in (prepare, negatives, dispatch):
         monkeypatch.setattr(job, "stream", stream)
 
 
@@ -33,8 +37,8 @@ def session() -> Iterator[ClusterSize]:
 def stream(
     items: Sequence[dict[str, object]], worker: Callable[..., Any], *, arguments: Sequence[object] = (), **_: object
 ) -> Iterator[dict[str, Any]]:
-    """What `runtime.stream` yields of a class, batches of one row each."""
-    stage = worker(*arguments)
+    """What `runtime.stream` yields, batches of one row each."""
+    stage = worker(*arguments) if isinstance(worker, type) else partial(worker, arguments=tuple(arguments))
     for item in items:
         for batch in stage({name: np.array([value], dtype=object) for name, value in item.items()}):
             yield {name: values[0] for name, values in batch.items()}

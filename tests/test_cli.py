@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, cluster: dict[str, str]) -> 
 
 
 NEEDS_NOTHING: list[tuple[list[str], int, list[str]]] = [
-    (["fly"], 2, ["fly", "no such command", "ingest, search, ask, serve, index"]),
+    (["fly"], 2, ["fly", "no such command", "ingest, search, ask, serve, delete, index"]),
     (["ingest"], 2, ["--index"]),
     (["ingest", "--index", "x"], 2, ["sources", "at least one file"]),
     (["ingest", "absent", "--index", "x"], 1, ["'absent'", "no such file or folder"]),
@@ -71,7 +71,7 @@ NEEDS_NOTHING: list[tuple[list[str], int, list[str]]] = [
     (["ask", "why", "--index", "x"], 1, ["index=x", "no such index", "tandem ingest"]),
     (["ask", "why", "--index", "x", "--reader.max-quotes", "0"], 2, ["reader.max_quotes='0'"]),
     (["index"], 2, ["ACTION", "tandem index --help"]),
-    (["index", "paint"], 2, ["action='paint'", "'list', 'info' or 'verify'"]),
+    (["index", "paint"], 2, ["action='paint'", "'list', 'info', 'verify', 'compact', 'rollback' or 'gc'"]),
     (["index", "info"], 2, ["info needs the name of an index"]),
     (["index", "list", "x"], 2, ["list shows every index"]),
     (["index", "info", "x"], 1, ["index=x", "no such index"]),

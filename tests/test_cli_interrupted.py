@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -48,17 +49,21 @@ def undisturbed(before: Path, articles: Path) -> list[dict[str, object]]:
 
 
 def embedded_groups(store: Path) -> int:
-    return len(list(store.glob("runs/*/groups/*.arrow")))
+    return len(list(store.glob("indexes/x/work/*/groups/*.arrow")))
+
+
+def finished_groups(store: Path) -> int:
+    return len(list(store.glob("indexes/x/work/*/receipts/embedded/*.json")))
 
 
 def in_flight(store: Path) -> list[Path]:
-    return [*store.glob("runs/*/groups/*"), *store.glob("runs/*/ids/*")]
+    return [*store.glob("indexes/x/work/**/*.*"), *store.glob("indexes/x/leases/*")]
 
 
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )
-def test_a_stopped_ingest_leaves_the_old_snapshot_live_and_the_next_run_publishes(
+def test_a_stopped_ingest_leaves_the_old_snapshot_live_and_the_same_command_goes_on(
     capsys: Capsys,
     cluster: dict[str, str],
     tmp_path: Path,
@@ -72,18 +77,23 @@ def test_a_stopped_ingest_leaves_the_old_snapshot_live_and_the_next_run_publishe
     old = rows(store, "x")
     command = ("ingest", articles, "--index", "x", "--store", store, *SETTINGS)
     process = start(cluster, tmp_path, *command)
-    wait_beside(process, lambda: embedded_groups(store) > 0, DEADLINE)
+    wait_beside(process, lambda: finished_groups(store) > 0, DEADLINE)
     process.send_signal(sent)
     stopped = end(process)
     assert stopped.code == code
     if sent != signal.SIGKILL:
-        assert stopped.err.splitlines()[-1].startswith("interrupted; what was live is live")
+        assert stopped.err.splitlines()[-1] == (
+            "interrupted; what was live is live; what it has finished is kept, run the same command to go on"
+        )
     assert "Traceback" not in stopped.err
     assert rows(store, "x") == old
     assert "intact" in run(capsys, "index", "verify", "x", "--store", store).succeeded()
-    if sent == signal.SIGKILL:
-        assert "published snapshot 2" in run(capsys, *command).succeeded()
-        assert rows(store, "x") == undisturbed
+    finished = finished_groups(store)
+    summary = json.loads(run(capsys, *command, "--json").succeeded())
+    assert (summary["outcome"], summary["snapshot"]) == ("published", 2)
+    assert summary["found"]["groups embedded"] >= finished > 0
+    assert rows(store, "x") == undisturbed
+    assert in_flight(store) == []
 
 
 def workers_of(token: str, name: str) -> list[int]:

@@ -8,62 +8,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from ingest_runs import all_rows, article, doc_ids, ingest, live, write_jsonl
 
 from ray_jobs.errors import ConflictError, NotFoundError, RejectedError, UsageError
 from ray_jobs.index import manifest
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.index.snapshot import Snapshot
-from ray_jobs.ingest import job, outcome
+from ray_jobs.ingest import outcome
 from ray_jobs.ingest.config import IngestConfig
-from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.models.for_queries import load_for_queries
 from ray_jobs.storage import LocalStorage, open_storage
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-
-
-def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def article(number: int, **metadata: object) -> dict[str, object]:
-    sentences = [
-        f"Sentence {i} of article {number} speaks of topic{number % 7} and thing{i}." for i in range(number % 60)
-    ]
-    return {"id": f"a{number}", "title": f"Article {number}", "text": " ".join(sentences), **metadata}
-
-
-def ingest(tmp_path: Path, *sources: Path, **settings: object) -> IngestSummary:
-    defaults = {
-        "sources": [str(source) for source in sources],
-        "index": "test",
-        "store": str(tmp_path / "store"),
-        "embedder": {"engine": "fake"},
-        "chunking": {"max_tokens": 64, "overlap_tokens": 8, "min_tokens": 16},
-    }
-    return job.run(IngestConfig.model_validate({**defaults, **settings}))
-
-
-def live(tmp_path: Path) -> Manifest:
-    return manifest.read_live(LocalStorage(tmp_path / "store"), "test")
-
-
-def all_rows(tmp_path: Path, store: str = "store") -> list[dict[str, object]]:
-    """Every row of the live snapshot with its vector, in an order of its own."""
-    snapshot = Snapshot.open(LocalStorage(tmp_path / store), "test")
-    rows = []
-    for shard in snapshot.partition.shards.values():
-        for row, vector in zip(
-            shard.rows.table.drop_columns(["document"]).to_pylist(), shard.dense.vectors, strict=True
-        ):
-            rows.append({**row, "vector": vector.tobytes()})
-    return sorted(rows, key=lambda row: (row["doc_id"], row["ordinal"]))
-
-
-def doc_ids(tmp_path: Path) -> list[str]:
-    return sorted({str(row["doc_id"]) for row in all_rows(tmp_path)})
 
 
 def test_the_same_input_gives_the_same_rows_and_vectors_however_it_is_divided(tmp_path: Path) -> None:
@@ -197,14 +154,31 @@ def test_a_run_that_loses_the_race_says_so_and_the_winner_stays_live(
     assert live(tmp_path).config == {"winner": True}
 
 
-def test_a_finished_or_failed_run_leaves_no_objects_in_flight(tmp_path: Path) -> None:
-    source = write_jsonl(tmp_path / "a.jsonl", [article(n) for n in range(1, 10)])
-    ingest(tmp_path, source)
+def test_a_failed_run_keeps_what_it_has_finished_and_a_finished_one_nothing(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [article(n) for n in range(300)])
     with pytest.raises(RejectedError):
-        ingest(tmp_path, write_jsonl(tmp_path / "b.jsonl", [{"no": "text"}]))
-    left = [item.key for item in LocalStorage(tmp_path / "store").list("runs")]
-    assert [key.rsplit("/", 1)[1] for key in left] == ["config.json", "events.jsonl", "metrics.json"]
+        ingest(tmp_path, source, index_type="PQ1x2", recall_target=1.0)
+    storage = LocalStorage(tmp_path / "store")
+    assert list(storage.list("indexes/test/work"))
+    found = ingest(tmp_path, source).found
+    assert found["groups read"] == found["groups embedded"] > 1
+    assert list(storage.list("indexes/test/work")) == list(storage.list("indexes/test/leases")) == []
+    left = {item.key.rsplit("/", 1)[1] for item in storage.list("runs")}
+    assert left == {"config.json", "events.jsonl", "metrics.json"}
     assert list((tmp_path / "store" / ".scratch").iterdir()) == []
+
+
+def test_sources_that_failed_are_read_again_and_the_others_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for part in range(3):
+        write_jsonl(folder / f"{part}.jsonl", [article(n) for n in range(100 * part, 100 * part + 59)])
+    with (folder / "1.jsonl").open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(RejectedError):
+        ingest(tmp_path, folder, group_bytes=200_000, max_failed=0)
+    found = ingest(tmp_path, folder, group_bytes=200_000, max_failed=0.1).found
+    assert found == {"groups read": 2}
 
 
 def test_metadata_is_typed_by_what_was_seen_or_as_the_user_says(tmp_path: Path) -> None:

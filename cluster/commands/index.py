@@ -1,4 +1,4 @@
-"""`tandem index list|info|verify`: look after snapshots."""
+"""`tandem index list|info|verify|compact|rollback|gc`: look after snapshots."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from cluster.settings import Command, show
 from ray_jobs.errors import CorruptError
 from ray_jobs.index import manifest
 from ray_jobs.index.manifest import Manifest
+from ray_jobs.ingest.compact_settings import CompactSettings
 from ray_jobs.storage import DEFAULT_STORE, Storage, open_storage
 
 
 class IndexCommand(Command):
-    """Look after the indices of a store: list them, show one, or verify one."""
+    """Look after the indices of a store: list, show, verify, compact, roll back, or collect what nothing needs."""
 
-    action: CliPositionalArg[Literal["list", "info", "verify"]] = Field(description="what to do")
-    index: CliPositionalArg[str | None] = Field(None, description="name of the index, for info and verify")
+    action: CliPositionalArg[Literal["list", "info", "verify", "compact", "rollback", "gc"]] = Field(
+        description="what to do"
+    )
+    index: CliPositionalArg[str | None] = Field(None, description="name of the index, for all but list")
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
     snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
+    keep: int | None = Field(None, ge=1, description="newest snapshots that gc keeps; None: all")
+    grace_hours: float = Field(24, ge=0, description="gc removes nothing that is younger")
+    dry_run: bool = Field(False, description="gc says what it would remove, and removes nothing")
+    compaction: CompactSettings = CompactSettings()
 
     @model_validator(mode="after")
     def _names_what_it_needs(self) -> Self:
@@ -29,6 +36,10 @@ class IndexCommand(Command):
             raise ValueError("list shows every index of the store; for one of them: tandem index info NAME")
         if self.action != "list" and self.index is None:
             raise ValueError(f"{self.action} needs the name of an index; 'tandem index list' shows them")
+        if self.action == "rollback" and self.snapshot is None:
+            raise ValueError("rollback needs --snapshot NUMBER; 'tandem index info NAME' shows which there are")
+        if self.action != "gc" and (self.keep is not None or self.dry_run):
+            raise ValueError(f"keep and dry_run are for gc, not for {self.action}")
         return self
 
 
@@ -39,6 +50,15 @@ def run(command: IndexCommand) -> None:
         _list(storage, command.json_output)
         return
     assert command.index is not None, "the model requires it"
+    if command.action == "gc":
+        _collect(storage, command.index, command)
+        return
+    if command.action == "compact":
+        _compact(storage, command.index, command)
+        return
+    if command.action == "rollback":
+        _rollback(storage, command.index, command.snapshot or 0, command.json_output)
+        return
     if command.snapshot is None:
         found = manifest.read_live(storage, command.index)
     else:
@@ -93,7 +113,8 @@ def _info(storage: Storage, item: Manifest, as_json: bool) -> None:
         f"index      {item.index}, snapshot {item.number} of {', '.join(map(str, history))}",
         f"documents  {counts.indexed:,} indexed, {counts.duplicates:,} duplicates, {counts.empty:,} empty, "
         f"{counts.failed:,} failed",
-        f"chunks     {counts.chunks:,} in {len(item.shards)} shards of {item.template.factory} ({recall})",
+        f"chunks     {counts.chunks:,} in {len(item.shards)} shards of {item.template.factory} ({recall}), "
+        f"{item.dead_rows:,} dead rows beside them",
         f"embedder   {embedder.model} ({embedder.engine} {embedder.precision}, {embedder.dimension} dimensions)",
         f"metadata   {columns}",
         f"size       {size:,} bytes in {len(item.files())} objects",
@@ -118,4 +139,42 @@ def _verify(storage: Storage, item: Manifest, as_json: bool) -> None:
         raise CorruptError(
             f"index={item.index}: snapshot {item.number} is damaged: {result.problems[0]}{more}; restore the "
             f"files from a backup or ingest again"
+        )
+
+
+def _rollback(storage: Storage, index: str, number: int, as_json: bool) -> None:
+    from ray_jobs.ingest.rollback import rollback
+
+    published = rollback(storage, index, number)
+    if as_json:
+        show(json.dumps({**_headline(published), "from": number}, indent=1))
+        return
+    show(f"published snapshot {published.number} of {index}: what snapshot {number} holds")
+
+
+def _collect(storage: Storage, index: str, command: IndexCommand) -> None:
+    from ray_jobs.ingest.collect import collect
+
+    found = collect(storage, index, command.keep, command.grace_hours * 3600, command.dry_run)
+    if command.json_output:
+        show(json.dumps(vars(found), indent=1))
+        return
+    verb = "would remove" if command.dry_run else "removed"
+    show(f"{verb} {len(found.snapshots)} snapshots and {found.objects:,} objects ({found.bytes:,} bytes) of {index}")
+
+
+def _compact(storage: Storage, index: str, command: IndexCommand) -> None:
+    from ray_jobs import progress
+    from ray_jobs.ingest import compact_job
+
+    before = manifest.read_live(storage, index)
+    published = compact_job.run(storage, index, command.compaction, progress.for_terminal())
+    if command.json_output:
+        show(json.dumps({**_headline(published), "dead_rows": published.dead_rows}, indent=1))
+    elif published.number == before.number:
+        show(f"nothing to do: the {len(before.shards)} shards of {index} are full and hold few dead rows")
+    else:
+        show(
+            f"published snapshot {published.number} of {index}: {len(published.shards)} shards instead of "
+            f"{len(before.shards)}, {published.dead_rows:,} dead rows instead of {before.dead_rows:,}"
         )

@@ -1,12 +1,14 @@
 """Cut files into parts and pack parts into groups of work. Pure: nothing is opened here.
 
 Guaranteed: the parts of a file cover it without gap or overlap, in order; groups hold every part once, in order, and
-are never empty; a group exceeds `max_bytes` only if it is a single part that cannot be cut. Not guaranteed: that a
-part is small: formats without a seam (a PDF, a compressed stream) are one part.
+are never empty; a group exceeds `max_bytes` only if it is a single part that cannot be cut; a file that comes, goes or
+changes its size moves the borders of the groups near it alone. Not guaranteed: that a part is small: formats without a
+seam (a PDF, a compressed stream) are one part.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -56,19 +58,30 @@ def whole(file: SourceFile) -> SourcePart:
 
 
 def pack(parts: Iterable[SourcePart], max_bytes: int) -> Iterator[tuple[SourcePart, ...]]:
-    """Group parts in order, at most `max_bytes` a group, each part counting OPENING_BYTES at least."""
+    """Group parts in order, at most `max_bytes` a group, each part counting OPENING_BYTES at least.
+
+    A part begins a group of its own accord with the chance weight / `max_bytes`, drawn by a hash of its name, so that
+    borders depend on the parts beside them and not on all that come before (as content-defined chunking cuts streams,
+    Muthitacharoen et al. 2001, "A low-bandwidth network file system").
+    """
     _check(max_bytes)
     group: list[SourcePart] = []
     filled = 0
     for part in parts:
         weight = max(part.size, OPENING_BYTES)
-        if group and filled + weight > max_bytes:
+        if group and (filled + weight > max_bytes or _drawn(part) < weight / max_bytes):
             yield tuple(group)
             group, filled = [], 0
         group.append(part)
         filled += weight
     if group:
         yield tuple(group)
+
+
+def _drawn(part: SourcePart) -> float:
+    """A number in [0, 1) that is always the same for a part."""
+    digest = hashlib.blake2b(f"{part.file.doc_id}\0{part.start}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / (1 << 64)
 
 
 def _runs(sizes: Sequence[int], max_bytes: int) -> list[tuple[int, int]]:

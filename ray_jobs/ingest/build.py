@@ -29,6 +29,7 @@ class ShardReceipt(BaseModel):
     number: int
     record: ShardRecord
     total_length: int  # terms
+    first_row: int  # its number among all rows
 
 
 class ShardBuilder:
@@ -47,15 +48,20 @@ class ShardBuilder:
     def build(self, plan: ShardPlan) -> ShardReceipt:
         """Write the shard of `plan` and publish its files."""
         template = self.storage.local(self.template.key, self.template.sha256)
+        begins: list[int] = []
         with self.storage.scratch() as folder:
-            built = write_shard(folder / "shard", self._groups(plan), template, self.schema, self.language)
+            built = write_shard(folder / "shard", self._groups(plan, begins), template, self.schema, self.language)
             record = publish_shard(self.storage, self.index, new_id(), built)
-        return ShardReceipt(number=plan.number, record=record, total_length=built.total_length)
+        first_row = begins[0] if begins else plan.start
+        return ShardReceipt(number=plan.number, record=record, total_length=built.total_length, first_row=first_row)
 
-    def _groups(self, plan: ShardPlan) -> Iterator[tuple[pa.Table, npt.NDArray[np.float16]]]:
+    def _groups(self, plan: ShardPlan, begins: list[int]) -> Iterator[tuple[pa.Table, npt.NDArray[np.float16]]]:
+        """Rows and vectors of each group's part; `begins` gets the number of the first row of each."""
         for item in plan.groups:
             table, vectors = read_group(self.storage, item, self.dimension)
             first, last = shard_rows(table.column("ordinal").to_numpy(), item.first_row, plan.start, plan.end)
+            if first < last:
+                begins.append(item.first_row + first)
             yield table.slice(first, last - first), vectors[first:last]
 
 

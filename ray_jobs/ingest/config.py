@@ -48,6 +48,7 @@ class IngestConfig(BaseModel):
     metadata: dict[str, ColumnType] = Field({}, description="types of metadata columns, in place of the inferred ones")
     language: str = Field("english", description="language of stop words and stemming in lexical search")
     prune: bool = Field(False, description="also remove documents that vanished from these sources")
+    retrain: bool = Field(False, description="train the index anew and write all shards again")
     max_failed: float = Field(0.01, ge=0, le=1, description="share of documents that may fail")
     dry_run: bool = Field(False, description="print the plan and stop")
     resources: Resources = Resources()
@@ -66,19 +67,15 @@ class IngestConfig(BaseModel):
         return self
 
     def content_hash(self) -> str:
-        """A hash of everything that decides what the snapshot holds; the same hash and inputs mean nothing to do."""
+        """A hash of what decides how documents become rows: with another one, those of before are made anew."""
         deciding = self.model_dump(
             mode="json",
             include={
-                "shards": True,
-                "shard_bytes": True,
                 "index_type": True,
-                "recall_target": True,
                 "embedder": {"model", "max_tokens"},
                 "chunking": True,
                 "metadata": True,
                 "language": True,
-                "id_prefix": True,
             },
         )
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
-from ray_jobs.index import layout
+import pyarrow as pa
+
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.ingest.config import IngestConfig
-from ray_jobs.ingest.plan import SourcePlan, shard_count
+from ray_jobs.ingest.plan import SourcePlan, partition_count, shard_count
 from ray_jobs.ingest.receipts import EmbeddedGroup
+from ray_jobs.ingest.seen import Changes, read
+from ray_jobs.ingest.work import Work
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import ClusterSize
 from ray_jobs.storage import Storage, new_id
@@ -26,12 +31,33 @@ class Run:
     config: IngestConfig
     plan: SourcePlan
     before: Manifest | None  # the live snapshot when the run began
+    seen: pa.Table  # SEEN_SCHEMA, of that snapshot
     cluster: ClusterSize
     progress: Progress
+    rebuilds: bool = True  # False: what has not changed stays in its shards
     job_id: str = field(default_factory=new_id)
     started: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)  # a stage
     events: list[dict[str, object]] = field(default_factory=list)  # stages as they ended
+    found: Counter[str] = field(default_factory=Counter)  # by stage, pieces that an earlier run had finished
+
+    @cached_property
+    def work(self) -> Work:
+        """What runs that build on the same snapshot have finished."""
+        return Work(self.storage, self.config.index, self.parent)
+
+    @property
+    def parent(self) -> int:
+        """The snapshot that it builds on, 0 for none."""
+        return self.before.number if self.before else 0
+
+    @classmethod
+    def over(cls, storage: Storage, before: Manifest, cluster: ClusterSize, progress: Progress) -> Run:
+        """A run that reads no source: it changes what the snapshot holds, under the configuration that made it."""
+        made_by = IngestConfig.model_validate(before.config)
+        config = made_by.model_copy(update={"store": storage.uri, "prune": False, "retrain": False})
+        plan = SourcePlan(Changes((), (), ()), 0, ())
+        return cls(storage, config, plan, before, read(storage, before.seen), cluster, progress, rebuilds=False)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -42,6 +68,14 @@ class Run:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         ended = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.events.append({"time": ended, "stage": name, "seconds": round(seconds, 3)})
+
+    @cached_property
+    def partitions(self) -> int:
+        """Hash partitions of document ids: those of the snapshot before, as long as it is built on."""
+        if self.before is not None and not self.rebuilds:
+            return len(self.before.ledger)
+        stored = 0 if self.before is None else sum(file.size for file in self.before.documents)
+        return partition_count(self.plan.bytes + stored)
 
     def shard_count(self, embedded: Sequence[EmbeddedGroup]) -> int:
         """How many shards the embedded groups fill."""
@@ -63,13 +97,3 @@ class Run:
     def task_cpus(self, wished: float) -> float:
         """CPUs of one task: as wished, never more than a machine has, since Ray would wait for more for ever."""
         return min(wished, self.cluster.largest)
-
-    def clean_up(self) -> None:
-        """Remove what was only in flight.
-
-        No manifest names what a killed run leaves, nor what a worker still writes that an interruption reaches late.
-        """
-        folder = layout.run_folder(self.job_id)
-        for kind in ("ids", "groups"):
-            for item in list(self.storage.list(f"{folder}/{kind}")):
-                self.storage.delete(item.key)

@@ -40,6 +40,16 @@ def write_dead_letters(storage: Storage, index: str, letters: Sequence[DeadLette
     if not letters:
         return None
     table = pa.Table.from_pylist([vars(letter) for letter in letters], schema=DEAD_LETTER_SCHEMA)
+    return _publish(storage, index, table, folder)
+
+
+def store_dead_letters(storage: Storage, index: str, table: pa.Table) -> FileRecord:
+    """Store a table of DEAD_LETTER_SCHEMA as one object of the index."""
+    with storage.scratch() as folder:
+        return _publish(storage, index, table, folder)
+
+
+def _publish(storage: Storage, index: str, table: pa.Table, folder: Path) -> FileRecord:
     path = folder / "dead_letters.parquet"
     pq.write_table(table, path, compression="zstd")
     return publish_file(storage, layout.dead_letters(index, new_id()), path)

@@ -1,50 +1,132 @@
-"""Decide: of several documents with one id, which one stays.
+"""Decide, for the documents of one hash partition: which are embedded, which stay as they are, and which are dead.
 
-Guaranteed: pure over the ids of a partition; the first in the order of groups and rows stays, those read in this run
-before those kept from the snapshot before. Not guaranteed: anything about equal content under different ids.
+Guaranteed: pure. Of several documents with one id the first in the order of groups and rows stays, those read in this
+run before those taken over from the snapshot before. A document that the snapshot knows in the same version from the
+same source stays as it is, deleted if it was deleted; another version takes its place. Not guaranteed: anything about
+equal content under different ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_jobs.ingest.receipts import Dropped
+from ray_jobs.ingest.ledger import DELETED, LEDGER_SCHEMA, as_deleted
+
+# Why a document that was read, or taken over, is not embedded.
+DROPPED_SCHEMA = pa.schema(
+    [
+        pa.field("group", pa.int32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        # "unchanged", "duplicate" (same id, same content), "duplicate-id" (another content), "replaced" (an older one)
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("kept_in", pa.string(), nullable=False),  # the source of the one that stays
+    ]
+)
+COLUMNS = ("doc_id", "version", "row", "source")
+"""What is asked of documents that were read."""
 
 
-def displaced(groups: Sequence[tuple[int, bool, pa.Table]]) -> list[Dropped]:
-    """The documents that an earlier one of the same id displaces.
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of the documents of a partition."""
 
-    `groups` are (group number, kept from before, rows with doc_id, version, row and source), in order of precedence.
+    dropped: pa.Table  # DROPPED_SCHEMA
+    kept: pa.Table  # LEDGER_SCHEMA, of the snapshot before
+    dead: pa.Table  # LEDGER_SCHEMA, of the snapshot before
+
+
+def decide(
+    groups: Sequence[tuple[int, bool, pa.Table]],
+    known: pa.Table,
+    gone: pa.Array | None = None,
+    deleted: pa.Array | None = None,
+) -> Decision:
+    """What becomes of documents that were read and of those that the snapshot before holds.
+
+    `groups` are (group number, taken over from before, rows with `COLUMNS`), in order of precedence; `known` is that
+    partition of the ledger, LEDGER_SCHEMA; documents of the sources in `gone` die unless they were read again, and
+    those whose ids are in `deleted` die by the user's wish.
     """
-    if not groups:
-        return []
-    table = pa.concat_tables(
-        [
-            rows.append_column("group", pa.array([number] * rows.num_rows, pa.int64())).append_column(
-                "kept", pa.array([kept] * rows.num_rows, pa.bool_())
-            )
-            for number, kept, rows in groups
-        ]
+    read = _in_order(groups)
+    ids = read.column("doc_id").combine_chunks()
+    first = _first(ids)
+    stays = read.filter(pa.array(first))
+    place = pc.index_in(stays.column("doc_id"), value_set=known.column("doc_id"))
+    matched = known.select(["version", "source"]).take(place)
+    unchanged = _true(
+        pc.and_(
+            pc.equal(stays.column("version"), matched.column("version")),
+            pc.equal(stays.column("source"), matched.column("source")),
+        )
     )
-    counted = pc.value_counts(table.column("doc_id"))
-    repeated = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
-    if not len(repeated):
+    dead = np.zeros(known.num_rows, np.bool_)
+    held = _true(pc.is_valid(place))
+    dead[pc.drop_null(place).to_numpy()] = ~unchanged[held]
+    if gone is not None:
+        again = _true(pc.is_in(known.column("doc_id"), value_set=stays.column("doc_id")))
+        dead |= _true(pc.is_in(known.column("source"), value_set=gone)) & ~again
+    buried = np.zeros(known.num_rows, np.bool_)
+    if deleted is not None:
+        wished = _true(pc.is_in(known.column("doc_id"), value_set=deleted))
+        buried = wished & ~dead & _true(pc.not_equal(known.column("status"), DELETED))
+    dropped = [*_repeated(read, first), *_unchanged(stays.filter(pa.array(unchanged)))]
+    return Decision(
+        pa.Table.from_pylist(dropped, schema=DROPPED_SCHEMA).sort_by([("group", "ascending"), ("row", "ascending")]),
+        pa.concat_tables([known.filter(pa.array(~dead & ~buried)), as_deleted(known.filter(pa.array(buried)))]),
+        known.filter(pa.array(dead | buried)),
+    )
+
+
+def _in_order(groups: Sequence[tuple[int, bool, pa.Table]]) -> pa.Table:
+    empty = LEDGER_SCHEMA.empty_table().select(COLUMNS)
+    tables = [
+        rows.select(COLUMNS)
+        .append_column("group", pa.array(np.full(rows.num_rows, number), pa.int32()))
+        .append_column("taken_over", pa.array(np.full(rows.num_rows, kept), pa.bool_()))
+        for number, kept, rows in [(0, False, empty), *groups]
+    ]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _first(ids: pa.Array) -> npt.NDArray[np.bool_]:
+    """The rows that are the first of their id, (rows,)."""
+    codes = pc.dictionary_encode(ids).indices.to_numpy()
+    first = np.zeros(len(ids), np.bool_)
+    first[np.unique(codes, return_index=True)[1]] = True
+    return first
+
+
+def _repeated(read: pa.Table, first: npt.NDArray[np.bool_]) -> list[dict[str, object]]:
+    """The documents that an earlier one of the same id displaces."""
+    later = read.filter(pa.array(~first))
+    if not later.num_rows:
         return []
-    first: dict[str, dict[str, object]] = {}
-    dropped = []
-    for row in table.filter(pc.is_in(table.column("doc_id"), repeated)).to_pylist():
-        stays = first.setdefault(row["doc_id"], row)
-        if stays is not row:
-            dropped.append(
-                Dropped(group=row["group"], row=row["row"], reason=_reason(stays, row), kept_in=str(stays["source"]))
-            )
+    concerned = read.filter(pa.array(first)).filter(
+        pc.is_in(read.filter(pa.array(first)).column("doc_id"), value_set=later.column("doc_id"))
+    )
+    staying = {row["doc_id"]: row for row in concerned.to_pylist()}
+    dropped: list[dict[str, object]] = []
+    for row in later.to_pylist():
+        stays = staying[row["doc_id"]]
+        same = "duplicate" if stays["version"] == row["version"] else "duplicate-id"
+        reason = "replaced" if row["taken_over"] else same
+        dropped.append({"group": row["group"], "row": row["row"], "reason": reason, "kept_in": stays["source"]})
     return dropped
 
 
-def _reason(stays: dict[str, object], goes: dict[str, object]) -> str:
-    if goes["kept"]:
-        return "replaced"
-    return "duplicate" if stays["version"] == goes["version"] else "duplicate-id"
+def _unchanged(rows: pa.Table) -> list[dict[str, object]]:
+    return [
+        {"group": row["group"], "row": row["row"], "reason": "unchanged", "kept_in": row["source"]}
+        for row in rows.to_pylist()
+    ]
+
+
+def _true(values: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
+    """Where it holds, (rows,); null counts as not."""
+    return np.asarray(pc.fill_null(values, False).to_numpy(), np.bool_)

@@ -5,93 +5,146 @@ Guaranteed: receipts are sorted by group or shard, so that what follows does not
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from ray_jobs.corpus.metadata import Schema
-from ray_jobs.index.manifest import FileRecord, TemplateRecord
+from ray_jobs.index.manifest import FileRecord, Manifest, TemplateRecord
 from ray_jobs.ingest import workers
 from ray_jobs.ingest.build import ShardReceipt
+from ray_jobs.ingest.bury import BuriedShard
 from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.gone import read_gone
+from ray_jobs.ingest.ledger import Places
 from ray_jobs.ingest.plan import plan_shards
-from ray_jobs.ingest.receipts import Dropped, EmbeddedGroup, StagedGroup
-from ray_jobs.models.embedder import EmbedderConfig
+from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.work import key_of
+from ray_jobs.models.embedder import EmbedderConfig, EmbedderIdentity
 from ray_jobs.runtime import stream
-from ray_jobs.storage import new_id
 
 LOOK_AHEAD = 8  # groups an embedding actor takes at a time, so that one is prepared while another is embedded
+Items = list[dict[str, object]]
+Receipt = TypeVar("Receipt", bound=BaseModel)
+Group = TypeVar("Group", StagedGroup, EmbeddedGroup)
 
 
 def stage(run: Run) -> list[StagedGroup]:
-    """Read every source; take over what is live from the snapshot before."""
-    items: list[dict[str, object]] = [
-        {"group": number, "parts": workers.PARTS.dump_json(parts).decode()}
-        for number, parts in enumerate(run.plan.groups)
-    ]
-    arguments = (run.config.store, run.config.index, run.job_id, run.plan.partitions)
+    """Read the sources that are new or have changed."""
+    items = _to_read(run)
+    arguments = (run.config.store, run.config.index, run.parent, run.partitions)
     sizes = [sum(part.size for part in parts) for parts in run.plan.groups]
     cpus = run.task_cpus(run.config.resources.stage_cpus)
     staged = []
     with run.timed("read"), run.progress.stage("read", sum(sizes)) as stage:
         for row in stream(items, workers.stage, arguments=arguments, num_cpus=cpus):
-            receipt = StagedGroup.model_validate_json(row["receipt"])
+            receipt = _group(run, "groups read", row, StagedGroup)
             stage.advance(sizes[receipt.group], documents=receipt.produced)
             staged.append(receipt)
-        staged += _keep(run, len(items))
-    return sorted(staged, key=lambda receipt: receipt.group)
+    return _in_order(staged)
 
 
-def _keep(run: Run, first: int) -> list[StagedGroup]:
-    if run.before is None:
-        return []
-    vanished = frozenset(run.plan.inputs) if run.config.prune else frozenset()
-    arguments = (
-        run.config.store,
-        run.config.index,
-        run.job_id,
-        run.plan.partitions,
-        workers.FILES.dump_json(run.before.ledger),
-        vanished,
-    )
-    items: list[dict[str, object]] = [
-        {"group": first + number, "documents": record.model_dump_json()}
-        for number, record in enumerate(run.before.documents)
+def read_again(run: Run, staged: Sequence[StagedGroup]) -> None:
+    """Let the next run read the groups again in which something failed: sources may be mended, or be back."""
+    items = _to_read(run)
+    for group in staged:
+        if not group.taken_over and (group.failed or group.sources_failed):
+            run.work.forget("staged", str(items[group.group]["key"]))
+
+
+def _to_read(run: Run) -> Items:
+    items: Items = []
+    for number, parts in enumerate(run.plan.groups):
+        described = workers.PARTS.dump_json(parts).decode()
+        items.append({"number": number, "key": key_of(described, run.partitions), "parts": described})
+    return items
+
+
+def take_over(run: Run, before: Manifest, gone_key: str | None) -> list[StagedGroup]:
+    """Take the documents of the snapshot before, but for those of the sources that `gone_key` names."""
+    ledger = workers.FILES.dump_json(before.ledger)
+    arguments = (run.config.store, run.config.index, run.parent, run.partitions, ledger, gone_key)
+    gone = sorted(read_gone(run.storage, gone_key))
+    first = len(run.plan.groups)
+    items: Items = [
+        {
+            "number": first + number,
+            "key": key_of(record.sha256, gone, run.partitions),
+            "documents": record.model_dump_json(),
+        }
+        for number, record in enumerate(before.documents)
     ]
-    return [StagedGroup.model_validate_json(row["receipt"]) for row in stream(items, workers.keep, arguments=arguments)]
+    with run.timed("take over"):
+        rows = stream(items, workers.take_over, arguments=arguments)
+        return _in_order([_group(run, "groups taken over", row, StagedGroup) for row in rows])
 
 
-def decide(run: Run, staged: Sequence[StagedGroup]) -> dict[int, list[Dropped]]:
-    """Which documents another one of the same id displaces, by group."""
-    groups = [(group.group, group.kept, group.ids_key) for group in staged]
-    items: list[dict[str, object]] = [{"partition": number} for number in range(run.plan.partitions)]
-    dropped: dict[int, list[Dropped]] = {}
+def select(run: Run, before: Manifest, where: str) -> list[str]:
+    """Keys of the ids of the live documents that a filter lets through."""
+    dimension = before.embedder.dimension
+    arguments = (run.config.store, run.config.index, run.parent, dimension, before.metadata, where)
+    items: Items = [
+        {"number": number, "record": record.model_dump_json()} for number, record in enumerate(before.shards)
+    ]
+    with run.timed("select"):
+        return sorted(str(row["receipt"]) for row in stream(items, workers.select, arguments=arguments))
+
+
+def decide(
+    run: Run, staged: Sequence[StagedGroup], gone_key: str | None = None, deleted_keys: Sequence[str] = ()
+) -> list[DecidedPartition]:
+    """What is embedded, what stays as it is and what is dead, a hash partition of document ids."""
+    deciding = workers.Deciding(
+        store=run.config.store,
+        index=run.config.index,
+        parent=run.parent,
+        partitions=run.partitions,
+        groups=[(group.group, group.taken_over, group.ids_key) for group in staged],
+        ledger=run.before.ledger if run.before else (),
+        rebuilds=run.rebuilds,
+        gone_key=gone_key,
+        deleted_keys=tuple(deleted_keys),
+    )
+    items: Items = [{"number": number} for number in range(run.partitions)]
     with run.timed("decide"):
-        for row in stream(items, workers.decide, arguments=(run.config.store, groups)):
-            for item in workers.DROPPED.validate_json(row["receipt"]):
-                dropped.setdefault(item.group, []).append(item)
-    return dropped
+        rows = stream(items, workers.decide, arguments=(deciding,))
+        decided = [_counted(run, "decided", row, DecidedPartition) for row in rows]
+    return sorted(decided, key=lambda receipt: receipt.partition)
 
 
 def embed(
     run: Run,
     staged: Sequence[StagedGroup],
-    dropped: dict[int, list[Dropped]],
+    decided: Sequence[DecidedPartition],
     embedder: EmbedderConfig,
+    identity: EmbedderIdentity,
     schema: Schema,
 ) -> list[EmbeddedGroup]:
-    """Chunk and embed every group."""
-    items: list[dict[str, object]] = [
-        {
-            "staged": group.model_dump_json(),
-            "dropped": workers.DROPPED.dump_json(dropped.get(group.group, [])).decode(),
-        }
-        for group in staged
-    ]
+    """Chunk and embed every group of which something is left."""
+    chosen = (identity.model_dump_json(), run.config.chunking.model_dump_json(), json.dumps(sorted(schema.items())))
+    staged = [group for group in staged if _is_left(group, decided)]
+    items: Items = []
+    for group in staged:
+        cuts = [(part.dropped_key, part.groups[group.group]) for part in decided if group.group in part.groups]
+        # Its place among the groups changes nothing of it.
+        content = (group.model_dump_json(exclude={"group"}), *(cut.digest for _, cut in cuts))
+        items.append(
+            {
+                "number": group.group,
+                "key": key_of(*content, *chosen, run.partitions),
+                "staged": group.model_dump_json(),
+                "dropped": json.dumps([key for key, _ in cuts]),
+            }
+        )
     sizes = {group.group: group.text_bytes for group in staged}
     arguments = (
         run.config.store,
         run.config.index,
-        run.job_id,
-        run.plan.partitions,
+        run.parent,
+        run.partitions,
         embedder,
         run.config.chunking,
         schema,
@@ -108,10 +161,16 @@ def embed(
             num_cpus=cpus,
             num_gpus=gpus,
         ):
-            receipt = EmbeddedGroup.model_validate_json(row["receipt"])
+            receipt = _group(run, "groups embedded", row, EmbeddedGroup)
             stage.advance(sizes[receipt.group], documents=receipt.indexed, chunks=receipt.rows)
             embedded.append(receipt)
-    return sorted(embedded, key=lambda receipt: receipt.group)
+    return _in_order(embedded)
+
+
+def _is_left(group: StagedGroup, decided: Sequence[DecidedPartition]) -> bool:
+    """Whether a document of the group is embedded, or a dead letter must say why one is not."""
+    cuts = [part.groups[group.group] for part in decided if group.group in part.groups]
+    return group.produced - group.failed > sum(cut.documents for cut in cuts) or any(cut.letters for cut in cuts)
 
 
 def build(
@@ -121,12 +180,19 @@ def build(
     schema: Schema,
     dimension: int,
 ) -> list[ShardReceipt]:
-    """Fill the shards."""
+    """Fill the shards; none where there are no rows."""
+    if not sum(group.rows for group in embedded):
+        return []
     plans = plan_shards(embedded, run.shard_count(embedded))
-    items: list[dict[str, object]] = [{"plan": plan.model_dump_json()} for plan in plans]
+    chosen = (template.file.sha256, json.dumps(sorted(schema.items())), dimension, run.config.language)
+    items: Items = [
+        {"number": plan.number, "key": key_of(described := plan.model_dump_json(), *chosen), "plan": described}
+        for plan in plans
+    ]
     arguments = (
         run.config.store,
         run.config.index,
+        run.parent,
         template.file,
         schema,
         dimension,
@@ -136,18 +202,60 @@ def build(
     built = []
     with run.timed("build"), run.progress.stage("build", len(items)) as stage:
         for row in stream(items, workers.build, arguments=arguments, num_cpus=cpus):
-            receipt = ShardReceipt.model_validate_json(row["receipt"])
+            receipt = _counted(run, "shards built", row, ShardReceipt)
             stage.advance(1, chunks=receipt.record.rows)
             built.append(receipt)
     return sorted((receipt for receipt in built if receipt.record.rows), key=lambda receipt: receipt.number)
 
 
-def publish_ledger(run: Run, embedded: Sequence[EmbeddedGroup]) -> tuple[FileRecord, ...]:
-    """Gather the ledger's hash partitions."""
-    arguments = (run.config.store, run.config.index, new_id(), [group.ledger_key for group in embedded])
-    items: list[dict[str, object]] = [{"partition": number} for number in range(run.plan.partitions)]
+def bury(run: Run, before: Manifest, decided: Sequence[DecidedPartition]) -> list[BuriedShard]:
+    """Mark what has died in the shards of the snapshot before; those without a dead row more are left out."""
+    concerned = [part for part in decided if part.shards]
+    arguments = (run.config.store, run.config.index, run.parent, [part.dead_key for part in concerned])
+    items: Items = []
+    for number, record in enumerate(before.shards):
+        digests = [part.shards[record.id].digest for part in concerned if record.id in part.shards]
+        if digests:
+            described = record.model_dump_json()
+            items.append({"number": number, "key": key_of(described, digests), "record": described})
+    with run.timed("bury"):
+        rows = stream(items, workers.bury, arguments=arguments)
+        buried = [_counted(run, "shards marked", row, BuriedShard) for row in rows]
+    return sorted(buried, key=lambda receipt: receipt.number)
+
+
+def publish_ledger(
+    run: Run, decided: Sequence[DecidedPartition], embedded: Sequence[EmbeddedGroup], built: Sequence[ShardReceipt]
+) -> tuple[FileRecord, ...]:
+    """The ledger of the new snapshot, a file a hash partition."""
+    starts = accumulate((group.rows for group in embedded), initial=0)
+    places = Places(
+        groups=tuple((group.ledger_key, start) for group, start in zip(embedded, starts, strict=False)),
+        shards=tuple((shard.record.id, shard.first_row) for shard in built),
+    )
+    content = [key for key, _ in places.groups] + [name for name, _ in places.shards]
+    items: Items = [
+        {"number": part.partition, "key": key_of(content, part.partition, part.kept_sha256), "kept": part.kept_key}
+        for part in decided
+    ]
+    arguments = (run.config.store, run.config.index, run.parent, places)
+    records: dict[int, FileRecord] = {}
     with run.timed("ledger"):
-        records = [
-            FileRecord.model_validate_json(row["receipt"]) for row in stream(items, workers.ledger, arguments=arguments)
-        ]
-    return tuple(sorted(records, key=lambda record: record.key))
+        for row in stream(items, workers.ledger, arguments=arguments):
+            records[row["number"]] = _counted(run, "parts of the ledger", row, FileRecord)
+    return tuple(records[number] for number in sorted(records))
+
+
+def _in_order(groups: Sequence[Group]) -> list[Group]:
+    return sorted(groups, key=lambda group: group.group)
+
+
+def _group(run: Run, stage: str, row: dict[str, Any], kind: type[Group]) -> Group:
+    """The receipt of a group under its number in this run."""
+    return _counted(run, stage, row, kind).model_copy(update={"group": row["number"]})
+
+
+def _counted(run: Run, stage: str, row: dict[str, Any], kind: type[Receipt]) -> Receipt:
+    """The receipt of a piece; counts those that an earlier run had finished."""
+    run.found[stage] += bool(row["found"])
+    return kind.model_validate_json(row["receipt"])

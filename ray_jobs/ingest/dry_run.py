@@ -19,6 +19,7 @@ from ray_jobs.index.factory import bytes_a_vector, choose
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.plan import SourcePlan, plan_sources, shard_count
 from ray_jobs.ingest.preflight import check_choices
+from ray_jobs.ingest.seen import SEEN_SCHEMA, compare
 from ray_jobs.models.embedder import Embedder, choose_engine
 from ray_jobs.storage import open_storage
 
@@ -74,7 +75,7 @@ class IngestPlan(BaseModel):
 def dry_run(config: IngestConfig) -> IngestPlan:
     """Estimate a run; raises what the run itself would raise for its sources, model and configuration."""
     files = list(list_sources(config.sources, config.id_prefix))
-    plan = plan_sources(files, config.group_bytes)
+    plan = plan_sources(compare(files, SEEN_SCHEMA.empty_table()), config.group_bytes)
     storage = open_storage(config.store)
     chosen = choose_engine(config.embedder, storage)
     embedder = Embedder.load(chosen, storage)

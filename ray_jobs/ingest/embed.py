@@ -8,10 +8,10 @@ chunked in a thread. Memory: two groups of text, one of vectors.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -25,11 +25,10 @@ from ray_jobs.corpus.chunking import Chunker, ChunkingConfig
 from ray_jobs.corpus.document import HEADING_SEPARATOR, Chunk, Document, table_to_documents
 from ray_jobs.corpus.metadata import MisfitError, Schema, Value
 from ray_jobs.corpus.tokens import Tokenizer
-from ray_jobs.index import layout
 from ray_jobs.index.rows import ROW_FIELDS
 from ray_jobs.ingest.dead_letters import DeadLetter, write_dead_letters
 from ray_jobs.ingest.ledger import IDS_SCHEMA, LEDGER_SCHEMA, write_partitioned
-from ray_jobs.ingest.receipts import Dropped, EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.receipts import EmbeddedGroup, StagedGroup
 from ray_jobs.storage import Storage, new_id
 
 
@@ -65,7 +64,7 @@ class _Prepared:
     fitted: list[Mapping[str, Value]]  # metadata in column types, one a document of `kept`
     letters: list[DeadLetter]
     ledger: pa.Table
-    reasons: Counter[str]
+    misfits: int
     seconds: float
 
 
@@ -84,7 +83,7 @@ class GroupEmbedder:
         self,
         storage: Storage,
         index: str,
-        run: str,
+        folder: str,
         partitions: int,
         embedder: DocumentEmbedder,
         chunking: ChunkingConfig,
@@ -92,14 +91,17 @@ class GroupEmbedder:
     ) -> None:
         self.storage = storage
         self.index = index
-        self.run = run
+        self.folder = folder
         self.partitions = partitions
         self.embedder = embedder
         self.schema = schema
         self.chunker = Chunker(chunking, embedder.tokenizer, embedder.max_tokens)
 
-    def embed_all(self, groups: Iterable[tuple[StagedGroup, Sequence[Dropped]]]) -> Iterator[EmbeddedGroup]:
-        """Embed groups in order, preparing each while the one before is in the engine."""
+    def embed_all(self, groups: Iterable[tuple[StagedGroup, pa.Table]]) -> Iterator[EmbeddedGroup]:
+        """Embed groups in order, preparing each while the one before is in the engine.
+
+        Beside each group stand its documents that are not embedded, DROPPED_SCHEMA.
+        """
         with ThreadPoolExecutor(1, thread_name_prefix="prepare") as ahead:
             pending = None
             for staged, dropped in groups:
@@ -110,26 +112,25 @@ class GroupEmbedder:
             if pending is not None:
                 yield self._embed(pending.result())
 
-    def _prepare(self, staged: StagedGroup, dropped: Sequence[Dropped]) -> _Prepared:
+    def _prepare(self, staged: StagedGroup, dropped: pa.Table) -> _Prepared:
         started = time.monotonic()
         ids = pq.read_table(self.storage.local(staged.ids_key)).sort_by("row")
         rows = ids.column("row").to_pylist()
         stored = pq.read_table(self.storage.local(staged.documents.key, staged.documents.sha256))
-        documents = table_to_documents(stored.take(pa.array(rows, pa.int64())) if staged.kept else stored)
-        displaced = {item.row: item for item in dropped}
+        documents = table_to_documents(stored.take(pa.array(rows, pa.int64())) if staged.taken_over else stored)
+        displaced = {item["row"]: item for item in dropped.to_pylist()}
         letters: list[DeadLetter] = []
-        reasons: Counter[str] = Counter()
+        misfits = 0
         kept: list[tuple[int, Document, Mapping[str, Value]]] = []
         for row, document in zip(rows, documents, strict=True):
             if row in displaced:
-                reasons[displaced[row].reason] += 1
-                if displaced[row].reason == "duplicate-id":
-                    letters.append(_duplicate(document, displaced[row]))
+                if displaced[row]["reason"] == "duplicate-id":
+                    letters.append(_duplicate(document, displaced[row]["kept_in"]))
                 continue
             try:
                 kept.append((row, document, metadata.coerce(document.metadata, self.schema)))
             except MisfitError as error:
-                reasons["misfit"] += 1
+                misfits += 1
                 letters.append(DeadLetter(document.source, document.doc_id, document.doc_id, "misfit", str(error)))
         chunked = list(self.chunker.chunk_all([document for _, document, _ in kept]))
         return _Prepared(
@@ -138,7 +139,7 @@ class GroupEmbedder:
             fitted=[fitted for _, _, fitted in kept],
             letters=letters,
             ledger=_ledger(ids, [row for row, _, _ in kept], [len(c) for c in chunked], staged.documents.key),
-            reasons=reasons,
+            misfits=misfits,
             seconds=time.monotonic() - started,
         )
 
@@ -148,8 +149,7 @@ class GroupEmbedder:
         vectors = self.embedder.encode_documents(texts).astype(np.float16)
         forward = time.monotonic() - started
         object_id = new_id()
-        base = layout.run_folder(self.run)
-        keys = {name: f"{base}/groups/{object_id}{name}" for name in (".arrow", ".f16", ".ledger.parquet")}
+        keys = {name: f"{self.folder}/groups/{object_id}{name}" for name in (".arrow", ".f16", ".ledger.parquet")}
         with self.storage.scratch() as folder:
             rows = self._write_rows(folder / "rows.arrow", prepared)
             (folder / "vectors.f16").write_bytes(vectors.tobytes())
@@ -164,14 +164,13 @@ class GroupEmbedder:
             rows_key=keys[".arrow"],
             vectors_key=keys[".f16"],
             ledger_key=keys[".ledger.parquet"],
+            documents=prepared.staged.documents,
             dead_letters=letters,
             rows=rows,
             bytes=size,
             indexed=len(prepared.kept) - empty,
             empty=empty,
-            duplicates=prepared.reasons["duplicate"],
-            replaced=prepared.reasons["replaced"],
-            failed=prepared.reasons["duplicate-id"] + prepared.reasons["misfit"],
+            misfits=prepared.misfits,
             forward_seconds=forward,
             seconds=prepared.seconds + time.monotonic() - started,
         )
@@ -203,14 +202,17 @@ class GroupEmbedder:
 
 
 def _ledger(ids: pa.Table, rows: Sequence[int], chunks: Sequence[int], documents_key: str) -> pa.Table:
-    """Ledger entries of the documents that stay."""
+    """Ledger entries of the documents that are embedded, in the order of their rows."""
     kept = dict(zip(rows, chunks, strict=True))
+    starts = dict(zip(rows, accumulate(chunks, initial=0), strict=False))
     entries = [
         {
             **{name: entry[name] for name in IDS_SCHEMA.names},
             "documents_key": documents_key,
             "chunks": kept[entry["row"]],
             "status": "indexed" if kept[entry["row"]] else "empty",
+            "shard": None,
+            "first_row": starts[entry["row"]],
         }
         for entry in ids.to_pylist()
         if entry["row"] in kept
@@ -218,12 +220,12 @@ def _ledger(ids: pa.Table, rows: Sequence[int], chunks: Sequence[int], documents
     return pa.Table.from_pylist(entries, schema=LEDGER_SCHEMA)
 
 
-def _duplicate(document: Document, dropped: Dropped) -> DeadLetter:
+def _duplicate(document: Document, kept_in: str) -> DeadLetter:
     return DeadLetter(
         source=document.source,
         doc_id=document.doc_id,
         locator=document.doc_id,
         reason="duplicate-id",
-        message=f"id {document.doc_id!r} is taken by another document, from {dropped.kept_in}: make ids unique or use "
+        message=f"id {document.doc_id!r} is taken by another document, from {kept_in}: make ids unique or use "
         f"--id-prefix",
     )

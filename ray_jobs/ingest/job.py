@@ -1,18 +1,20 @@
-"""The ingest job: plan, read, decide, embed, train, build, verify, commit.
+"""The ingest job: plan, read, decide, embed, train, build, bury, verify, commit.
 
 Guaranteed: readers see the snapshot before or the new one, never a mixture; a run that fails, is interrupted or is
-killed leaves the old snapshot live; the two sums of the summary hold; the same sources and configuration again embed
-nothing. Not guaranteed here: that a run goes on where a killed one stopped.
+killed leaves the old snapshot live, and the same command goes on from the groups and shards that it has finished; only
+documents that are new or have changed are embedded, and what went is found no more; the two sums of the summary hold.
+Not guaranteed: that a run which nobody finishes leaves nothing in the store; the next one that publishes removes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from ray_jobs.corpus import metadata
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.sources import list_sources
-from ray_jobs.errors import ConflictError, RejectedError, UsageError
+from ray_jobs.errors import ConflictError, NotFoundError, RejectedError, StorageError, UsageError
 from ray_jobs.index import layout, manifest
 from ray_jobs.index.factory import choose, training_size
 from ray_jobs.index.manifest import FileRecord, Manifest, TemplateRecord
@@ -25,11 +27,15 @@ from ray_jobs.ingest import dispatch, outcome, preflight
 from ray_jobs.ingest.build import sample_vectors
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.gone import failed_sources, write_gone
+from ray_jobs.ingest.lease import held
+from ray_jobs.ingest.outcome import Made
 from ray_jobs.ingest.plan import SourcePlan, plan_sources
-from ray_jobs.ingest.receipts import EmbeddedGroup, StagedGroup
-from ray_jobs.ingest.stage import content_sum
+from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.seen import compare
+from ray_jobs.ingest.seen import read as read_seen
 from ray_jobs.ingest.summary import IngestSummary
-from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, choose_engine
+from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, check_compatible, choose_engine
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import raise_if_interrupted, session, terminated_as_interrupt
 from ray_jobs.storage import Storage, open_storage, sha256_of
@@ -39,23 +45,42 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     """Ingest the sources of `config` and publish a snapshot, or find that nothing changed.
 
     Raises UsageError for an impossible request, NotFoundError for a source or model that does not exist, RejectedError
-    when too many documents fail or recall is below its target, ConflictError when another run published first,
-    StorageError when the store refuses; in every case the old snapshot stays live.
+    when too many documents fail or recall is below its target, ConflictError when another run writes to the index or
+    published first, StorageError when the store refuses; in every case the old snapshot stays live.
     """
     storage = open_storage(config.store)
     # Workers may stand in another folder.
     config = config.model_copy(update={"store": storage.uri})
     before = live(storage, config.index)
-    plan = plan_sources(list(list_sources(config.sources, config.id_prefix)), config.group_bytes)
-    if before is not None and _same_inputs(before, config, plan):
+    seen = read_seen(storage, before.seen if before else None)
+    plan = plan_sources(compare(list(list_sources(config.sources, config.id_prefix)), seen), config.group_bytes)
+    if before is not None and not _is_asked_for_more(before, config, plan):
         return outcome.unchanged(storage, before, plan)
     # Ray handles signals its own way; what comes after its start counts.
     with session() as cluster, terminated_as_interrupt():
-        under_way = Run(storage, config, plan, before, cluster, progress or SilentProgress())
-        try:
+        under_way = Run(storage, config, plan, before, seen, cluster, progress or SilentProgress())
+        preflight.check_writable(storage, under_way.job_id)
+        with held(storage, config.index, under_way.job_id), told_how_to_go_on(under_way):
             return _publish(under_way)
-        finally:
-            under_way.clean_up()
+
+
+@contextmanager
+def told_how_to_go_on(run: Run) -> Iterator[None]:
+    """Say of an interruption that the same command goes on, and of another run that it was first."""
+    try:
+        _check_still_live(run)
+        yield
+    except KeyboardInterrupt:
+        kept = "; what it has finished is kept, run the same command to go on" if run.work.begun() else ""
+        raise KeyboardInterrupt(f"what was live is live{kept}") from None
+    except NotFoundError:
+        _check_still_live(run)  # whoever publishes removes what was in flight
+        raise
+
+
+def _check_still_live(run: Run) -> None:
+    if manifest.live_after(run.storage, run.config.index, run.parent) > run.parent:
+        raise manifest.taken(run.config.index, run.parent + 1)
 
 
 def live(storage: Storage, name: str) -> Manifest | None:
@@ -65,22 +90,85 @@ def live(storage: Storage, name: str) -> Manifest | None:
 
 def _publish(run: Run) -> IngestSummary:
     embedder, identity = _choose_embedder(run)
-    preflight.check_writable(run.storage, run.job_id)
+    run.rebuilds = _rebuilds(run, identity)
+    if run.before is not None and not run.rebuilds:
+        identity = run.before.embedder  # engine and precision may differ
     staged = dispatch.stage(run)
-    outcome.check_failures(run, staged, [])
-    if run.before is not None and _same_documents(run, run.before, staged, identity):
+    _check_failures(run, staged)
+    failed = failed_sources(run.storage, staged)
+    gone_key = write_gone(run.storage, run.work.folder, run.plan.changes, failed) if run.config.prune else None
+    if run.before is not None and run.rebuilds:
+        staged += dispatch.take_over(run, run.before, gone_key)
+    decided = dispatch.decide(run, staged, gone_key)
+    if run.before is not None and not run.rebuilds and not _changes(staged, decided):
+        _clean_up(run, staged, run.before)
         return outcome.unchanged(run.storage, run.before, run.plan)
-    schema = _schema(run.config, staged)
-    embedded = dispatch.embed(run, staged, dispatch.decide(run, staged), embedder, schema)
-    outcome.check_failures(run, staged, embedded)
-    template = _train(run, embedded, identity.dimension)
-    shards = dispatch.build(run, embedded, template, schema, identity.dimension)
-    ledger = dispatch.publish_ledger(run, embedded)
-    candidate = outcome.make_manifest(run, staged, embedded, template, shards, schema, identity, ledger)
-    published = _verify(run, candidate)
+    schema = _schema(run, staged)
+    embedded = dispatch.embed(run, staged, decided, embedder, identity, schema)
+    _check_failures(run, staged, decided, embedded)
+    template = _template(run, embedded, identity.dimension)
+    built = dispatch.build(run, embedded, template, schema, identity.dimension)
+    buried = [] if run.before is None or run.rebuilds else dispatch.bury(run, run.before, decided)
+    ledger = dispatch.publish_ledger(run, decided, embedded, built)
+    return commit(run, Made(staged, decided, embedded, buried, built, template, schema, identity, ledger, failed))
+
+
+def commit(run: Run, made: Made) -> IngestSummary:
+    """Verify what was made and publish it."""
+    published = _verify(run, outcome.make_manifest(run, made))
     raise_if_interrupted()
     manifest.commit(run.storage, published)
-    return outcome.summarise(run, published, staged, embedded)
+    summary = outcome.summarise(run, published, made)
+    _clean_up(run, made.staged, published)
+    return summary
+
+
+def _clean_up(run: Run, staged: Sequence[StagedGroup], live: Manifest) -> None:
+    """Remove what was in flight, and texts that were read and are in the live snapshot already."""
+    with suppress(StorageError):  # a snapshot is live; what is left, 'tandem index gc' removes
+        run.work.clear()
+        needed = {record.key for record in (*live.documents, *live.dead_letters)}
+        for group in staged:
+            for record in (group.documents, group.dead_letters):
+                if record is not None and record.key not in needed and not group.taken_over:
+                    run.storage.delete(record.key)
+
+
+def _is_asked_for_more(before: Manifest, config: IngestConfig, plan: SourcePlan) -> bool:
+    """Whether the live snapshot is not yet what this configuration makes of these files."""
+    changes = plan.changes
+    changed = bool(changes.to_read) or (config.prune and bool(changes.vanished))
+    return changed or config.retrain or before.made_by.config_hash != config.content_hash()
+
+
+def _rebuilds(run: Run, identity: EmbedderIdentity) -> bool:
+    """Whether the rows of the snapshot before must be made anew."""
+    if run.before is None or run.config.retrain or run.before.made_by.config_hash != run.config.content_hash():
+        return True
+    try:
+        check_compatible(run.before.embedder, identity)
+    except UsageError:
+        return True
+    return False
+
+
+def _changes(staged: Sequence[StagedGroup], decided: Sequence[DecidedPartition]) -> bool:
+    """Whether a document is new, changed or dead."""
+    unchanged = sum(part.reasons.get("unchanged", 0) for part in decided)
+    return any(part.dead for part in decided) or sum(group.produced for group in staged) > unchanged
+
+
+def _check_failures(
+    run: Run,
+    staged: Sequence[StagedGroup],
+    decided: Sequence[DecidedPartition] = (),
+    embedded: Sequence[EmbeddedGroup] = (),
+) -> None:
+    try:
+        outcome.check_failures(run, staged, decided, embedded)
+    except RejectedError:
+        dispatch.read_again(run, staged)
+        raise
 
 
 def _choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
@@ -94,8 +182,10 @@ def _choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
         return chosen, embedder.identity
 
 
-def _train(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> TemplateRecord:
-    """Choose the index type and train the template on a random sample."""
+def _template(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> TemplateRecord:
+    """That of the snapshot that is built on, or one of the index type that fits, trained on a random sample."""
+    if run.before is not None and not run.rebuilds:
+        return run.before.template
     rows = sum(group.rows for group in embedded)
     if rows == 0:
         raise RejectedError(
@@ -127,7 +217,10 @@ def _train(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> Templ
 def _verify(run: Run, candidate: Manifest) -> Manifest:
     """Check what was written, measure recall, and refuse what does not reach the target."""
     with run.timed("verify"):
-        problems = [problem for file in candidate.files() if (problem := check_file(run.storage, file))]
+        known = run.before.files() if run.before else []
+        before = {file.key for file in known}
+        written = [file for file in candidate.files() if file.key not in before]
+        problems = [problem for file in written if (problem := check_file(run.storage, file))]
         problems += candidate.counts.check()
         if problems:
             raise RejectedError(
@@ -138,37 +231,31 @@ def _verify(run: Run, candidate: Manifest) -> Manifest:
         shards = [Shard.open(run.storage, item, n, dimension) for n, item in enumerate(candidate.shards)]
         report = tune(Snapshot(candidate, Partition(candidate, shards)), run.config.recall_target)
     if report is not None and report.recall < report.target:
+        # Documents have come that the template was not trained on.
+        remedy = "lower recall_target or choose another index_type"
+        if not run.rebuilds:
+            remedy = f"train it on what there is now with --retrain, {remedy}"
         raise RejectedError(
             f"recall_target={report.target}: index_type={candidate.template.factory} reaches recall@{report.k} "
-            f"{report.recall:.3f} at most; nothing was published, lower recall_target or choose another index_type"
+            f"{report.recall:.3f} at most; nothing was published, {remedy}"
         )
     return with_recall(candidate, report)
 
 
-def _same_inputs(before: Manifest, config: IngestConfig, plan: SourcePlan) -> bool:
-    """Whether the live snapshot was made from these very files with this configuration."""
-    made = before.made_by
-    return made.config_hash == config.content_hash() and all(
-        made.inputs.get(name) == digest for name, digest in plan.inputs.items()
-    )
+def _schema(run: Run, staged: Sequence[StagedGroup]) -> Schema:
+    """The metadata columns: inferred from every document, then as the user set them.
 
-
-def _same_documents(run: Run, before: Manifest, staged: Sequence[StagedGroup], identity: EmbedderIdentity) -> bool:
-    """Whether what was read is what the live snapshot holds, although the files were touched."""
-    read = content_sum([group for group in staged if not group.kept])
-    same_config = before.made_by.config_hash == run.config.content_hash()
-    return same_config and before.embedder == identity and before.made_by.documents_hash == read
-
-
-def _schema(config: IngestConfig, staged: Sequence[StagedGroup]) -> Schema:
-    """The metadata columns: inferred from every document, then as the user set them."""
+    Those of a snapshot that is built on keep their types: a value that does not fit becomes a dead letter.
+    """
     schema: Schema = {}
     for group in staged:
         schema = metadata.merge(schema, group.metadata)
-    unknown = sorted(set(config.metadata) - set(schema))
+    if run.before is not None and not run.rebuilds:
+        schema = {**schema, **run.before.metadata}
+    unknown = sorted(set(run.config.metadata) - set(schema))
     if unknown:
         raise UsageError(
             f"metadata.{unknown[0]}: no document has this column; expected one of "
             f"{', '.join(sorted(schema)) or '(the corpus has none)'}"
         )
-    return {**schema, **config.metadata}
+    return {**schema, **run.config.metadata}

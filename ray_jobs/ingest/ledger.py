@@ -6,18 +6,22 @@ while a run is under way, one file a partition once it is published.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_jobs.corpus.document import VERSION_BYTES
+from ray_jobs.index import layout
 from ray_jobs.index.manifest import FileRecord
 from ray_jobs.ingest.dead_letters import publish_file
 from ray_jobs.ingest.plan import partition_of
-from ray_jobs.storage import Storage
+from ray_jobs.storage import Storage, new_id
 
+DELETED = "deleted"
 # What staging knows of a document.
 IDS_SCHEMA = pa.schema(
     [
@@ -26,8 +30,6 @@ IDS_SCHEMA = pa.schema(
         pa.field("row", pa.int32(), nullable=False),  # in the documents object
         pa.field("source_name", pa.string(), nullable=False),  # of the SOURCE argument
         pa.field("source", pa.string(), nullable=False),  # of the file
-        pa.field("source_size", pa.int64(), nullable=False),  # bytes
-        pa.field("source_modified", pa.string(), nullable=False),
     ]
 )
 
@@ -36,7 +38,10 @@ LEDGER_SCHEMA = pa.schema(
         *IDS_SCHEMA,
         pa.field("documents_key", pa.string(), nullable=False),
         pa.field("chunks", pa.int32(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),  # "indexed" or "empty"
+        # "indexed", "empty", or "deleted" by the user: then the same version, read again, is not taken again
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("shard", pa.string()),  # its id; null while a run is under way, and for a document without chunks
+        pa.field("first_row", pa.int64(), nullable=False),  # in the shard; while a run is under way, in its group
     ]
 )
 
@@ -59,19 +64,74 @@ def read_partition(storage: Storage, keys: Sequence[str], partition: int, column
     ]
 
 
-def publish_partition(storage: Storage, keys: Sequence[str], partition: int, key: str, folder: Path) -> FileRecord:
-    """Write one partition of the ledger from the parts that each group left."""
-    tables = read_partition(storage, keys, partition, LEDGER_SCHEMA.names)
-    whole = pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
-    path = folder / "ledger.parquet"
-    pq.write_table(whole.sort_by("doc_id").cast(LEDGER_SCHEMA), path, compression="zstd")
-    return publish_file(storage, key, path)
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of embedded groups have come to lie."""
+
+    groups: tuple[tuple[str, int], ...]  # key of a group's part of the ledger, number of its first row among all
+    shards: tuple[tuple[str, int], ...]  # id of a shard, number of its first row among all; ascending
+
+    def placed(self, table: pa.Table, first_row: int) -> pa.Table:
+        """The entries of a group whose first row has this number, with shard and row."""
+        numbers = table.column("first_row").to_numpy() + first_row
+        starts = np.array([start for _, start in self.shards], np.int64)
+        held = table.column("chunks").to_numpy() > 0
+        place = np.where(held, np.searchsorted(starts, numbers, side="right") - 1, 0)
+        ids = pa.array([name for name, _ in self.shards], pa.string())
+        shard = ids.take(pa.array(place, mask=~held)) if len(ids) else pa.nulls(len(held), pa.string())
+        rows = np.where(held, numbers - (starts[place] if len(starts) else 0), 0)
+        return with_columns(table, {"shard": shard, "first_row": pa.array(rows, pa.int64())})
+
+
+def publish_partition(storage: Storage, kept_key: str, places: Places, partition: int, index: str) -> FileRecord:
+    """Write one partition of the ledger: what stays of the snapshot before, and what each group has added."""
+    added = read_partition(storage, [key for key, _ in places.groups], partition, LEDGER_SCHEMA.names)
+    tables = [places.placed(table, start) for table, (_, start) in zip(added, places.groups, strict=True)]
+    whole = pa.concat_tables([pq.read_table(storage.local(kept_key)).cast(LEDGER_SCHEMA), *tables])
+    with storage.scratch() as folder:
+        path = folder / "ledger.parquet"
+        pq.write_table(whole.sort_by("doc_id").cast(LEDGER_SCHEMA), path, compression="zstd")
+        return publish_file(storage, layout.ledger(index, new_id(), partition), path)
 
 
 def live_documents(storage: Storage, files: Sequence[FileRecord], documents_key: str) -> pa.Table:
-    """What the ledger knows of the documents of one object, LEDGER_SCHEMA."""
-    tables = [
-        pq.read_table(storage.local(file.key, file.sha256), filters=[("documents_key", "=", documents_key)])
-        for file in files
-    ]
-    return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
+    """What the ledger knows of the documents of one object that are not deleted, LEDGER_SCHEMA."""
+    return _filtered(storage, files, [("documents_key", "=", documents_key), ("status", "!=", DELETED)])
+
+
+def known_documents(storage: Storage, file: FileRecord) -> pa.Table:
+    """What one partition of a published ledger holds, LEDGER_SCHEMA."""
+    return pq.read_table(storage.local(file.key, file.sha256)).cast(LEDGER_SCHEMA)
+
+
+def deleted_documents(storage: Storage, files: Sequence[FileRecord], partition: int, partitions: int) -> pa.Table:
+    """The documents that the user has deleted, of one of so many partitions, LEDGER_SCHEMA."""
+    found = _filtered(storage, files, [("status", "=", DELETED)])
+    inside = [partition_of(doc_id, partitions) == partition for doc_id in found.column("doc_id").to_pylist()]
+    return found.filter(pa.array(inside, pa.bool_()))
+
+
+def as_deleted(entries: pa.Table) -> pa.Table:
+    """The entries of documents that the user deletes."""
+    count = entries.num_rows
+    return with_columns(
+        entries,
+        {
+            "chunks": pa.array(np.zeros(count), pa.int32()),
+            "status": pa.array([DELETED] * count, pa.string()),
+            "shard": pa.nulls(count, pa.string()),
+            "first_row": pa.array(np.zeros(count), pa.int64()),
+        },
+    )
+
+
+def with_columns(entries: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """The entries with other values in these columns."""
+    for name, column in columns.items():
+        entries = entries.set_column(entries.column_names.index(name), LEDGER_SCHEMA.field(name), column)
+    return entries
+
+
+def _filtered(storage: Storage, files: Sequence[FileRecord], filters: list[tuple[str, str, str]]) -> pa.Table:
+    tables = [pq.read_table(storage.local(file.key, file.sha256), filters=filters) for file in files]
+    return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *(table.cast(LEDGER_SCHEMA) for table in tables)])

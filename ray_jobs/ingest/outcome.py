@@ -7,9 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_jobs.corpus.metadata import Schema
@@ -17,10 +20,12 @@ from ray_jobs.errors import RejectedError, StorageError
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, TemplateRecord
 from ray_jobs.ingest.build import ShardReceipt
+from ray_jobs.ingest.bury import BuriedShard
 from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.dead_letters import store_dead_letters
 from ray_jobs.ingest.plan import SourcePlan
-from ray_jobs.ingest.receipts import EmbeddedGroup, StagedGroup
-from ray_jobs.ingest.stage import content_sum
+from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.seen import after, publish
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import Storage
@@ -28,29 +33,46 @@ from ray_jobs.storage import Storage
 EXAMPLES = 5  # failed documents named in a summary
 
 
-def count(run: Run, staged: Sequence[StagedGroup], embedded: Sequence[EmbeddedGroup]) -> Counts:
+def count(
+    run: Run,
+    staged: Sequence[StagedGroup],
+    decided: Sequence[DecidedPartition] = (),
+    embedded: Sequence[EmbeddedGroup] = (),
+) -> Counts:
     """The two sums of invariant 4, from the receipts."""
-    replaced = sum(group.replaced for group in embedded)
-    produced = sum(group.produced for group in staged)
+    reasons, stayed = Counter[str](), Counter[str]()
+    for part in decided:
+        reasons.update(part.reasons)
+        stayed.update(part.kept)
+    taken_over = sum(group.produced for group in staged if group.taken_over) - reasons["replaced"]
+    read = sum(group.produced for group in staged if not group.taken_over) - reasons["unchanged"]
     return Counts(
         sources=run.plan.files,
         read=sum(group.sources_read for group in staged),
+        unchanged=run.plan.changes.unchanged,
         sources_failed=sum(group.sources_failed for group in staged),
-        documents=produced - replaced,
-        kept=sum(group.produced for group in staged if group.kept) - replaced,
-        indexed=sum(group.indexed for group in embedded),
-        duplicates=sum(group.duplicates for group in embedded),
-        empty=sum(group.empty for group in embedded),
-        failed=sum(group.failed for group in staged) + sum(group.failed for group in embedded),
+        documents=read + taken_over + stayed["indexed"] + stayed["empty"],
+        kept=taken_over + stayed["indexed"] + stayed["empty"],
+        indexed=stayed["indexed"] + sum(group.indexed for group in embedded),
+        duplicates=reasons["duplicate"],
+        empty=stayed["empty"] + sum(group.empty for group in embedded),
+        failed=sum(group.failed for group in staged)
+        + reasons["duplicate-id"]
+        + sum(group.misfits for group in embedded),
         chunks=sum(group.rows for group in embedded),
     )
 
 
-def check_failures(run: Run, staged: Sequence[StagedGroup], embedded: Sequence[EmbeddedGroup]) -> None:
+def check_failures(
+    run: Run,
+    staged: Sequence[StagedGroup],
+    decided: Sequence[DecidedPartition] = (),
+    embedded: Sequence[EmbeddedGroup] = (),
+) -> None:
     """Raise RejectedError when a larger share of documents failed than the configuration allows."""
-    counts = count(run, staged, embedded)
+    counts = count(run, staged, decided, embedded)
     failed = counts.failed + counts.sources_failed
-    total = sum(group.produced for group in staged if not group.kept) + counts.sources_failed
+    total = sum(group.produced for group in staged if not group.taken_over) + counts.sources_failed
     if failed <= run.config.max_failed * total:
         return
     reasons, examples = _failures(run.storage, _dead_letters(staged, embedded))
@@ -61,56 +83,82 @@ def check_failures(run: Run, staged: Sequence[StagedGroup], embedded: Sequence[E
     )
 
 
-def make_manifest(
-    run: Run,
-    staged: Sequence[StagedGroup],
-    embedded: Sequence[EmbeddedGroup],
-    template: TemplateRecord,
-    shards: Sequence[ShardReceipt],
-    schema: Schema,
-    identity: EmbedderIdentity,
-    ledger: tuple[FileRecord, ...],
-) -> Manifest:
+@dataclass(frozen=True)
+class Made:
+    """What the stages of a run have made."""
+
+    staged: Sequence[StagedGroup]
+    decided: Sequence[DecidedPartition]
+    embedded: Sequence[EmbeddedGroup]
+    buried: Sequence[BuriedShard]
+    built: Sequence[ShardReceipt]
+    template: TemplateRecord
+    schema: Schema
+    identity: EmbedderIdentity
+    ledger: tuple[FileRecord, ...]
+    failed: set[str]  # sources of which something could not be read
+
+
+def make_manifest(run: Run, made: Made) -> Manifest:
     """The manifest of the snapshot that these receipts make, recall not measured yet."""
-    inputs = dict(run.before.made_by.inputs) if run.before else {}
+    before = None if run.rebuilds else run.before
+    buried = {shard.number: shard.record for shard in made.buried}
+    stayed = [] if before is None else [buried.get(n, record) for n, record in enumerate(before.shards)]
+    shards = (*stayed, *(shard.record for shard in made.built))
+    length = 0 if before is None else before.lexical.total_length
+    length += sum(shard.total_length for shard in made.built) - sum(shard.total_length for shard in made.buried)
+    chunks = sum(record.rows - record.dead_rows for record in shards)
+    seen = after(run.plan.changes, run.seen, made.failed, run.config.prune)
     return Manifest(
         index=run.config.index,
-        number=run.before.number + 1 if run.before else 1,
+        number=run.parent + 1,
         parent=run.before.number if run.before else None,
-        embedder=identity,
-        template=template,
-        shards=tuple(shard.record for shard in shards),
-        metadata=schema,
+        embedder=made.identity,
+        template=made.template,
+        shards=shards,
+        metadata=made.schema,
         chunking=run.config.chunking.model_dump(),
         cleaning={"unicode": "NFC"},
-        lexical=LexicalRecord(
-            language=run.config.language,
-            chunks=sum(shard.record.rows for shard in shards),
-            total_length=sum(shard.total_length for shard in shards),
-        ),
-        documents=tuple(group.documents for group in staged if group.produced > group.failed),
-        ledger=ledger,
-        dead_letters=_dead_letters(staged, embedded),
-        counts=count(run, staged, embedded),
+        lexical=LexicalRecord(language=run.config.language, chunks=chunks, total_length=length),
+        documents=(*(before.documents if before else ()), *(group.documents for group in made.embedded)),
+        ledger=made.ledger,
+        seen=publish(run.storage, run.config.index, seen),
+        dead_letters=(*_still_dead(run, before), *_dead_letters(made.staged, made.embedded)),
+        counts=count(run, made.staged, made.decided, made.embedded).model_copy(update={"chunks": chunks}),
         recall=None,
         made_by=MadeBy(
             job_id=run.job_id,
             tandem=version("tandem"),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             config_hash=run.config.content_hash(),
-            inputs={**inputs, **run.plan.inputs},
-            documents_hash=content_sum(staged),
             seconds=round(time.monotonic() - run.started, 3),
         ),
         config=run.config.model_dump(mode="json"),
     )
 
 
-def summarise(
-    run: Run, published: Manifest, staged: Sequence[StagedGroup], embedded: Sequence[EmbeddedGroup]
-) -> IngestSummary:
+def _still_dead(run: Run, before: Manifest | None) -> list[FileRecord]:
+    """The dead letters of the snapshot before, but for those of sources that were read again or are gone."""
+    if before is None:
+        return []
+    changes = run.plan.changes
+    settled = {file.doc_id for file in changes.to_read} | (set(changes.vanished) if run.config.prune else set())
+    records = []
+    for record in before.dead_letters:
+        table = pq.read_table(run.storage.local(record.key, record.sha256))
+        rest = table.filter(
+            pc.invert(pc.is_in(table.column("source"), value_set=pa.array(sorted(settled), pa.string())))
+        )
+        if rest.num_rows == table.num_rows:
+            records.append(record)
+        elif rest.num_rows:
+            records.append(store_dead_letters(run.storage, run.config.index, rest))
+    return records
+
+
+def summarise(run: Run, published: Manifest, made: Made) -> IngestSummary:
     """The summary of a published run, stored beside its configuration where the store takes it."""
-    reasons, examples = _failures(run.storage, _dead_letters(staged, embedded))
+    reasons, examples = _failures(run.storage, _dead_letters(made.staged, made.embedded))
     summary = IngestSummary(
         index=published.index,
         store=run.storage.uri,
@@ -127,6 +175,7 @@ def summarise(
         engine=f"{published.embedder.engine} {published.embedder.precision}",
         bytes=sum(file.size for file in published.files()),
         seconds={name: round(value, 3) for name, value in run.seconds.items()},
+        found={name: number for name, number in run.found.items() if number},
     )
     # The snapshot is live, and its manifest holds the counts: a disk that is full by now costs only these copies.
     with suppress(StorageError):
@@ -156,6 +205,7 @@ def unchanged(storage: Storage, before: Manifest, plan: SourcePlan) -> IngestSum
         engine=f"{before.embedder.engine} {before.embedder.precision}",
         bytes=sum(file.size for file in before.files()),
         seconds={},
+        found={},
     )
 
 

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 from ray_jobs.corpus.planning import SourcePart, pack
 from ray_jobs.corpus.readers import parts_of
-from ray_jobs.corpus.sources import SourceFile
 from ray_jobs.ingest.receipts import EmbeddedGroup, GroupSlice, ShardPlan
+from ray_jobs.ingest.seen import Changes
 
 MIN_GROUPS = 32  # below which groups are made smaller, so that work spreads and progress shows
 SMALLEST_GROUP = 256 << 10
@@ -26,30 +26,30 @@ BYTES_A_DOCUMENT = 1 << 12  # assumed when the number of hash partitions is fixe
 class SourcePlan:
     """What a run reads."""
 
-    files: int
-    bytes: int
+    changes: Changes
+    bytes: int  # to be read
     groups: tuple[tuple[SourcePart, ...], ...]
-    partitions: int  # hash partitions of document ids
-    inputs: dict[str, str]  # by SOURCE name: hash of its listing
+
+    @property
+    def files(self) -> int:
+        """Files that were listed."""
+        return len(self.changes.listed)
 
 
-def plan_sources(files: Sequence[SourceFile], group_bytes: int) -> SourcePlan:
-    """Divide listed files into groups of at most `group_bytes`, smaller ones where there is little to read."""
-    total = sum(file.size for file in files)
-    bound = max(min(group_bytes, total // MIN_GROUPS), min(group_bytes, SMALLEST_GROUP))
-    parts = (part for file in files for part in parts_of(file, bound))
-    groups = tuple(pack(parts, bound))
-    partitions = max(1, -(-total // (BYTES_A_DOCUMENT * IDS_A_PARTITION)))
-    return SourcePlan(len(files), total, groups, partitions, listing_hashes(files))
+def plan_sources(changes: Changes, group_bytes: int) -> SourcePlan:
+    """Divide the files to read into groups of at most `group_bytes`, smaller ones where there is little to read."""
+    total = sum(file.size for file in changes.to_read)
+    # A power of two where it follows from the total: a file more does not move the borders of all groups.
+    little = 1 << max(total // MIN_GROUPS, SMALLEST_GROUP).bit_length() - 1
+    bound = min(group_bytes, little)
+    parts = (part for file in changes.to_read for part in parts_of(file, bound))
+    return SourcePlan(changes, total, tuple(pack(parts, bound)))
 
 
-def listing_hashes(files: Iterable[SourceFile]) -> dict[str, str]:
-    """One hash a SOURCE name over its files, in the order of the listing."""
-    digests: dict[str, hashlib._Hash] = {}
-    for file in files:
-        digest = digests.setdefault(file.source, hashlib.sha256())
-        digest.update(f"{file.relative}\0{file.size}\0{file.modified}\0{file.format}\n".encode())
-    return {name: digest.hexdigest() for name, digest in digests.items()}
+def partition_count(total_bytes: int) -> int:
+    """Hash partitions of document ids, for a corpus of so many bytes; a power of two, so that it rarely changes."""
+    needed = -(-total_bytes // (BYTES_A_DOCUMENT * IDS_A_PARTITION))
+    return 1 << max(0, needed - 1).bit_length()
 
 
 def partition_of(doc_id: str, partitions: int) -> int:

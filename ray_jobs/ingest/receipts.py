@@ -23,23 +23,36 @@ class StagedGroup(_Frozen):
     documents: FileRecord  # in the index, DOCUMENT_SCHEMA
     ids_key: str  # in the run, IDS_SCHEMA, one row group a hash partition
     dead_letters: FileRecord | None
-    kept: bool  # of the snapshot before, not read in this run
+    taken_over: bool  # of the snapshot before, not read in this run
     sources_read: int
     sources_failed: int
     produced: int  # documents, those that failed included
     failed: int
     text_bytes: int
     metadata: dict[str, ColumnType]
-    content: str  # sum of the hashes of (doc_id, version) modulo 2^128, hexadecimal
 
 
-class Dropped(_Frozen):
-    """A document that another one of the same id displaces."""
+class Cut(_Frozen):
+    """What of a group, or of a shard, one partition leaves out."""
 
-    group: int
-    row: int
-    reason: str  # "duplicate" (same content), "replaced" (an older version), "duplicate-id" (another content)
-    kept_in: str  # the source of the one that stays
+    documents: int
+    digest: str  # of which ones, and why
+    letters: int = 0  # of these, how many become dead letters
+
+
+class DecidedPartition(_Frozen):
+    """What becomes of the documents of one hash partition."""
+
+    partition: int
+    dropped_key: str  # in the run, DROPPED_SCHEMA
+    kept_key: str  # in the run, LEDGER_SCHEMA, of the snapshot before
+    kept_sha256: str
+    dead_key: str  # in the run, LEDGER_SCHEMA, of the snapshot before
+    groups: dict[int, Cut]  # what is not embedded
+    shards: dict[str, Cut]  # what has died, by id
+    reasons: dict[str, int]  # why documents are not embedded
+    kept: dict[str, int]  # documents of the snapshot before, by status
+    dead: int  # documents of the snapshot before
 
 
 class EmbeddedGroup(_Frozen):
@@ -49,14 +62,13 @@ class EmbeddedGroup(_Frozen):
     rows_key: str  # in the run: Arrow IPC, the rows of a shard and their lexical text
     vectors_key: str  # in the run: (rows, d) float16
     ledger_key: str  # in the run, LEDGER_SCHEMA, one row group a hash partition
+    documents: FileRecord  # in the index, those of the staged group
     dead_letters: FileRecord | None
     rows: int
     bytes: int  # of rows and vectors
     indexed: int
     empty: int
-    duplicates: int
-    replaced: int
-    failed: int
+    misfits: int  # documents whose metadata do not fit their columns
     forward_seconds: float
     seconds: float
 

@@ -6,7 +6,6 @@ documents, whatever the group holds. Documents of the snapshot before are staged
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,6 @@ from ray_jobs.storage import Storage, new_id
 
 BATCH_CHARACTERS = 4 << 20
 WHOLE_FILE = "file"  # the locator of a reject that costs the whole file
-_MODULUS = 1 << 128
 
 
 @dataclass
@@ -41,16 +39,15 @@ class _Tally:
     failed: int = 0
     text_bytes: int = 0
     schema: metadata.Schema = field(default_factory=dict)
-    content: int = 0
 
 
 class Stager:
     """Stages one group after another."""
 
-    def __init__(self, storage: Storage, index: str, run: str, partitions: int) -> None:
+    def __init__(self, storage: Storage, index: str, folder: str, partitions: int) -> None:
         self.storage = storage
         self.index = index
-        self.run = run
+        self.folder = folder
         self.partitions = partitions
 
     def stage(self, group: int, parts: Sequence[SourcePart]) -> StagedGroup:
@@ -64,22 +61,22 @@ class Stager:
                     writer.write_table(documents_to_table(batch))
             documents = publish_file(self.storage, layout.documents(self.index, object_id), path)
             letters = write_dead_letters(self.storage, self.index, tally.letters, folder)
-            return self._receipt(group, documents, letters, tally, folder, kept=False)
+            return self._receipt(group, documents, letters, tally, folder, taken_over=False)
 
-    def keep(
-        self, group: int, documents: FileRecord, ledger: Sequence[FileRecord], vanished_from: frozenset[str]
+    def take_over(
+        self, group: int, documents: FileRecord, ledger: Sequence[FileRecord], gone: frozenset[str]
     ) -> StagedGroup:
-        """Take over what is live in an object of the snapshot before, but for documents of sources being pruned."""
+        """Take over what is live in an object of the snapshot before, but for documents of the sources `gone`."""
         tally = _Tally()
         known = live_documents(self.storage, ledger, documents.key)
-        rows = [row for row in known.to_pylist() if row["source_name"] not in vanished_from]
+        rows = [row for row in known.to_pylist() if row["source"] not in gone]
         stored = pq.read_table(self.storage.local(documents.key, documents.sha256))
         for row in sorted(rows, key=lambda row: int(row["row"])):
             (document,) = table_to_documents(stored.slice(row["row"], 1))
             _count(tally, document)
             tally.ids.append({name: row[name] for name in IDS_SCHEMA.names})
         with self.storage.scratch() as folder:
-            return self._receipt(group, documents, None, tally, folder, kept=True)
+            return self._receipt(group, documents, None, tally, folder, taken_over=True)
 
     def _read(self, parts: Sequence[SourcePart], tally: _Tally) -> Iterator[Document]:
         for part in parts:
@@ -101,9 +98,15 @@ class Stager:
                 tally.sources_read += not failed
 
     def _receipt(
-        self, group: int, documents: FileRecord, letters: FileRecord | None, tally: _Tally, folder: Path, kept: bool
+        self,
+        group: int,
+        documents: FileRecord,
+        letters: FileRecord | None,
+        tally: _Tally,
+        folder: Path,
+        taken_over: bool,
     ) -> StagedGroup:
-        ids_key = f"{layout.run_folder(self.run)}/ids/{new_id()}.parquet"
+        ids_key = f"{self.folder}/ids/{new_id()}.parquet"
         path = folder / "ids.parquet"
         write_partitioned(path, pa.Table.from_pylist(tally.ids, schema=IDS_SCHEMA), self.partitions)
         self.storage.upload(ids_key, path)
@@ -112,20 +115,14 @@ class Stager:
             documents=documents,
             ids_key=ids_key,
             dead_letters=letters,
-            kept=kept,
+            taken_over=taken_over,
             sources_read=tally.sources_read,
             sources_failed=tally.sources_failed,
             produced=len(tally.ids) + tally.failed,
             failed=tally.failed,
             text_bytes=tally.text_bytes,
             metadata=tally.schema,
-            content=f"{tally.content:032x}",
         )
-
-
-def content_sum(groups: Sequence[StagedGroup]) -> str:
-    """One hash of all documents, whatever their order and grouping."""
-    return f"{sum(int(group.content, 16) for group in groups) % _MODULUS:032x}"
 
 
 def _identity(document: Document, row: int, part: SourcePart) -> dict[str, object]:
@@ -135,16 +132,12 @@ def _identity(document: Document, row: int, part: SourcePart) -> dict[str, objec
         "row": row,
         "source_name": part.file.source,
         "source": document.source,
-        "source_size": part.file.size,
-        "source_modified": part.file.modified,
     }
 
 
 def _count(tally: _Tally, document: Document) -> None:
     tally.text_bytes += len(document.text.encode())
     tally.schema = metadata.merge(tally.schema, metadata.infer([document.metadata]))
-    digest = hashlib.blake2b(document.doc_id.encode() + b"\0" + document.version, digest_size=16).digest()
-    tally.content = (tally.content + int.from_bytes(digest, "little")) % _MODULUS
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

@@ -29,6 +29,7 @@ class IngestSummary(BaseModel):
     engine: str
     bytes: int  # of the snapshot
     seconds: dict[str, float]  # a stage
+    found: dict[str, int]  # by stage, pieces that a run which did not end had finished
 
     def lines(self) -> list[str]:
         """The summary as people read it."""
@@ -56,7 +57,9 @@ class IngestSummary(BaseModel):
         filtered = sum(counts.filtered.values())
         recall = "exact" if self.recall is None else f"recall@{self.recall.k} {self.recall.recall:.3f}"
         stages = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
+        found = ", ".join(f"{number:,} {name}" for name, number in self.found.items())
         return [
+            *([f"resumed   {found} by a run that did not end"] if found else []),
             f"documents {counts.documents:,} produced = {counts.indexed:,} indexed + {filtered:,} filtered "
             f"+ {counts.duplicates:,} duplicates + {counts.empty:,} empty + {counts.failed:,} failed"
             + (f" ({counts.kept:,} kept from before)" if counts.kept else ""),

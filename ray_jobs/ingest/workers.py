@@ -1,8 +1,13 @@
-"""The stages of an ingest run as Ray Data sees them: rows of JSON in, receipts of JSON out."""
+"""The stages of an ingest run as Ray Data sees them: rows of JSON in, receipts of JSON out.
+
+Guaranteed: a piece (a group, a shard, a part of the ledger) whose receipt is in the store is not made again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,105 +16,217 @@ from pydantic import TypeAdapter
 from ray_jobs.corpus.chunking import ChunkingConfig
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.planning import SourcePart
-from ray_jobs.index import layout
-from ray_jobs.index.manifest import FileRecord
+from ray_jobs.index.manifest import FileRecord, ShardRecord
+from ray_jobs.index.shard import Shard
+from ray_jobs.ingest import compact
 from ray_jobs.ingest.build import ShardBuilder
-from ray_jobs.ingest.decide import displaced
+from ray_jobs.ingest.bury import bury_rows
 from ray_jobs.ingest.embed import GroupEmbedder
-from ray_jobs.ingest.ledger import publish_partition, read_partition
-from ray_jobs.ingest.receipts import Dropped, ShardPlan, StagedGroup
+from ray_jobs.ingest.gone import read_gone
+from ray_jobs.ingest.ledger import Places, deleted_documents, known_documents, publish_partition
+from ray_jobs.ingest.partition import decide_partition, dropped_of
+from ray_jobs.ingest.receipts import ShardPlan, StagedGroup
+from ray_jobs.ingest.select import write_selected
 from ray_jobs.ingest.stage import Stager
+from ray_jobs.ingest.work import Work
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.storage import open_storage
 
 Batch = dict[str, Any]
 PARTS: TypeAdapter[tuple[SourcePart, ...]] = TypeAdapter(tuple[SourcePart, ...])
-DROPPED: TypeAdapter[list[Dropped]] = TypeAdapter(list[Dropped])
+SHARDS: TypeAdapter[tuple[ShardRecord, ...]] = TypeAdapter(tuple[ShardRecord, ...])
 FILES: TypeAdapter[tuple[FileRecord, ...]] = TypeAdapter(tuple[FileRecord, ...])
 
 
-def stage(batch: Batch, arguments: tuple[str, str, str, int]) -> Iterator[Batch]:
-    """Rows {group, parts} to {receipt: StagedGroup}."""
-    store, index, run, partitions = arguments
-    stager = Stager(open_storage(store), index, run, partitions)
-    for group, parts in zip(batch["group"], batch["parts"], strict=True):
-        yield _row(stager.stage(int(group), PARTS.validate_json(parts)).model_dump_json())
+def stage(batch: Batch, arguments: tuple[str, str, int, int]) -> Iterator[Batch]:
+    """Rows {number, key, parts} to {number, receipt: StagedGroup, found}."""
+    store, index, parent, partitions = arguments
+    work = Work(open_storage(store), index, parent)
+    stager = Stager(open_storage(store), index, work.folder, partitions)
+    for number, key, parts in _rows(batch, "number", "key", "parts"):
+
+        def make(number: int = number, parts: str = parts) -> str:
+            return stager.stage(number, PARTS.validate_json(parts)).model_dump_json()
+
+        yield _once(work, "staged", number, key, make)
 
 
-def keep(batch: Batch, arguments: tuple[str, str, str, int, bytes, frozenset[str]]) -> Iterator[Batch]:
-    """Rows {group, documents} to {receipt: StagedGroup}, for documents of the snapshot before."""
-    store, index, run, partitions, ledger, vanished_from = arguments
-    stager = Stager(open_storage(store), index, run, partitions)
-    for group, documents in zip(batch["group"], batch["documents"], strict=True):
-        record = FileRecord.model_validate_json(documents)
-        kept = stager.keep(int(group), record, FILES.validate_json(ledger), vanished_from)
-        yield _row(kept.model_dump_json())
-
-
-def decide(batch: Batch, arguments: tuple[str, list[tuple[int, bool, str]]]) -> Iterator[Batch]:
-    """Rows {partition} to {receipt: list of Dropped}; `arguments` name the groups in order of precedence."""
-    store, groups = arguments
+def take_over(batch: Batch, arguments: tuple[str, str, int, int, bytes, str | None]) -> Iterator[Batch]:
+    """Rows {number, key, documents} to {number, receipt: StagedGroup, found}, of the snapshot before."""
+    store, index, parent, partitions, ledger, gone_key = arguments
     storage = open_storage(store)
-    for partition in batch["partition"]:
-        tables = read_partition(
-            storage, [key for _, _, key in groups], int(partition), ["doc_id", "version", "row", "source"]
-        )
-        known = [(number, kept, table) for (number, kept, _), table in zip(groups, tables, strict=True)]
-        yield _row(DROPPED.dump_json(displaced(known)).decode())
+    work = Work(storage, index, parent)
+    stager = Stager(storage, index, work.folder, partitions)
+    for number, key, documents in _rows(batch, "number", "key", "documents"):
+
+        def make(number: int = number, documents: str = documents) -> str:
+            record = FileRecord.model_validate_json(documents)
+            gone = read_gone(storage, gone_key)
+            return stager.take_over(number, record, FILES.validate_json(ledger), gone).model_dump_json()
+
+        yield _once(work, "taken over", number, key, make)
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """What is decided on; groups are (number, taken over, key of the ids), in order of precedence."""
+
+    store: str
+    index: str
+    parent: int
+    partitions: int
+    groups: list[tuple[int, bool, str]]
+    ledger: tuple[FileRecord, ...]  # of the snapshot before
+    rebuilds: bool  # of the ledger only what is deleted stays
+    gone_key: str | None = None
+    deleted_keys: tuple[str, ...] = ()
+
+
+def decide(batch: Batch, arguments: tuple[Deciding]) -> Iterator[Batch]:
+    """Rows {number} to {number, receipt: DecidedPartition, found}."""
+    (on,) = arguments
+    storage = open_storage(on.store)
+    folder = Work(storage, on.index, on.parent).folder
+    for (number,) in _rows(batch, "number"):
+        if on.rebuilds:
+            known = deleted_documents(storage, on.ledger, number, on.partitions)
+        else:
+            known = known_documents(storage, on.ledger[number])
+        decided = decide_partition(storage, folder, number, on.groups, known, on.gone_key, on.deleted_keys)
+        yield _row(number, decided.model_dump_json(), found=False)
+
+
+def select(batch: Batch, arguments: tuple[str, str, int, int, Schema, str]) -> Iterator[Batch]:
+    """Rows {number, record} to {number, receipt: key of the ids that a filter lets through, found}."""
+    store, index, parent, dimension, schema, where = arguments
+    storage = open_storage(store)
+    folder = Work(storage, index, parent).folder
+    for number, record in _rows(batch, "number", "record"):
+        shard = Shard.open(storage, ShardRecord.model_validate_json(record), number, dimension)
+        yield _row(number, write_selected(storage, folder, shard, where, schema), found=False)
 
 
 class Embed:
-    """Rows {staged, dropped} to {receipt: EmbeddedGroup}."""
+    """Rows {number, key, staged, dropped} to {number, receipt: EmbeddedGroup, found}; `dropped` are keys, as JSON."""
 
     def __init__(
         self,
         store: str,
         index: str,
-        run: str,
+        parent: int,
         partitions: int,
         embedder: EmbedderConfig,
         chunking: ChunkingConfig,
         schema: Schema,
     ) -> None:
         self._storage = open_storage(store)
-        self._run = (index, run, partitions)
+        self._work = Work(self._storage, index, parent)
+        self._place = (index, self._work.folder, partitions)
         self._config = (embedder, chunking, schema)
 
     @cached_property
     def _groups(self) -> GroupEmbedder:
-        # Not in the constructor: of an error there, Ray brings the driver no more than its text.
+        # Not in the constructor: of an error there, Ray brings the driver no more than its text; and a model is not
+        # loaded for groups that are finished.
         embedder, chunking, schema = self._config
         loaded = Embedder.load(embedder, self._storage)
-        return GroupEmbedder(self._storage, *self._run, loaded, chunking, schema)
+        return GroupEmbedder(self._storage, *self._place, loaded, chunking, schema)
 
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """Embed the groups of a batch, one ahead of the other."""
+        missing = []
+        for number, key, staged, dropped in _rows(batch, "number", "key", "staged", "dropped"):
+            receipt = self._work.find("embedded", key)
+            if receipt is None:
+                missing.append((number, key, staged, dropped))
+            else:
+                yield _row(number, receipt, found=True)
+        if not missing:
+            return
         groups = (
-            (StagedGroup.model_validate_json(staged), DROPPED.validate_json(dropped))
-            for staged, dropped in zip(batch["staged"], batch["dropped"], strict=True)
+            (StagedGroup.model_validate_json(staged), dropped_of(self._storage, json.loads(dropped), number))
+            for number, _, staged, dropped in missing
         )
-        for receipt in self._groups.embed_all(groups):
-            yield _row(receipt.model_dump_json())
+        for (number, key, *_), made in zip(missing, self._groups.embed_all(groups), strict=True):
+            yield _row(number, self._work.keep("embedded", key, made.model_dump_json()), found=False)
 
 
-def build(batch: Batch, arguments: tuple[str, str, FileRecord, Schema, int, str]) -> Iterator[Batch]:
-    """Rows {plan} to {receipt: ShardReceipt}."""
-    store, index, template, schema, dimension, language = arguments
+def build(batch: Batch, arguments: tuple[str, str, int, FileRecord, Schema, int, str]) -> Iterator[Batch]:
+    """Rows {number, key, plan} to {number, receipt: ShardReceipt, found}."""
+    store, index, parent, template, schema, dimension, language = arguments
+    work = Work(open_storage(store), index, parent)
     builder = ShardBuilder(open_storage(store), index, template, schema, dimension, language)
-    for plan in batch["plan"]:
-        yield _row(builder.build(ShardPlan.model_validate_json(plan)).model_dump_json())
+    for number, key, plan in _rows(batch, "number", "key", "plan"):
+
+        def make(plan: str = plan) -> str:
+            return builder.build(ShardPlan.model_validate_json(plan)).model_dump_json()
+
+        yield _once(work, "built", number, key, make)
 
 
-def ledger(batch: Batch, arguments: tuple[str, str, str, list[str]]) -> Iterator[Batch]:
-    """Rows {partition} to {receipt: FileRecord, partition}."""
-    store, index, ledger_id, keys = arguments
+def bury(batch: Batch, arguments: tuple[str, str, int, list[str]]) -> Iterator[Batch]:
+    """Rows {number, key, record} to {number, receipt: BuriedShard, found}."""
+    store, index, parent, dead_keys = arguments
     storage = open_storage(store)
-    for partition in batch["partition"]:
-        with storage.scratch() as folder:
-            key = layout.ledger(index, ledger_id, int(partition))
-            record = publish_partition(storage, keys, int(partition), key, folder)
-        yield _row(record.model_dump_json())
+    work = Work(storage, index, parent)
+    for number, key, record in _rows(batch, "number", "key", "record"):
+
+        def make(number: int = number, record: str = record) -> str:
+            shard = ShardRecord.model_validate_json(record)
+            return bury_rows(storage, index, number, shard, dead_keys).model_dump_json()
+
+        yield _once(work, "buried", number, key, make)
 
 
-def _row(receipt: str) -> Batch:
-    return {"receipt": [receipt]}
+def rewrite(batch: Batch, arguments: tuple[str, str, int, FileRecord, Schema]) -> Iterator[Batch]:
+    """Rows {number, key, records} to {number, receipt: Rewritten, found}."""
+    store, index, parent, template, schema = arguments
+    storage = open_storage(store)
+    work = Work(storage, index, parent)
+    for number, key, records in _rows(batch, "number", "key", "records"):
+
+        def make(number: int = number, records: str = records) -> str:
+            shards = SHARDS.validate_json(records)
+            return compact.rewrite(storage, index, number, shards, template, schema).model_dump_json()
+
+        yield _once(work, "rewritten", number, key, make)
+
+
+def move(batch: Batch, arguments: tuple[str, str, int, list[compact.Move]]) -> Iterator[Batch]:
+    """Rows {number, key, ledger} to {number, receipt: MovedPartition, found}."""
+    store, index, parent, moves = arguments
+    storage = open_storage(store)
+    work = Work(storage, index, parent)
+    for number, key, ledger in _rows(batch, "number", "key", "ledger"):
+
+        def make(number: int = number, ledger: str = ledger) -> str:
+            record = FileRecord.model_validate_json(ledger)
+            return compact.move_partition(storage, index, number, record, moves).model_dump_json()
+
+        yield _once(work, "moved", number, key, make)
+
+
+def ledger(batch: Batch, arguments: tuple[str, str, int, Places]) -> Iterator[Batch]:
+    """Rows {number, key, kept} to {number, receipt: FileRecord, found}; the number is that of a hash partition."""
+    store, index, parent, places = arguments
+    storage = open_storage(store)
+    work = Work(storage, index, parent)
+    for number, key, kept in _rows(batch, "number", "key", "kept"):
+
+        def make(number: int = number, kept: str = kept) -> str:
+            return publish_partition(storage, kept, places, number, index).model_dump_json()
+
+        yield _once(work, "ledger", number, key, make)
+
+
+def _rows(batch: Batch, *columns: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(batch[name].tolist() for name in columns), strict=True)
+
+
+def _once(work: Work, kind: str, number: int, key: str, make: Callable[[], str]) -> Batch:
+    found = work.find(kind, key)
+    return _row(number, found or work.keep(kind, key, make()), found=found is not None)
+
+
+def _row(number: int, receipt: str, found: bool) -> Batch:
+    return {"number": [number], "receipt": [receipt], "found": [found]}

@@ -1,0 +1,90 @@
+"""The compaction job: plan, rewrite, move the ledger, verify, commit.
+
+Guaranteed and not: as `compact` says.
+"""
+
+from __future__ import annotations
+
+from ray_jobs.errors import RejectedError
+from ray_jobs.index import manifest
+from ray_jobs.index.manifest import Manifest
+from ray_jobs.index.verify import check_file
+from ray_jobs.ingest import job, preflight, workers
+from ray_jobs.ingest.compact import MovedPartition, Rewritten, compacted, digest_of, moves_of, plan
+from ray_jobs.ingest.compact_settings import CompactSettings
+from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.lease import held
+from ray_jobs.ingest.work import key_of
+from ray_jobs.progress import Progress, SilentProgress
+from ray_jobs.runtime import raise_if_interrupted, session, stream, terminated_as_interrupt
+from ray_jobs.storage import Storage
+
+
+def run(storage: Storage, index: str, settings: CompactSettings, progress: Progress | None = None) -> Manifest:
+    """Publish a snapshot of fewer, fuller shards; returns its manifest, or the live one where nothing is to be done.
+
+    Raises NotFoundError for an index that does not exist, ConflictError when another run writes to it or published
+    first, RejectedError for shards that do not verify; in every case the old snapshot stays live.
+    """
+    before = manifest.read_live(storage, index)
+    plans = plan(before.shards, settings.max_dead, settings.shard_bytes)
+    if not plans:
+        return before
+    with session() as cluster, terminated_as_interrupt():
+        under_way = Run.over(storage, before, cluster, progress or SilentProgress())
+        preflight.check_writable(storage, under_way.job_id)
+        with held(storage, index, under_way.job_id), job.told_how_to_go_on(under_way):
+            return _publish(under_way, before, plans)
+
+
+def _publish(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> Manifest:
+    rewritten = _rewrite(run, before, plans)
+    moved = _move(run, before, plans, rewritten)
+    candidate = compacted(before, plans, rewritten, moved, run.job_id)
+    known = {file.key for file in before.files()}
+    written = [file for file in candidate.files() if file.key not in known]
+    problems = [problem for file in written if (problem := check_file(run.storage, file))]
+    if candidate.live_rows != before.live_rows:
+        problems.append(f"{candidate.live_rows} live rows, expected {before.live_rows}")
+    if problems:
+        raise RejectedError(
+            f"index={before.index}: the new snapshot does not verify ({problems[0]}); nothing was published, run the "
+            "command again"
+        )
+    raise_if_interrupted()
+    manifest.commit(run.storage, candidate)
+    run.work.clear()
+    return candidate
+
+
+def _rewrite(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> list[Rewritten]:
+    template, schema = before.template.file, before.metadata
+    items: list[dict[str, object]] = []
+    for number, group in enumerate(plans):
+        records = tuple(before.shards[n] for n in group)
+        key = key_of(*digest_of(records, template, schema))
+        items.append({"number": number, "key": key, "records": workers.SHARDS.dump_json(records).decode()})
+    arguments = (run.config.store, before.index, run.parent, template, schema)
+    cpus = run.task_cpus(run.config.resources.build_cpus)
+    made = []
+    with run.timed("rewrite"), run.progress.stage("rewrite", len(items)) as stage:
+        for row in stream(items, workers.rewrite, arguments=arguments, num_cpus=cpus):
+            receipt = Rewritten.model_validate_json(row["receipt"]).model_copy(update={"number": row["number"]})
+            stage.advance(1, chunks=receipt.record.rows)
+            made.append(receipt)
+    return sorted(made, key=lambda receipt: receipt.number)
+
+
+def _move(run: Run, before: Manifest, plans: list[tuple[int, ...]], rewritten: list[Rewritten]) -> list[MovedPartition]:
+    moves = moves_of([[before.shards[n] for n in group] for group in plans], rewritten)
+    content = [part for move in moves for part in (move.source.id, move.id)]
+    items: list[dict[str, object]] = [
+        {"number": number, "key": key_of(content, record.sha256), "ledger": record.model_dump_json()}
+        for number, record in enumerate(before.ledger)
+    ]
+    arguments = (run.config.store, before.index, run.parent, moves)
+    found: dict[int, MovedPartition] = {}
+    with run.timed("ledger"):
+        for row in stream(items, workers.move, arguments=arguments):
+            found[row["number"]] = MovedPartition.model_validate_json(row["receipt"])
+    return [found[number] for number in sorted(found)]

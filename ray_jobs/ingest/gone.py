@@ -1,0 +1,41 @@
+"""The sources whose documents are removed unless they were read again: what a run with `prune` goes by.
+
+Guaranteed: a source of which something failed in this run is not among them: what cannot be read is not removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_jobs.ingest.receipts import StagedGroup
+from ray_jobs.ingest.seen import Changes
+from ray_jobs.storage import Storage, new_id
+
+
+def failed_sources(storage: Storage, staged: Sequence[StagedGroup]) -> set[str]:
+    """The files of which something could not be read."""
+    records = [group.dead_letters for group in staged if group.dead_letters is not None]
+    columns = [pq.read_table(storage.local(record.key), columns=["source"]).column("source") for record in records]
+    return {source for column in columns for source in column.to_pylist()}
+
+
+def write_gone(storage: Storage, folder: str, changes: Changes, failed: Collection[str]) -> str:
+    """Store the sources that vanished, and those that were read whole; returns the key."""
+    read = {file.doc_id for file in changes.to_read} - set(failed)
+    key = f"{folder}/gone/{new_id()}.parquet"
+    with storage.scratch() as scratch:
+        path = scratch / "gone.parquet"
+        column = pa.array(sorted(read | set(changes.vanished)), pa.string())
+        pq.write_table(pa.table({"source": column}), path, compression="zstd")
+        storage.upload(key, path)
+    return key
+
+
+def read_gone(storage: Storage, key: str | None) -> frozenset[str]:
+    """What was stored; nothing for None."""
+    if key is None:
+        return frozenset()
+    return frozenset(pq.read_table(storage.local(key)).column("source").to_pylist())

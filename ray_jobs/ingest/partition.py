@@ -1,0 +1,84 @@
+"""One hash partition of a run: read what is known of its documents, decide, and store what was decided.
+
+Guaranteed: what is stored is in flight only; the receipt says how much it is, and of what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_jobs.ingest.decide import COLUMNS, DROPPED_SCHEMA, decide
+from ray_jobs.ingest.ledger import read_partition
+from ray_jobs.ingest.receipts import Cut, DecidedPartition
+from ray_jobs.storage import Storage, new_id, sha256_of
+
+
+def decide_partition(
+    storage: Storage,
+    folder: str,
+    partition: int,
+    groups: Sequence[tuple[int, bool, str]],
+    known: pa.Table,
+    gone_key: str | None,
+    deleted_keys: Sequence[str] = (),
+) -> DecidedPartition:
+    """Decide for one partition; `groups` are (number, taken over, key of the ids), in order of precedence.
+
+    `known` is what stays of that partition of the ledger of the snapshot before unless something says otherwise.
+    """
+    tables = read_partition(storage, [key for _, _, key in groups], partition, COLUMNS)
+    gone = None if gone_key is None else _column(storage, [gone_key], "source")
+    deleted = _column(storage, deleted_keys, "doc_id") if deleted_keys else None
+    named = [(number, taken_over, table) for (number, taken_over, _), table in zip(groups, tables, strict=True)]
+    decision = decide(named, known, gone, deleted)
+    keys = {name: f"{folder}/decided/{new_id()}-{name}.parquet" for name in ("dropped", "kept", "dead")}
+    with storage.scratch() as scratch:
+        for name, key in keys.items():
+            path = scratch / f"{name}.parquet"
+            pq.write_table(getattr(decision, name), path, compression="zstd")
+            storage.upload(key, path)
+        kept_sha256 = sha256_of(scratch / "kept.parquet")
+    shards = decision.dead.filter(pa.compute.is_valid(decision.dead.column("shard")))
+    return DecidedPartition(
+        partition=partition,
+        dropped_key=keys["dropped"],
+        kept_key=keys["kept"],
+        kept_sha256=kept_sha256,
+        dead_key=keys["dead"],
+        groups=_cuts(decision.dropped, "group", ("row", "reason", "kept_in")),
+        shards=_cuts(shards, "shard", ("first_row", "chunks")),
+        reasons=dict(Counter(decision.dropped.column("reason").to_pylist())),
+        kept=dict(Counter(decision.kept.column("status").to_pylist())),
+        dead=decision.dead.num_rows,
+    )
+
+
+def dropped_of(storage: Storage, keys: Sequence[str], group: int) -> pa.Table:
+    """The documents of a group that are not embedded, DROPPED_SCHEMA."""
+    tables = [pq.read_table(storage.local(key), filters=[("group", "=", group)]) for key in keys]
+    return pa.concat_tables([DROPPED_SCHEMA.empty_table(), *(table.cast(DROPPED_SCHEMA) for table in tables)])
+
+
+def _column(storage: Storage, keys: Sequence[str], name: str) -> pa.Array:
+    tables = [pq.read_table(storage.local(key), columns=[name]) for key in keys]
+    return pa.concat_tables(tables).column(name).combine_chunks()
+
+
+def _cuts(table: pa.Table, by: str, columns: Sequence[str]) -> dict[str, Cut]:
+    """For each value of a column how many rows have it, and a hash of what they hold."""
+    found: dict[str, list[dict[str, object]]] = {}
+    for row in table.select([by, *columns]).to_pylist():
+        found.setdefault(row.pop(by), []).append(row)
+    return {
+        name: Cut(
+            documents=len(rows),
+            digest=hashlib.sha256(repr(rows).encode()).hexdigest(),
+            letters=sum(row.get("reason") == "duplicate-id" for row in rows),
+        )
+        for name, rows in found.items()
+    }

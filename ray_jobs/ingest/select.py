@@ -1,0 +1,31 @@
+"""Which documents a deletion means: by their ids, or by a filter on metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ray_jobs.corpus.metadata import Schema
+from ray_jobs.index.filters import parse
+from ray_jobs.index.shard import Shard
+from ray_jobs.storage import Storage, new_id
+
+
+def write_selected(storage: Storage, folder: str, shard: Shard, where: str, schema: Schema) -> str:
+    """Store the ids of the documents of a shard that `where` lets through; returns the key."""
+    allowed = shard.allowed(parse(where), schema)
+    return write_ids(storage, folder, pc.unique(shard.rows.table.column("doc_id").filter(pa.array(allowed))))
+
+
+def write_ids(storage: Storage, folder: str, ids: pa.Array | Sequence[str]) -> str:
+    """Store ids of documents; returns the key."""
+    key = f"{folder}/selected/{new_id()}.parquet"
+    column = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
+    with storage.scratch() as scratch:
+        path = scratch / "selected.parquet"
+        pq.write_table(pa.table({"doc_id": column}), path, compression="zstd")
+        storage.upload(key, path)
+    return key

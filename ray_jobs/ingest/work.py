@@ -1,0 +1,72 @@
+"""Finished pieces of a run that has not published yet: a receipt a piece, known by all that its content depends on.
+
+Guaranteed: a piece whose receipt is there is whole, since what it names was durable before; no retry and no later run
+makes it again; of two that make one piece at once, both go on with the receipt that was first. Pieces belong to the
+snapshot that a run builds on, so that none of them is in a snapshot already. Not guaranteed: that objects of a piece
+that was lost before its receipt are removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from ray_jobs.errors import ConflictError, NotFoundError
+from ray_jobs.index import layout
+from ray_jobs.storage import Storage
+
+
+class Work:
+    """What runs that build on snapshot `parent` of an index (0: on none) have finished."""
+
+    def __init__(self, storage: Storage, index: str, parent: int) -> None:
+        self._storage = storage
+        self._index = index
+        self._parent = parent
+        self._receipts = layout.receipts(index, parent)
+        self.folder = layout.work(index, parent)
+        """For what is only in flight."""
+
+    def find(self, kind: str, key: str) -> str | None:
+        """The receipt of a piece; None where there is none."""
+        try:
+            return self._storage.read(self._place(kind, key)).decode()
+        except NotFoundError:
+            return None
+
+    def keep(self, kind: str, key: str, receipt: str) -> str:
+        """Say that a piece is finished; returns the receipt that counts, the first one."""
+        try:
+            self._storage.create(self._place(kind, key), receipt.encode())
+        except ConflictError:
+            return self.find(kind, key) or receipt
+        return receipt
+
+    def forget(self, kind: str, key: str) -> None:
+        """Let a piece be made again."""
+        self._storage.delete(self._place(kind, key))
+
+    def begun(self) -> bool:
+        """Whether a run has finished a piece and has not published."""
+        return next(iter(self._storage.list(self._receipts)), None) is not None
+
+    def clear(self) -> None:
+        """Remove what is in flight here, and what runs have left that built on earlier snapshots.
+
+        Receipts go first: cut short, it leaves none whose objects are gone.
+        """
+        for parent in sorted({layout.work_parent(item.key) for item in self._storage.list(layout.works(self._index))}):
+            if parent <= self._parent:
+                for below in (layout.receipts(self._index, parent), layout.work(self._index, parent)):
+                    for item in list(self._storage.list(below)):
+                        self._storage.delete(item.key)
+
+    def _place(self, kind: str, key: str) -> str:
+        return f"{self._receipts}/{kind}/{key}.json"
+
+
+def key_of(*parts: str | int | Sequence[str]) -> str:
+    """What a piece is known by: a hash of all that its content depends on, the version of the code included."""
+    return hashlib.sha256(json.dumps([version("tandem"), *parts]).encode()).hexdigest()[:32]
