@@ -51,7 +51,7 @@ def found(tmp_path: Path, mode: str) -> set[str]:
 
 def test_what_is_deleted_is_found_in_no_mode_and_the_sums_hold(tmp_path: Path, source: Path) -> None:
     summary = deleted(tmp_path, "d3", "d7")
-    assert (summary.snapshot, summary.counts.indexed, summary.counts.kept) == (2, 8, 8)
+    assert (summary.snapshot, summary.gone, summary.counts.indexed, summary.counts.kept) == (2, 2, 8, 8)
     assert summary.counts.check() == []
     for mode in ("dense", "lexical", "hybrid"):
         assert found(tmp_path, mode) == {f"d{n}" for n in range(10)} - {"d3", "d7"}
@@ -127,7 +127,9 @@ def test_what_is_deleted_already_is_not_there(tmp_path: Path, source: Path) -> N
 
 def test_from_the_command_line(tmp_path: Path, source: Path, capsys: Capsys) -> None:
     command = ("delete", "--index", "test", "--store", tmp_path / "store")
-    assert "published snapshot 2 of test" in run(capsys, *command, "d1", "d2").succeeded()
+    shown = run(capsys, *command, "d1", "d2").succeeded().splitlines()
+    assert shown[0].startswith("published snapshot 2 of test")
+    assert shown[1] == "gone      2 documents of before, replaced or removed"
     assert doc_ids(tmp_path) == [f"d{n}" for n in (0, *range(3, 10))]
     run(capsys, *command).refused("expected either ids of documents or where", code=2)
     run(capsys, *command, "d4", "--where", "year = 2004").refused("expected either ids of documents or where", code=2)

@@ -175,6 +175,7 @@ def summarise(run: Run, published: Manifest, made: Made) -> IngestSummary:
         engine=f"{published.embedder.engine} {published.embedder.precision}",
         bytes=sum(file.size for file in published.files()),
         seconds={name: round(value, 3) for name, value in run.seconds.items()},
+        gone=sum(part.dead for part in made.decided),
         found={name: number for name, number in run.found.items() if number},
     )
     # The snapshot is live, and its manifest holds the counts: a disk that is full by now costs only these copies.
@@ -205,6 +206,7 @@ def unchanged(storage: Storage, before: Manifest, plan: SourcePlan) -> IngestSum
         engine=f"{before.embedder.engine} {before.embedder.precision}",
         bytes=sum(file.size for file in before.files()),
         seconds={},
+        gone=0,
         found={},
     )
 

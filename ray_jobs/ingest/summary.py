@@ -29,6 +29,7 @@ class IngestSummary(BaseModel):
     engine: str
     bytes: int  # of the snapshot
     seconds: dict[str, float]  # a stage
+    gone: int  # documents of the snapshot before that were replaced or removed
     found: dict[str, int]  # by stage, pieces that a run which did not end had finished
 
     def lines(self) -> list[str]:
@@ -39,11 +40,12 @@ class IngestSummary(BaseModel):
             if self.outcome == "published"
             else f"nothing changed: snapshot {self.snapshot} of {self.index} is live, nothing was embedded"
         )
-        lines = [
-            title,
-            f"sources   {counts.sources:,} listed = {counts.read:,} read + {counts.unchanged:,} unchanged "
-            f"+ {counts.sources_failed:,} failed",
-        ]
+        lines = [title]
+        if counts.sources:
+            lines.append(
+                f"sources   {counts.sources:,} listed = {counts.read:,} read + {counts.unchanged:,} unchanged "
+                f"+ {counts.sources_failed:,} failed"
+            )
         if self.outcome == "published":
             lines += self._published()
         if self.reasons:
@@ -60,6 +62,7 @@ class IngestSummary(BaseModel):
         found = ", ".join(f"{number:,} {name}" for name, number in self.found.items())
         return [
             *([f"resumed   {found} by a run that did not end"] if found else []),
+            *([f"gone      {self.gone:,} documents of before, replaced or removed"] if self.gone else []),
             f"documents {counts.documents:,} produced = {counts.indexed:,} indexed + {filtered:,} filtered "
             f"+ {counts.duplicates:,} duplicates + {counts.empty:,} empty + {counts.failed:,} failed"
             + (f" ({counts.kept:,} kept from before)" if counts.kept else ""),
