@@ -8,8 +8,10 @@ Not guaranteed: that the objects it names are intact; see `verify.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Literal
+from importlib.metadata import version
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -115,6 +117,12 @@ class MadeBy(_Frozen):
     created: str  # ISO 8601, UTC
     config_hash: str
     seconds: float
+
+    @classmethod
+    def now(cls, job_id: str, config_hash: str, seconds: float = 0.0) -> Self:
+        """Of a snapshot that this version of the code makes now."""
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(job_id=job_id, tandem=version("tandem"), created=created, config_hash=config_hash, seconds=seconds)
 
 
 class Manifest(_Frozen):

@@ -51,6 +51,13 @@ def verify(storage: Storage, manifest: Manifest, seen: Callable[[FileRecord], No
     return Verification(manifest.index, manifest.number, len(files), sum(f.size for f in files), rows, tuple(problems))
 
 
+def check_new_files(storage: Storage, manifest: Manifest, before: Manifest | None) -> list[str]:
+    """What is wrong with the objects that the snapshot `before` does not name."""
+    known = {file.key for file in before.files()} if before else set()
+    written = [file for file in manifest.files() if file.key not in known]
+    return [problem for file in written if (problem := check_file(storage, file))]
+
+
 def check_file(storage: Storage, record: FileRecord) -> str | None:
     """What is wrong with one object, or None."""
     try:

@@ -12,14 +12,11 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.corpus.metadata import Schema
@@ -27,8 +24,7 @@ from ray_jobs.index import layout
 from ray_jobs.index.deleted import live_rows
 from ray_jobs.index.manifest import FileRecord, MadeBy, Manifest, ShardRecord
 from ray_jobs.index.shard import Shard, publish_shard, rewrite_shard
-from ray_jobs.ingest.dead_letters import publish_file
-from ray_jobs.ingest.ledger import DELETED, known_documents, with_columns
+from ray_jobs.ingest.ledger import DELETED, known_documents, publish_entries, with_columns
 from ray_jobs.storage import Storage, new_id
 
 
@@ -126,10 +122,7 @@ def move_partition(
             moved[own] = move.id
     known = with_columns(known, {"shard": pa.array(moved, pa.string()), "first_row": pa.array(first_row, pa.int64())})
     live = known.filter(pa.compute.not_equal(known.column("status"), DELETED))
-    with storage.scratch() as folder:
-        path = folder / "ledger.parquet"
-        pq.write_table(known, path, compression="zstd")
-        record = publish_file(storage, layout.ledger(index, new_id(), partition), path)
+    record = publish_entries(storage, index, partition, known)
     return MovedPartition(record=record, documents=dict(Counter(live.column("documents_key").to_pylist())))
 
 
@@ -152,13 +145,7 @@ def compacted(
             "shards": tuple(record for record in shards if record.rows),
             "ledger": tuple(part.record for part in moved),
             "documents": tuple(record for record in before.documents if record.key in named),
-            "made_by": MadeBy(
-                job_id=job_id,
-                tandem=version("tandem"),
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                config_hash=before.made_by.config_hash,
-                seconds=0.0,
-            ),
+            "made_by": MadeBy.now(job_id, before.made_by.config_hash),
         }
     )
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from ray_jobs.errors import RejectedError
 from ray_jobs.index import manifest
 from ray_jobs.index.manifest import Manifest
-from ray_jobs.index.verify import check_file
-from ray_jobs.ingest import job, preflight, workers
+from ray_jobs.index.verify import check_new_files
+from ray_jobs.ingest import job, workers
 from ray_jobs.ingest.compact import MovedPartition, Rewritten, compacted, digest_of, moves_of, plan
 from ray_jobs.ingest.compact_settings import CompactSettings
 from ray_jobs.ingest.context import Run
-from ray_jobs.ingest.lease import held
 from ray_jobs.ingest.work import key_of
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import raise_if_interrupted, session, stream, terminated_as_interrupt
@@ -32,8 +31,7 @@ def run(storage: Storage, index: str, settings: CompactSettings, progress: Progr
         return before
     with session() as cluster, terminated_as_interrupt():
         under_way = Run.over(storage, before, cluster, progress or SilentProgress())
-        preflight.check_writable(storage, under_way.job_id)
-        with held(storage, index, under_way.job_id), job.told_how_to_go_on(under_way):
+        with job.writing(under_way):
             return _publish(under_way, before, plans)
 
 
@@ -41,9 +39,7 @@ def _publish(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> Manife
     rewritten = _rewrite(run, before, plans)
     moved = _move(run, before, plans, rewritten)
     candidate = compacted(before, plans, rewritten, moved, run.job_id)
-    known = {file.key for file in before.files()}
-    written = [file for file in candidate.files() if file.key not in known]
-    problems = [problem for file in written if (problem := check_file(run.storage, file))]
+    problems = check_new_files(run.storage, candidate, before)
     if candidate.live_rows != before.live_rows:
         problems.append(f"{candidate.live_rows} live rows, expected {before.live_rows}")
     if problems:
@@ -53,7 +49,7 @@ def _publish(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> Manife
         )
     raise_if_interrupted()
     manifest.commit(run.storage, candidate)
-    run.work.clear()
+    job.clean_up(run, [], candidate)
     return candidate
 
 

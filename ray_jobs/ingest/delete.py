@@ -14,9 +14,8 @@ from ray_jobs.index import manifest
 from ray_jobs.index.filters import check, parse
 from ray_jobs.index.layout import check_name
 from ray_jobs.index.manifest import Manifest
-from ray_jobs.ingest import dispatch, job, preflight
+from ray_jobs.ingest import dispatch, job
 from ray_jobs.ingest.context import Run
-from ray_jobs.ingest.lease import held
 from ray_jobs.ingest.ledger import DELETED, known_documents
 from ray_jobs.ingest.outcome import Made
 from ray_jobs.ingest.plan import partition_of
@@ -57,8 +56,7 @@ def run(config: DeleteConfig, progress: Progress | None = None) -> IngestSummary
     _check(storage, before, config)
     with session() as cluster, terminated_as_interrupt():
         under_way = Run.over(storage, before, cluster, progress or SilentProgress())
-        preflight.check_writable(storage, under_way.job_id)
-        with held(storage, config.index, under_way.job_id), job.told_how_to_go_on(under_way):
+        with job.writing(under_way):
             return _publish(under_way, before, config)
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_jobs.ingest.receipts import StagedGroup
 from ray_jobs.ingest.seen import Changes
-from ray_jobs.storage import Storage, new_id
+from ray_jobs.ingest.select import write_names
+from ray_jobs.storage import Storage
 
 
 def failed_sources(storage: Storage, staged: Sequence[StagedGroup]) -> set[str]:
@@ -25,13 +25,7 @@ def failed_sources(storage: Storage, staged: Sequence[StagedGroup]) -> set[str]:
 def write_gone(storage: Storage, folder: str, changes: Changes, failed: Collection[str]) -> str:
     """Store the sources that vanished, and those that were read whole; returns the key."""
     read = {file.doc_id for file in changes.to_read} - set(failed)
-    key = f"{folder}/gone/{new_id()}.parquet"
-    with storage.scratch() as scratch:
-        path = scratch / "gone.parquet"
-        column = pa.array(sorted(read | set(changes.vanished)), pa.string())
-        pq.write_table(pa.table({"source": column}), path, compression="zstd")
-        storage.upload(key, path)
-    return key
+    return write_names(storage, f"{folder}/gone", "source", sorted(read | set(changes.vanished)))
 
 
 def read_gone(storage: Storage, key: str | None) -> frozenset[str]:

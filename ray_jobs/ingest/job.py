@@ -22,7 +22,7 @@ from ray_jobs.index.search import Partition
 from ray_jobs.index.shard import Shard
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.index.template import default_nprobe, train, tune, with_recall
-from ray_jobs.index.verify import check_file
+from ray_jobs.index.verify import check_new_files
 from ray_jobs.ingest import dispatch, outcome, preflight
 from ray_jobs.ingest.build import sample_vectors
 from ray_jobs.ingest.config import IngestConfig
@@ -59,13 +59,20 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     # Ray handles signals its own way; what comes after its start counts.
     with session() as cluster, terminated_as_interrupt():
         under_way = Run(storage, config, plan, before, seen, cluster, progress or SilentProgress())
-        preflight.check_writable(storage, under_way.job_id)
-        with held(storage, config.index, under_way.job_id), told_how_to_go_on(under_way):
+        with writing(under_way):
             return _publish(under_way)
 
 
 @contextmanager
-def told_how_to_go_on(run: Run) -> Iterator[None]:
+def writing(run: Run) -> Iterator[None]:
+    """Write to the index as the only run; says of an interruption that the same command goes on."""
+    preflight.check_writable(run.storage, run.job_id)
+    with held(run.storage, run.config.index, run.job_id), _told_how_to_go_on(run):
+        yield
+
+
+@contextmanager
+def _told_how_to_go_on(run: Run) -> Iterator[None]:
     """Say of an interruption that the same command goes on, and of another run that it was first."""
     try:
         _check_still_live(run)
@@ -101,7 +108,7 @@ def _publish(run: Run) -> IngestSummary:
         staged += dispatch.take_over(run, run.before, gone_key)
     decided = dispatch.decide(run, staged, gone_key)
     if run.before is not None and not run.rebuilds and not _changes(staged, decided):
-        _clean_up(run, staged, run.before)
+        clean_up(run, staged, run.before)
         return outcome.unchanged(run.storage, run.before, run.plan)
     schema = _schema(run, staged)
     embedded = dispatch.embed(run, staged, decided, embedder, identity, schema)
@@ -119,11 +126,11 @@ def commit(run: Run, made: Made) -> IngestSummary:
     raise_if_interrupted()
     manifest.commit(run.storage, published)
     summary = outcome.summarise(run, published, made)
-    _clean_up(run, made.staged, published)
+    clean_up(run, made.staged, published)
     return summary
 
 
-def _clean_up(run: Run, staged: Sequence[StagedGroup], live: Manifest) -> None:
+def clean_up(run: Run, staged: Sequence[StagedGroup], live: Manifest) -> None:
     """Remove what was in flight, and texts that were read and are in the live snapshot already."""
     with suppress(StorageError):  # a snapshot is live; what is left, 'tandem index gc' removes
         run.work.clear()
@@ -217,10 +224,7 @@ def _template(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> Te
 def _verify(run: Run, candidate: Manifest) -> Manifest:
     """Check what was written, measure recall, and refuse what does not reach the target."""
     with run.timed("verify"):
-        known = run.before.files() if run.before else []
-        before = {file.key for file in known}
-        written = [file for file in candidate.files() if file.key not in before]
-        problems = [problem for file in written if (problem := check_file(run.storage, file))]
+        problems = check_new_files(run.storage, candidate, run.before)
         problems += candidate.counts.check()
         if problems:
             raise RejectedError(

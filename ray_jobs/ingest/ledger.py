@@ -88,9 +88,14 @@ def publish_partition(storage: Storage, kept_key: str, places: Places, partition
     added = read_partition(storage, [key for key, _ in places.groups], partition, LEDGER_SCHEMA.names)
     tables = [places.placed(table, start) for table, (_, start) in zip(added, places.groups, strict=True)]
     whole = pa.concat_tables([pq.read_table(storage.local(kept_key)).cast(LEDGER_SCHEMA), *tables])
+    return publish_entries(storage, index, partition, whole.sort_by("doc_id").cast(LEDGER_SCHEMA))
+
+
+def publish_entries(storage: Storage, index: str, partition: int, entries: pa.Table) -> FileRecord:
+    """Store the entries of one partition, LEDGER_SCHEMA, sorted by id."""
     with storage.scratch() as folder:
         path = folder / "ledger.parquet"
-        pq.write_table(whole.sort_by("doc_id").cast(LEDGER_SCHEMA), path, compression="zstd")
+        pq.write_table(entries, path, compression="zstd")
         return publish_file(storage, layout.ledger(index, new_id(), partition), path)
 
 

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -126,13 +124,7 @@ def make_manifest(run: Run, made: Made) -> Manifest:
         dead_letters=(*_still_dead(run, before), *_dead_letters(made.staged, made.embedded)),
         counts=count(run, made.staged, made.decided, made.embedded).model_copy(update={"chunks": chunks}),
         recall=None,
-        made_by=MadeBy(
-            job_id=run.job_id,
-            tandem=version("tandem"),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            config_hash=run.config.content_hash(),
-            seconds=round(time.monotonic() - run.started, 3),
-        ),
+        made_by=MadeBy.now(run.job_id, run.config.content_hash(), round(time.monotonic() - run.started, 3)),
         config=run.config.model_dump(mode="json"),
     )
 

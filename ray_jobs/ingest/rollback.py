@@ -6,9 +6,6 @@ the next ingest adds again what was rolled away; a rollback can be rolled back.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from importlib.metadata import version
-
 from ray_jobs.errors import UsageError
 from ray_jobs.index import manifest
 from ray_jobs.index.manifest import MadeBy, Manifest
@@ -34,13 +31,7 @@ def rollback(storage: Storage, index: str, number: int) -> Manifest:
             raise UsageError(
                 f"snapshot={number}: cannot be live again ({problems[0]}); nothing was changed, choose another one"
             )
-        made = MadeBy(
-            job_id=job_id,
-            tandem=version("tandem"),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            config_hash=older.made_by.config_hash,
-            seconds=0.0,
-        )
+        made = MadeBy.now(job_id, older.made_by.config_hash)
         again = older.model_copy(update={"number": live.number + 1, "parent": live.number, "made_by": made})
         manifest.commit(storage, again)
         return again

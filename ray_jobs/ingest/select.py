@@ -22,10 +22,14 @@ def write_selected(storage: Storage, folder: str, shard: Shard, where: str, sche
 
 def write_ids(storage: Storage, folder: str, ids: pa.Array | Sequence[str]) -> str:
     """Store ids of documents; returns the key."""
-    key = f"{folder}/selected/{new_id()}.parquet"
-    column = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
+    return write_names(storage, f"{folder}/selected", "doc_id", ids)
+
+
+def write_names(storage: Storage, folder: str, column: str, names: pa.Array | Sequence[str]) -> str:
+    """Store one column of strings in an object of its own below `folder`; returns the key."""
+    key = f"{folder}/{new_id()}.parquet"
     with storage.scratch() as scratch:
-        path = scratch / "selected.parquet"
-        pq.write_table(pa.table({"doc_id": column}), path, compression="zstd")
+        path = scratch / "names.parquet"
+        pq.write_table(pa.table({column: pa.array(names, pa.string())}), path, compression="zstd")
         storage.upload(key, path)
     return key
