@@ -39,12 +39,13 @@ class Size:
     """How much is measured."""
 
     pairs: int
+    short_pairs: int  # of runs whose steps are short: what else the machine does weighs more there
     steps: int
     rounds: int  # of what is measured by turns
 
 
-FULL = Size(pairs=7, steps=20, rounds=0)
-QUICK = Size(pairs=1, steps=4, rounds=0)
+FULL = Size(pairs=5, short_pairs=15, steps=20, rounds=0)
+QUICK = Size(pairs=1, short_pairs=1, steps=4, rounds=0)
 
 
 @dataclass(frozen=True)
@@ -142,22 +143,24 @@ def tables(size: Size, *parts: Callable[[Bench], Table]) -> list[Table]:
 
 
 def _overhead(bench: Bench) -> Table:
-    kinds: list[tuple[str, str, Callable[..., TrainConfig]]] = [
+    kinds: list[tuple[str, str, int, Callable[..., TrainConfig]]] = [
         (
             "language model (sft)",
             "TRL's SFTTrainer",
+            bench.size.pairs,
             partial(bench.config, "sft", bench.language, bench.short),
         ),
         (
             "embedder (MiniLM)",
             "SentenceTransformerTrainer",
+            bench.size.short_pairs,
             partial(bench.config, "embedder", bench.embedder, bench.pairs, sequence={"max_length": 128}),
         ),
     ]
     shares = dict.fromkeys((bench.cpus, max(1, bench.cpus - 1)))
     rows: list[list[Cell]] = []
-    for (name, peer, make), cpus in product(kinds, shares):
-        pairs = list(_in_pairs(bench, partial(make, workers={"count": 1, "cpus_per_worker": cpus})))
+    for (name, peer, count, make), cpus in product(kinds, shares):
+        pairs = list(_in_pairs(bench, count, partial(make, workers={"count": 1, "cpus_per_worker": cpus})))
         ratios = [own.seconds / other.seconds - 1 for own, other in pairs]
         starts = [statistics.median(rate.whole - rate.seconds for rate in side) for side in zip(*pairs, strict=True)]
         examples = 16 * bench.size.steps
@@ -166,6 +169,7 @@ def _overhead(bench: Bench) -> Table:
             [
                 f"{name}, full, {cpus} of {bench.cpus} CPUs",
                 peer,
+                str(count),
                 f"{own:.1f}",
                 f"{other:.1f}",
                 f"{statistics.median(ratios):+.1%} ({min(ratios):+.1%} to {max(ratios):+.1%})",
@@ -173,8 +177,16 @@ def _overhead(bench: Bench) -> Table:
             ]
         )
     return Table(
-        f"Training on Ray against the plain trainer, {bench.size.pairs} interleaved pairs of {bench.size.steps} steps",
-        ["", "plain trainer", "rows/s", "plain rows/s", "overhead (least to most)", "start-up s (Tandem / plain)"],
+        f"Training on Ray against the plain trainer, interleaved pairs of runs of {bench.size.steps} steps",
+        [
+            "",
+            "plain trainer",
+            "pairs",
+            "rows/s",
+            "plain rows/s",
+            "overhead (least to most)",
+            "start-up s (Tandem / plain)",
+        ],
         rows,
         notes=(
             "Same model, rows, batches, threads and precision; from the begin of training to the end of its last step.",
@@ -183,9 +195,9 @@ def _overhead(bench: Bench) -> Table:
     )
 
 
-def _in_pairs(bench: Bench, make: Callable[[], TrainConfig]) -> Iterator[tuple[Rate, Rate]]:
+def _in_pairs(bench: Bench, count: int, make: Callable[[], TrainConfig]) -> Iterator[tuple[Rate, Rate]]:
     """Tandem and the plain trainer by turns, the first of a pair being now the one, now the other."""
-    for number in range(bench.size.pairs):
+    for number in range(count):
         config = make()
         if number % 2:
             other = bench.plain(config)

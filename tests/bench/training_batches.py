@@ -13,8 +13,8 @@ import training_material as material
 from table import Cell, Table
 from training import Bench, Rate, Size, spread, tables
 
-FULL = Size(pairs=0, steps=20, rounds=5)
-QUICK = Size(pairs=0, steps=4, rounds=1)
+FULL = Size(pairs=0, short_pairs=0, steps=20, rounds=5)
+QUICK = Size(pairs=0, short_pairs=0, steps=4, rounds=1)
 
 
 def measure(quick: bool) -> list[Table]:

@@ -19,8 +19,8 @@ from training import Bench, Size, spread, tables
 
 from ray_jobs.train import job
 
-FULL = Size(pairs=0, steps=24, rounds=3)
-QUICK = Size(pairs=0, steps=8, rounds=1)
+FULL = Size(pairs=0, short_pairs=0, steps=24, rounds=3)
+QUICK = Size(pairs=0, short_pairs=0, steps=8, rounds=1)
 BATCH = {"global_batch": 4, "micro_batch": 2}
 """Small: what is measured are ratios and pauses, and one CPU takes two seconds for four rows of 512 tokens."""
 
