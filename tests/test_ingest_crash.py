@@ -13,6 +13,7 @@ from ray_jobs.errors import ConflictError
 from ray_jobs.index import layout
 from ray_jobs.index.verify import verify
 from ray_jobs.ingest import job, workers
+from ray_jobs.ingest.duplicates import tasks
 from ray_jobs.storage import LocalStorage
 
 pytest_plugins = ["in_process"]
@@ -54,12 +55,17 @@ class Dying(LocalStorage):
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """What is ingested over a first snapshot of other documents."""
-    ingest(tmp_path, write_jsonl(tmp_path / "before.jsonl", [article(n) for n in range(5, 20)]))
+    return old_and_new(tmp_path)
+
+
+def old_and_new(tmp_path: Path, **settings: object) -> Path:
+    """Make a first snapshot; returns what is ingested over it."""
+    ingest(tmp_path, write_jsonl(tmp_path / "before.jsonl", [article(n) for n in range(5, 20)]), **settings)
     return write_jsonl(tmp_path / "a.jsonl", [article(n) for n in range(10, 58)])
 
 
 def stored_in(monkeypatch: pytest.MonkeyPatch, storage: LocalStorage) -> None:
-    for module in (job, workers):
+    for module in (job, workers, tasks):
         monkeypatch.setattr(module, "open_storage", lambda uri: storage)
 
 
@@ -74,14 +80,19 @@ def forget_the_dead(folder: Path) -> None:
         storage.delete(item.key)
 
 
+@pytest.mark.parametrize(
+    "more", [{}, pytest.param({"deduplicate": {"mode": "near", "threshold": 0.5}}, marks=pytest.mark.chaos)]
+)
 def test_a_crash_at_any_write_leaves_the_old_or_the_new_snapshot_and_the_next_run_finishes(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object]
 ) -> None:
+    source = old_and_new(tmp_path, **more)
+    settings = {**DIVIDED, **more}
     pristine, old = tmp_path / "pristine", all_rows(tmp_path)
     shutil.copytree(tmp_path / "store", pristine)
     undisturbed = Dying(tmp_path / "store")
     stored_in(monkeypatch, undisturbed)
-    assert ingest(tmp_path, source, **DIVIDED).found == {}
+    assert ingest(tmp_path, source, **settings).found == {}
     new = all_rows(tmp_path)
     assert len(new) > len(old)
     finished = 0
@@ -91,13 +102,13 @@ def test_a_crash_at_any_write_leaves_the_old_or_the_new_snapshot_and_the_next_ru
         storage = Dying(tmp_path / "store", last)
         stored_in(monkeypatch, storage)
         with pytest.raises(Killed):
-            ingest(tmp_path, source, **DIVIDED)
+            ingest(tmp_path, source, **settings)
         stored_in(monkeypatch, LocalStorage(tmp_path / "store"))
         forget_the_dead(tmp_path)
         published = live(tmp_path).number == 2
         assert all_rows(tmp_path) == (new if published else old)
         left = receipts(storage)
-        summary = ingest(tmp_path, source, **DIVIDED)
+        summary = ingest(tmp_path, source, **settings)
         assert summary.outcome == ("unchanged" if published else "published")
         if not published:
             assert sum(summary.found.values()) == left

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ray_jobs.corpus.sketch import Banding, signatures, similarity
 from ray_jobs.train.data.candidates import Buckets, NumberedBands, crossing, sharing
 from ray_jobs.train.data.config import SplitConfig
 from ray_jobs.train.data.duplicates import first_of_same, near_duplicates
 from ray_jobs.train.data.keys import Keys, keys_schema
 from ray_jobs.train.data.leakage import document_overlap, strays
 from ray_jobs.train.data.lengths import histogram, measure
-from ray_jobs.train.data.sketch import Banding, signatures, similarity
 from ray_jobs.train.data.splitting import SPLITS, split_of
 
 HALF = SplitConfig(train=0.5, validation=0.25, test=0.25)

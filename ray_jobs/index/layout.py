@@ -75,6 +75,16 @@ def seen(name: str, object_id: str) -> str:
     return f"{index_folder(name)}/seen/{object_id}.parquet"
 
 
+def sketches(name: str, object_id: str) -> str:
+    """What tells documents of one group that are like others."""
+    return f"{index_folder(name)}/sketches/{object_id}.parquet"
+
+
+def bands(name: str, object_id: str) -> str:
+    """The keys by which documents of one group that are alike find each other."""
+    return f"{index_folder(name)}/sketches/{object_id}-bands.parquet"
+
+
 def deleted(name: str, object_id: str) -> str:
     """Which rows of one shard are dead."""
     return f"{index_folder(name)}/deleted/{object_id}.bin"

@@ -36,6 +36,14 @@ class FileRecord(_Frozen):
     sha256: str
 
 
+class SketchRecord(_Frozen):
+    """What finds the documents of one object that are like others."""
+
+    documents: str  # key of the object that holds their text
+    bands: FileRecord
+    sketches: FileRecord
+
+
 class ShardRecord(_Frozen):
     """One shard: its files by role, and its rows."""
 
@@ -143,6 +151,7 @@ class Manifest(_Frozen):
     ledger: tuple[FileRecord, ...]  # by hash partition
     seen: FileRecord | None  # the files that were read
     dead_letters: tuple[FileRecord, ...]
+    sketches: tuple[SketchRecord, ...] = ()
     counts: Counts
     recall: RecallReport | None
     made_by: MadeBy
@@ -163,6 +172,8 @@ class Manifest(_Frozen):
         found = [self.template.file, *self.documents, *self.ledger, *self.dead_letters]
         if self.seen is not None:
             found.append(self.seen)
+        for sketch in self.sketches:
+            found += [sketch.bands, sketch.sketches]
         for shard in self.shards:
             found.extend(shard.files.values())
             if shard.deleted is not None:

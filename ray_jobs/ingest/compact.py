@@ -145,6 +145,7 @@ def compacted(
             "shards": tuple(record for record in shards if record.rows),
             "ledger": tuple(part.record for part in moved),
             "documents": tuple(record for record in before.documents if record.key in named),
+            "sketches": tuple(record for record in before.sketches if record.documents in named),
             "made_by": MadeBy.now(job_id, before.made_by.config_hash),
         }
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ray_jobs.corpus.chunking import ChunkingConfig
+from ray_jobs.corpus.masking import Kind
 from ray_jobs.corpus.metadata import ColumnType
+from ray_jobs.corpus.quality import Filters
 from ray_jobs.index.layout import check_name
 from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.setting import EmbedderSetting
@@ -25,6 +27,21 @@ class Resources(BaseModel):
     embed_cpus: int | None = Field(None, ge=1, description="CPUs of one embedding actor")
     embed_actors: int | None = Field(None, ge=1, description="embedding actors at most")
     build_cpus: float = Field(1, gt=0, description="CPUs of one task that builds a shard")
+
+
+class Deduplicate(BaseModel):
+    """Which documents stand for others of equal or nearly equal title and text, whatever their ids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["off", "exact", "near"] = Field("off", description="'exact': equal content; 'near': similar, too")
+    threshold: float = Field(0.8, ge=0.5, le=0.95, description="Jaccard similarity from which documents are near")
+    within: tuple[str, ...] = Field((), description="metadata columns that both must share, such as a tenant")
+
+    @property
+    def on(self) -> bool:
+        """Whether documents are compared."""
+        return self.mode != "off"
 
 
 class IngestConfig(BaseModel):
@@ -47,6 +64,9 @@ class IngestConfig(BaseModel):
     chunking: ChunkingConfig = ChunkingConfig()
     metadata: dict[str, ColumnType] = Field({}, description="types of metadata columns, in place of the inferred ones")
     language: str = Field("english", description="language of stop words and stemming in lexical search")
+    filters: Filters = Field(Filters(), description="what a document must keep to be indexed")
+    deduplicate: Deduplicate = Deduplicate()
+    mask: tuple[Kind, ...] = Field((), description="personal data to mask before anything is stored")
     prune: bool = Field(False, description="also remove documents that vanished from these sources")
     retrain: bool = Field(False, description="train the index anew and write all shards again")
     max_failed: float = Field(0.01, ge=0, le=1, description="share of documents that may fail")
@@ -78,4 +98,7 @@ class IngestConfig(BaseModel):
                 "language": True,
             },
         )
+        # Only where they are used: what was made before there were any stays as it is.
+        used = {"filters": self.filters.on, "deduplicate": self.deduplicate.on}
+        deciding |= self.model_dump(mode="json", include={name for name, on in used.items() if on})
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

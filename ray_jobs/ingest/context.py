@@ -17,6 +17,7 @@ from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.plan import SourcePlan, partition_count, shard_count
 from ray_jobs.ingest.receipts import EmbeddedGroup
 from ray_jobs.ingest.seen import Changes, read
+from ray_jobs.ingest.stage import Reading
 from ray_jobs.ingest.work import Work
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import ClusterSize
@@ -45,6 +46,11 @@ class Run:
     def work(self) -> Work:
         """What runs that build on the same snapshot have finished."""
         return Work(self.storage, self.config.index, self.parent)
+
+    @property
+    def reading(self) -> Reading:
+        """What is done to documents as they are read."""
+        return Reading(self.config.filters, self.config.mask)
 
     @property
     def parent(self) -> int:

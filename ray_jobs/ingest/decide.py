@@ -3,7 +3,7 @@
 Guaranteed: pure. Of several documents with one id the first in the order of groups and rows stays, those read in this
 run before those taken over from the snapshot before. A document that the snapshot knows in the same version from the
 same source stays as it is, deleted if it was deleted; another version takes its place. Not guaranteed: anything about
-equal content under different ids.
+equal content under different ids: that is what `duplicates` is for.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ DROPPED_SCHEMA = pa.schema(
     [
         pa.field("group", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
-        # "unchanged", "duplicate" (same id, same content), "duplicate-id" (another content), "replaced" (an older one)
+        # "unchanged", "duplicate" (same id, same content), "duplicate-id" (another content), "replaced" (an older one);
+        # and of other ids: "same-content", "near-duplicate"
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("kept_in", pa.string(), nullable=False),  # the source of the one that stays
+        pa.field("kept_in", pa.string(), nullable=False),  # the source of the one that stays; of other ids its id
+        pa.field("similarity", pa.float32()),  # to that one, where it has another id
     ]
 )
 COLUMNS = ("doc_id", "version", "row", "source")

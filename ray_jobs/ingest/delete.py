@@ -1,8 +1,9 @@
 """The deletion job: documents by their ids or by a filter, out of the next snapshot.
 
 Guaranteed: what is deleted is found in no mode of search from the next snapshot on, and does not come back by reading
-its source again, unless its content has changed; older snapshots go on holding it. Not guaranteed: that its text is
-gone from the store: objects stay for as long as a snapshot names them; 'tandem index gc' removes what none names.
+its source again, unless its content has changed; a duplicate of it takes its place; older snapshots go on holding it.
+Not guaranteed: that its text is gone from the store: objects stay for as long as a snapshot names them; 'tandem index
+gc' removes what none names.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from ray_jobs.index.layout import check_name
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.ingest import dispatch, job
 from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.duplicates.over_cluster import revive
 from ray_jobs.ingest.ledger import DELETED, known_documents
 from ray_jobs.ingest.outcome import Made
 from ray_jobs.ingest.plan import partition_of
+from ray_jobs.ingest.receipts import Alike
 from ray_jobs.ingest.select import write_ids
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.progress import Progress, SilentProgress
@@ -68,9 +71,14 @@ def _publish(run: Run, before: Manifest, config: DeleteConfig) -> IngestSummary:
     decided = dispatch.decide(run, [], deleted_keys=keys)
     if not any(part.dead for part in decided):
         raise NotFoundError(f"where={config.where}: no document of {config.index} passes; nothing was deleted")
+    revived = revive(run, before, decided, 0)
+    if revived:
+        # Duplicates of what goes: they are embedded now.
+        return job.make(run, revived, decided, job.choose_embedder(run), set())
     made = Made(
         staged=[],
         decided=decided,
+        alike=Alike(),
         embedded=[],
         buried=dispatch.bury(run, before, decided),
         built=[],

@@ -21,7 +21,7 @@ from ray_jobs.ingest.context import Run
 from ray_jobs.ingest.gone import read_gone
 from ray_jobs.ingest.ledger import Places
 from ray_jobs.ingest.plan import plan_shards
-from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.receipts import Alike, Cut, DecidedPartition, EmbeddedGroup, SketchedGroup, StagedGroup
 from ray_jobs.ingest.work import key_of
 from ray_jobs.models.embedder import EmbedderConfig, EmbedderIdentity
 from ray_jobs.runtime import stream
@@ -29,19 +29,19 @@ from ray_jobs.runtime import stream
 LOOK_AHEAD = 8  # groups an embedding actor takes at a time, so that one is prepared while another is embedded
 Items = list[dict[str, object]]
 Receipt = TypeVar("Receipt", bound=BaseModel)
-Group = TypeVar("Group", StagedGroup, EmbeddedGroup)
+Group = TypeVar("Group", StagedGroup, SketchedGroup, EmbeddedGroup)
 
 
 def stage(run: Run) -> list[StagedGroup]:
     """Read the sources that are new or have changed."""
     items = _to_read(run)
-    arguments = (run.config.store, run.config.index, run.parent, run.partitions)
+    arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading)
     sizes = [sum(part.size for part in parts) for parts in run.plan.groups]
     cpus = run.task_cpus(run.config.resources.stage_cpus)
     staged = []
     with run.timed("read"), run.progress.stage("read", sum(sizes)) as stage:
         for row in stream(items, workers.stage, arguments=arguments, num_cpus=cpus):
-            receipt = _group(run, "groups read", row, StagedGroup)
+            receipt = in_group(run, "groups read", row, StagedGroup)
             stage.advance(sizes[receipt.group], documents=receipt.produced)
             staged.append(receipt)
     return _in_order(staged)
@@ -59,27 +59,28 @@ def _to_read(run: Run) -> Items:
     items: Items = []
     for number, parts in enumerate(run.plan.groups):
         described = workers.PARTS.dump_json(parts).decode()
-        items.append({"number": number, "key": key_of(described, run.partitions), "parts": described})
+        key = key_of(described, run.partitions, *run.reading.described())
+        items.append({"number": number, "key": key, "parts": described})
     return items
 
 
 def take_over(run: Run, before: Manifest, gone_key: str | None) -> list[StagedGroup]:
     """Take the documents of the snapshot before, but for those of the sources that `gone_key` names."""
     ledger = workers.FILES.dump_json(before.ledger)
-    arguments = (run.config.store, run.config.index, run.parent, run.partitions, ledger, gone_key)
+    arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading, ledger, gone_key)
     gone = sorted(read_gone(run.storage, gone_key))
     first = len(run.plan.groups)
     items: Items = [
         {
             "number": first + number,
-            "key": key_of(record.sha256, gone, run.partitions),
+            "key": key_of(record.sha256, gone, run.partitions, *run.reading.described()),
             "documents": record.model_dump_json(),
         }
         for number, record in enumerate(before.documents)
     ]
     with run.timed("take over"):
         rows = stream(items, workers.take_over, arguments=arguments)
-        return _in_order([_group(run, "groups taken over", row, StagedGroup) for row in rows])
+        return _in_order([in_group(run, "groups taken over", row, StagedGroup) for row in rows])
 
 
 def select(run: Run, before: Manifest, where: str) -> list[str]:
@@ -111,7 +112,7 @@ def decide(
     items: Items = [{"number": number} for number in range(run.partitions)]
     with run.timed("decide"):
         rows = stream(items, workers.decide, arguments=(deciding,))
-        decided = [_counted(run, "decided", row, DecidedPartition) for row in rows]
+        decided = [counted(run, "decided", row, DecidedPartition) for row in rows]
     return sorted(decided, key=lambda receipt: receipt.partition)
 
 
@@ -119,16 +120,18 @@ def embed(
     run: Run,
     staged: Sequence[StagedGroup],
     decided: Sequence[DecidedPartition],
+    alike: Alike,
     embedder: EmbedderConfig,
     identity: EmbedderIdentity,
     schema: Schema,
 ) -> list[EmbeddedGroup]:
     """Chunk and embed every group of which something is left."""
     chosen = (identity.model_dump_json(), run.config.chunking.model_dump_json(), json.dumps(sorted(schema.items())))
-    staged = [group for group in staged if _is_left(group, decided)]
+    staged = [group for group in staged if is_left(group, decided)]
     items: Items = []
     for group in staged:
-        cuts = [(part.dropped_key, part.groups[group.group]) for part in decided if group.group in part.groups]
+        cuts = cuts_of(group, decided)
+        cuts += [(part.key, part.groups[group.group]) for part in alike.settled if group.group in part.groups]
         # Its place among the groups changes nothing of it.
         content = (group.model_dump_json(exclude={"group"}), *(cut.digest for _, cut in cuts))
         items.append(
@@ -161,15 +164,20 @@ def embed(
             num_cpus=cpus,
             num_gpus=gpus,
         ):
-            receipt = _group(run, "groups embedded", row, EmbeddedGroup)
+            receipt = in_group(run, "groups embedded", row, EmbeddedGroup)
             stage.advance(sizes[receipt.group], documents=receipt.indexed, chunks=receipt.rows)
             embedded.append(receipt)
     return _in_order(embedded)
 
 
-def _is_left(group: StagedGroup, decided: Sequence[DecidedPartition]) -> bool:
-    """Whether a document of the group is embedded, or a dead letter must say why one is not."""
-    cuts = [part.groups[group.group] for part in decided if group.group in part.groups]
+def cuts_of(group: StagedGroup, decided: Sequence[DecidedPartition]) -> list[tuple[str, Cut]]:
+    """What the partitions leave out of a group, and the keys of the lists of it."""
+    return [(part.dropped_key, part.groups[group.group]) for part in decided if group.group in part.groups]
+
+
+def is_left(group: StagedGroup, decided: Sequence[DecidedPartition]) -> bool:
+    """Whether the ledger or a dead letter must say what became of a document of the group."""
+    cuts = [cut for _, cut in cuts_of(group, decided)]
     return group.produced - group.failed > sum(cut.documents for cut in cuts) or any(cut.letters for cut in cuts)
 
 
@@ -202,7 +210,7 @@ def build(
     built = []
     with run.timed("build"), run.progress.stage("build", len(items)) as stage:
         for row in stream(items, workers.build, arguments=arguments, num_cpus=cpus):
-            receipt = _counted(run, "shards built", row, ShardReceipt)
+            receipt = counted(run, "shards built", row, ShardReceipt)
             stage.advance(1, chunks=receipt.record.rows)
             built.append(receipt)
     return sorted((receipt for receipt in built if receipt.record.rows), key=lambda receipt: receipt.number)
@@ -220,7 +228,7 @@ def bury(run: Run, before: Manifest, decided: Sequence[DecidedPartition]) -> lis
             items.append({"number": number, "key": key_of(described, digests), "record": described})
     with run.timed("bury"):
         rows = stream(items, workers.bury, arguments=arguments)
-        buried = [_counted(run, "shards marked", row, BuriedShard) for row in rows]
+        buried = [counted(run, "shards marked", row, BuriedShard) for row in rows]
     return sorted(buried, key=lambda receipt: receipt.number)
 
 
@@ -242,7 +250,7 @@ def publish_ledger(
     records: dict[int, FileRecord] = {}
     with run.timed("ledger"):
         for row in stream(items, workers.ledger, arguments=arguments):
-            records[row["number"]] = _counted(run, "parts of the ledger", row, FileRecord)
+            records[row["number"]] = counted(run, "parts of the ledger", row, FileRecord)
     return tuple(records[number] for number in sorted(records))
 
 
@@ -250,12 +258,12 @@ def _in_order(groups: Sequence[Group]) -> list[Group]:
     return sorted(groups, key=lambda group: group.group)
 
 
-def _group(run: Run, stage: str, row: dict[str, Any], kind: type[Group]) -> Group:
+def in_group(run: Run, stage: str, row: dict[str, Any], kind: type[Group]) -> Group:
     """The receipt of a group under its number in this run."""
-    return _counted(run, stage, row, kind).model_copy(update={"group": row["number"]})
+    return counted(run, stage, row, kind).model_copy(update={"group": row["number"]})
 
 
-def _counted(run: Run, stage: str, row: dict[str, Any], kind: type[Receipt]) -> Receipt:
+def counted(run: Run, stage: str, row: dict[str, Any], kind: type[Receipt]) -> Receipt:
     """The receipt of a piece; counts those that an earlier run had finished."""
     run.found[stage] += bool(row["found"])
     return kind.model_validate_json(row["receipt"])

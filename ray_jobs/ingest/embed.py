@@ -8,7 +8,7 @@ chunked in a thread. Memory: two groups of text, one of vectors.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 from ray_jobs.corpus import metadata
 from ray_jobs.corpus.chunking import Chunker, ChunkingConfig
 from ray_jobs.corpus.document import HEADING_SEPARATOR, Chunk, Document, table_to_documents
-from ray_jobs.corpus.metadata import MisfitError, Schema, Value
+from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.tokens import Tokenizer
 from ray_jobs.index.rows import ROW_FIELDS
-from ray_jobs.ingest.dead_letters import DeadLetter, write_dead_letters
-from ray_jobs.ingest.ledger import IDS_SCHEMA, LEDGER_SCHEMA, write_partitioned
+from ray_jobs.ingest.dead_letters import write_dead_letters
+from ray_jobs.ingest.ledger import EMPTY, IDS_SCHEMA, INDEXED, LEDGER_SCHEMA, write_partitioned
 from ray_jobs.ingest.receipts import EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.sort import Sorted, sort_documents
 from ray_jobs.storage import Storage, new_id
 
 
@@ -60,11 +61,9 @@ class _Prepared:
     """A group with its chunks, ready for the engine."""
 
     staged: StagedGroup
-    kept: list[tuple[Document, list[Chunk]]]
-    fitted: list[Mapping[str, Value]]  # metadata in column types, one a document of `kept`
-    letters: list[DeadLetter]
+    sorted: Sorted
+    kept: list[tuple[Document, list[Chunk]]]  # those of `sorted`, chunked
     ledger: pa.Table
-    misfits: int
     seconds: float
 
 
@@ -118,28 +117,13 @@ class GroupEmbedder:
         rows = ids.column("row").to_pylist()
         stored = pq.read_table(self.storage.local(staged.documents.key, staged.documents.sha256))
         documents = table_to_documents(stored.take(pa.array(rows, pa.int64())) if staged.taken_over else stored)
-        displaced = {item["row"]: item for item in dropped.to_pylist()}
-        letters: list[DeadLetter] = []
-        misfits = 0
-        kept: list[tuple[int, Document, Mapping[str, Value]]] = []
-        for row, document in zip(rows, documents, strict=True):
-            if row in displaced:
-                if displaced[row]["reason"] == "duplicate-id":
-                    letters.append(_duplicate(document, displaced[row]["kept_in"]))
-                continue
-            try:
-                kept.append((row, document, metadata.coerce(document.metadata, self.schema)))
-            except MisfitError as error:
-                misfits += 1
-                letters.append(DeadLetter(document.source, document.doc_id, document.doc_id, "misfit", str(error)))
-        chunked = list(self.chunker.chunk_all([document for _, document, _ in kept]))
+        sorted_out = sort_documents(ids, documents, dropped, self.schema)
+        chunked = list(self.chunker.chunk_all([document for _, document, _ in sorted_out.kept]))
         return _Prepared(
             staged=staged,
-            kept=[(document, chunks) for (_, document, _), chunks in zip(kept, chunked, strict=True)],
-            fitted=[fitted for _, _, fitted in kept],
-            letters=letters,
-            ledger=_ledger(ids, [row for row, _, _ in kept], [len(c) for c in chunked], staged.documents.key),
-            misfits=misfits,
+            sorted=sorted_out,
+            kept=[(document, chunks) for (_, document, _), chunks in zip(sorted_out.kept, chunked, strict=True)],
+            ledger=_ledger(ids, sorted_out, [len(chunks) for chunks in chunked], staged.documents.key),
             seconds=time.monotonic() - started,
         )
 
@@ -155,7 +139,7 @@ class GroupEmbedder:
             (folder / "vectors.f16").write_bytes(vectors.tobytes())
             write_partitioned(folder / "ledger.parquet", prepared.ledger, self.partitions)
             size = sum((folder / name).stat().st_size for name in ("rows.arrow", "vectors.f16"))
-            letters = write_dead_letters(self.storage, self.index, prepared.letters, folder)
+            letters = write_dead_letters(self.storage, self.index, prepared.sorted.letters, folder)
             for name, file in zip(keys, ("rows.arrow", "vectors.f16", "ledger.parquet"), strict=True):
                 self.storage.upload(keys[name], folder / file)
         empty = sum(not chunks for _, chunks in prepared.kept)
@@ -170,7 +154,10 @@ class GroupEmbedder:
             bytes=size,
             indexed=len(prepared.kept) - empty,
             empty=empty,
-            misfits=prepared.misfits,
+            filtered=dict(prepared.sorted.filtered),
+            duplicates=prepared.sorted.duplicates,
+            examples=tuple(prepared.sorted.examples),
+            misfits=prepared.sorted.misfits,
             forward_seconds=forward,
             seconds=prepared.seconds + time.monotonic() - started,
         )
@@ -193,7 +180,7 @@ class GroupEmbedder:
                 "metadata": fitted,
                 "lexical_text": chunk.embedded_text,
             }
-            for (document, chunks), fitted in zip(prepared.kept, prepared.fitted, strict=True)
+            for (document, chunks), (_, _, fitted) in zip(prepared.kept, prepared.sorted.kept, strict=True)
             for chunk in chunks
         ]
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -201,31 +188,20 @@ class GroupEmbedder:
         return len(records)
 
 
-def _ledger(ids: pa.Table, rows: Sequence[int], chunks: Sequence[int], documents_key: str) -> pa.Table:
-    """Ledger entries of the documents that are embedded, in the order of their rows."""
-    kept = dict(zip(rows, chunks, strict=True))
-    starts = dict(zip(rows, accumulate(chunks, initial=0), strict=False))
+def _ledger(ids: pa.Table, found: Sorted, chunks: Sequence[int], documents_key: str) -> pa.Table:
+    """Entries of the documents that are embedded or set aside, in the order of their rows."""
+    kept = {row: count for (row, _, _), count in zip(found.kept, chunks, strict=True)}
+    starts = dict(zip(kept, accumulate(chunks, initial=0), strict=False))
     entries = [
         {
             **{name: entry[name] for name in IDS_SCHEMA.names},
             "documents_key": documents_key,
-            "chunks": kept[entry["row"]],
-            "status": "indexed" if kept[entry["row"]] else "empty",
-            "shard": None,
-            "first_row": starts[entry["row"]],
+            "chunks": kept.get(row, 0),
+            "status": INDEXED if kept.get(row) else EMPTY,
+            "first_row": starts.get(row, 0),
+            **found.aside.get(row, {}),
         }
         for entry in ids.to_pylist()
-        if entry["row"] in kept
+        if (row := entry["row"]) in kept or row in found.aside
     ]
     return pa.Table.from_pylist(entries, schema=LEDGER_SCHEMA)
-
-
-def _duplicate(document: Document, kept_in: str) -> DeadLetter:
-    return DeadLetter(
-        source=document.source,
-        doc_id=document.doc_id,
-        locator=document.doc_id,
-        reason="duplicate-id",
-        message=f"id {document.doc_id!r} is taken by another document, from {kept_in}: make ids unique or use "
-        f"--id-prefix",
-    )

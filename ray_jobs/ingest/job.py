@@ -1,4 +1,4 @@
-"""The ingest job: plan, read, decide, embed, train, build, bury, verify, commit.
+"""The ingest job: plan, read, decide, compare, embed, train, build, bury, verify, commit.
 
 Guaranteed: readers see the snapshot before or the new one, never a mixture; a run that fails, is interrupted or is
 killed leaves the old snapshot live, and the same command goes on from the groups and shards that it has finished; only
@@ -27,6 +27,7 @@ from ray_jobs.ingest import dispatch, outcome, preflight
 from ray_jobs.ingest.build import sample_vectors
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.duplicates.over_cluster import find_alike, revive
 from ray_jobs.ingest.gone import failed_sources, write_gone
 from ray_jobs.ingest.lease import held
 from ray_jobs.ingest.outcome import Made
@@ -52,6 +53,7 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     # Workers may stand in another folder.
     config = config.model_copy(update={"store": storage.uri})
     before = live(storage, config.index)
+    _check_masks(before, config)
     seen = read_seen(storage, before.seen if before else None)
     plan = plan_sources(compare(list(list_sources(config.sources, config.id_prefix)), seen), config.group_bytes)
     if before is not None and not _is_asked_for_more(before, config, plan):
@@ -61,6 +63,16 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
         under_way = Run(storage, config, plan, before, seen, cluster, progress or SilentProgress())
         with writing(under_way):
             return _publish(under_way)
+
+
+def _check_masks(before: Manifest | None, config: IngestConfig) -> None:
+    """Raise UsageError where texts are stored already that were masked in another way."""
+    stored = IngestConfig.model_validate(before.config).mask if before else config.mask
+    if set(stored) != set(config.mask):
+        raise UsageError(
+            f"mask={','.join(config.mask) or '(nothing)'}: index {config.index} holds text that was stored with "
+            f"mask={','.join(stored) or '(nothing)'}; ask for the same, or ingest the sources into another index"
+        )
 
 
 @contextmanager
@@ -96,7 +108,7 @@ def live(storage: Storage, name: str) -> Manifest | None:
 
 
 def _publish(run: Run) -> IngestSummary:
-    embedder, identity = _choose_embedder(run)
+    embedder, identity = choose_embedder(run)
     run.rebuilds = _rebuilds(run, identity)
     if run.before is not None and not run.rebuilds:
         identity = run.before.embedder  # engine and precision may differ
@@ -107,17 +119,34 @@ def _publish(run: Run) -> IngestSummary:
     if run.before is not None and run.rebuilds:
         staged += dispatch.take_over(run, run.before, gone_key)
     decided = dispatch.decide(run, staged, gone_key)
-    if run.before is not None and not run.rebuilds and not _changes(staged, decided):
-        clean_up(run, staged, run.before)
-        return outcome.unchanged(run.storage, run.before, run.plan)
+    if run.before is not None and not run.rebuilds:
+        if not _changes(staged, decided):
+            clean_up(run, staged, run.before)
+            return outcome.unchanged(run.storage, run.before, run.plan)
+        staged += revive(run, run.before, decided, len(staged))
+    return make(run, staged, decided, (embedder, identity), failed)
+
+
+def make(
+    run: Run,
+    staged: Sequence[StagedGroup],
+    decided: Sequence[DecidedPartition],
+    model: tuple[EmbedderConfig, EmbedderIdentity],
+    failed: set[str],
+) -> IngestSummary:
+    """Embed what is new, build its shards, bury what has died, and publish; `failed` are sources."""
+    embedder, identity = model
     schema = _schema(run, staged)
-    embedded = dispatch.embed(run, staged, decided, embedder, identity, schema)
+    alike = find_alike(run, staged, decided, schema)
+    embedded = dispatch.embed(run, staged, decided, alike, embedder, identity, schema)
     _check_failures(run, staged, decided, embedded)
     template = _template(run, embedded, identity.dimension)
     built = dispatch.build(run, embedded, template, schema, identity.dimension)
     buried = [] if run.before is None or run.rebuilds else dispatch.bury(run, run.before, decided)
     ledger = dispatch.publish_ledger(run, decided, embedded, built)
-    return commit(run, Made(staged, decided, embedded, buried, built, template, schema, identity, ledger, failed))
+    return commit(
+        run, Made(staged, decided, alike, embedded, buried, built, template, schema, identity, ledger, failed)
+    )
 
 
 def commit(run: Run, made: Made) -> IngestSummary:
@@ -178,7 +207,7 @@ def _check_failures(
         raise
 
 
-def _choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
+def choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
     """Fix model, engine and precision once, for every worker; a model that must be converted is converted here."""
     with run.timed("start"):
         chosen = choose_engine(run.config.embedder, run.storage)

@@ -6,12 +6,15 @@ while a run is under way, one file a partition once it is published.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_jobs.corpus.document import VERSION_BYTES
@@ -21,7 +24,7 @@ from ray_jobs.ingest.dead_letters import publish_file
 from ray_jobs.ingest.plan import partition_of
 from ray_jobs.storage import Storage, new_id
 
-DELETED = "deleted"
+INDEXED, EMPTY, FILTERED, DUPLICATE, DELETED = "indexed", "empty", "filtered", "duplicate", "deleted"
 # What staging knows of a document.
 IDS_SCHEMA = pa.schema(
     [
@@ -30,6 +33,7 @@ IDS_SCHEMA = pa.schema(
         pa.field("row", pa.int32(), nullable=False),  # in the documents object
         pa.field("source_name", pa.string(), nullable=False),  # of the SOURCE argument
         pa.field("source", pa.string(), nullable=False),  # of the file
+        pa.field("filtered", pa.string()),  # the rule of quality that it breaks
     ]
 )
 
@@ -38,8 +42,10 @@ LEDGER_SCHEMA = pa.schema(
         *IDS_SCHEMA,
         pa.field("documents_key", pa.string(), nullable=False),
         pa.field("chunks", pa.int32(), nullable=False),
-        # "indexed", "empty", or "deleted" by the user: then the same version, read again, is not taken again
+        # "deleted": by the user; then the same version, read again, is not taken again
         pa.field("status", pa.string(), nullable=False),
+        pa.field("duplicate_of", pa.string()),  # the id of the one that is searched in its place
+        pa.field("similarity", pa.float32()),  # to that one
         pa.field("shard", pa.string()),  # its id; null while a run is under way, and for a document without chunks
         pa.field("first_row", pa.int64(), nullable=False),  # in the shard; while a run is under way, in its group
     ]
@@ -49,10 +55,14 @@ LEDGER_SCHEMA = pa.schema(
 def write_partitioned(path: Path, table: pa.Table, partitions: int) -> None:
     """Write `table` (with a doc_id column) with one row group a hash partition, empty ones included."""
     numbers = [partition_of(doc_id, partitions) for doc_id in table.column("doc_id").to_pylist()]
-    partition = pa.array(numbers, pa.int32())
+    write_row_groups(path, table, np.array(numbers, np.int64), partitions)
+
+
+def write_row_groups(path: Path, table: pa.Table, numbers: npt.NDArray[np.integer], count: int) -> None:
+    """Write `table` as `count` row groups, empty ones included; `numbers` says of each row in which one it is."""
     with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
-        for number in range(partitions):
-            part = table.filter(pa.compute.equal(partition, number)) if partitions > 1 else table
+        for number in range(count):
+            part = table.filter(pa.array(numbers == number)) if count > 1 else table
             writer.write_table(part, row_group_size=max(1, part.num_rows))
 
 
@@ -84,10 +94,16 @@ class Places:
 
 
 def publish_partition(storage: Storage, kept_key: str, places: Places, partition: int, index: str) -> FileRecord:
-    """Write one partition of the ledger: what stays of the snapshot before, and what each group has added."""
+    """Write one partition of the ledger: what stays of the snapshot before, and what each group has added.
+
+    A document that was a duplicate and is decided anew is in both: what is new counts.
+    """
     added = read_partition(storage, [key for key, _ in places.groups], partition, LEDGER_SCHEMA.names)
     tables = [places.placed(table, start) for table, (_, start) in zip(added, places.groups, strict=True)]
-    whole = pa.concat_tables([pq.read_table(storage.local(kept_key)).cast(LEDGER_SCHEMA), *tables])
+    new = pa.concat_tables([LEDGER_SCHEMA.empty_table(), *tables])
+    kept = pq.read_table(storage.local(kept_key)).cast(LEDGER_SCHEMA)
+    kept = kept.filter(pc.invert(pc.is_in(kept.column("doc_id"), value_set=new.column("doc_id").combine_chunks())))
+    whole = pa.concat_tables([kept, new])
     return publish_entries(storage, index, partition, whole.sort_by("doc_id").cast(LEDGER_SCHEMA))
 
 
@@ -99,9 +115,13 @@ def publish_entries(storage: Storage, index: str, partition: int, entries: pa.Ta
         return publish_file(storage, layout.ledger(index, new_id(), partition), path)
 
 
-def live_documents(storage: Storage, files: Sequence[FileRecord], documents_key: str) -> pa.Table:
-    """What the ledger knows of the documents of one object that are not deleted, LEDGER_SCHEMA."""
-    return _filtered(storage, files, [("documents_key", "=", documents_key), ("status", "!=", DELETED)])
+def live_documents(
+    storage: Storage, files: Sequence[FileRecord], documents_key: str, gone: Collection[str] = ()
+) -> pa.Table:
+    """The documents of one object that are neither deleted nor of a source in `gone`, LEDGER_SCHEMA."""
+    found = _filtered(storage, files, [("documents_key", "=", documents_key), ("status", "!=", DELETED)])
+    removed = pc.is_in(found.column("source"), value_set=pa.array(sorted(gone), pa.string()))
+    return found.filter(pc.invert(removed))
 
 
 def known_documents(storage: Storage, file: FileRecord) -> pa.Table:
@@ -124,6 +144,8 @@ def as_deleted(entries: pa.Table) -> pa.Table:
         {
             "chunks": pa.array(np.zeros(count), pa.int32()),
             "status": pa.array([DELETED] * count, pa.string()),
+            "duplicate_of": pa.nulls(count, pa.string()),
+            "similarity": pa.nulls(count, pa.float32()),
             "shard": pa.nulls(count, pa.string()),
             "first_row": pa.array(np.zeros(count), pa.int64()),
         },
@@ -135,6 +157,16 @@ def with_columns(entries: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table
     for name, column in columns.items():
         entries = entries.set_column(entries.column_names.index(name), LEDGER_SCHEMA.field(name), column)
     return entries
+
+
+def fates(entries: pa.Table) -> dict[str, int]:
+    """How many documents have each status; of filtered ones under "filtered RULE"."""
+    named = pc.if_else(
+        pc.equal(entries.column("status"), FILTERED),
+        pc.binary_join_element_wise(entries.column("status"), entries.column("filtered"), " ", null_handling="skip"),
+        entries.column("status"),
+    )
+    return dict(Counter(named.to_pylist()))
 
 
 def _filtered(storage: Storage, files: Sequence[FileRecord], filters: list[tuple[str, str, str]]) -> pa.Table:

@@ -21,8 +21,9 @@ from ray_jobs.ingest.build import ShardReceipt
 from ray_jobs.ingest.bury import BuriedShard
 from ray_jobs.ingest.context import Run
 from ray_jobs.ingest.dead_letters import store_dead_letters
+from ray_jobs.ingest.ledger import DELETED, DUPLICATE, EMPTY, FILTERED, INDEXED
 from ray_jobs.ingest.plan import SourcePlan
-from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.receipts import Alike, DecidedPartition, EmbeddedGroup, StagedGroup
 from ray_jobs.ingest.seen import after, publish
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.models.embedder import EmbedderIdentity
@@ -38,22 +39,32 @@ def count(
     embedded: Sequence[EmbeddedGroup] = (),
 ) -> Counts:
     """The two sums of invariant 4, from the receipts."""
-    reasons, stayed = Counter[str](), Counter[str]()
+    reasons, stayed, filtered = Counter[str](), Counter[str](), Counter[str]()
     for part in decided:
         reasons.update(part.reasons)
         stayed.update(part.kept)
+    del stayed[DELETED]
     taken_over = sum(group.produced for group in staged if group.taken_over) - reasons["replaced"]
+    if not run.rebuilds:
+        stayed[DUPLICATE] -= taken_over  # duplicates of before that are decided anew
     read = sum(group.produced for group in staged if not group.taken_over) - reasons["unchanged"]
+    for fate, number in stayed.items():
+        if fate.startswith(f"{FILTERED} "):
+            filtered[fate.removeprefix(f"{FILTERED} ")] += number
+    for group in embedded:
+        filtered.update(group.filtered)
+    kept = taken_over + stayed.total()
     return Counts(
         sources=run.plan.files,
         read=sum(group.sources_read for group in staged),
         unchanged=run.plan.changes.unchanged,
         sources_failed=sum(group.sources_failed for group in staged),
-        documents=read + taken_over + stayed["indexed"] + stayed["empty"],
-        kept=taken_over + stayed["indexed"] + stayed["empty"],
-        indexed=stayed["indexed"] + sum(group.indexed for group in embedded),
-        duplicates=reasons["duplicate"],
-        empty=stayed["empty"] + sum(group.empty for group in embedded),
+        documents=read + kept,
+        kept=kept,
+        indexed=stayed[INDEXED] + sum(group.indexed for group in embedded),
+        filtered=dict(sorted(filtered.items())),
+        duplicates=reasons["duplicate"] + stayed[DUPLICATE] + sum(group.duplicates for group in embedded),
+        empty=stayed[EMPTY] + sum(group.empty for group in embedded),
         failed=sum(group.failed for group in staged)
         + reasons["duplicate-id"]
         + sum(group.misfits for group in embedded),
@@ -87,6 +98,7 @@ class Made:
 
     staged: Sequence[StagedGroup]
     decided: Sequence[DecidedPartition]
+    alike: Alike
     embedded: Sequence[EmbeddedGroup]
     buried: Sequence[BuriedShard]
     built: Sequence[ShardReceipt]
@@ -118,15 +130,22 @@ def make_manifest(run: Run, made: Made) -> Manifest:
         chunking=run.config.chunking.model_dump(),
         cleaning={"unicode": "NFC"},
         lexical=LexicalRecord(language=run.config.language, chunks=chunks, total_length=length),
-        documents=(*(before.documents if before else ()), *(group.documents for group in made.embedded)),
+        documents=_documents(before, made),
         ledger=made.ledger,
         seen=publish(run.storage, run.config.index, seen),
+        sketches=(*(before.sketches if before else ()), *(group.record for group in made.alike.sketched)),
         dead_letters=(*_still_dead(run, before), *_dead_letters(made.staged, made.embedded)),
         counts=count(run, made.staged, made.decided, made.embedded).model_copy(update={"chunks": chunks}),
         recall=None,
         made_by=MadeBy.now(run.job_id, run.config.content_hash(), round(time.monotonic() - run.started, 3)),
         config=run.config.model_dump(mode="json"),
     )
+
+
+def _documents(before: Manifest | None, made: Made) -> tuple[FileRecord, ...]:
+    """The objects with the text of documents: those of before, and new ones."""
+    records = [*(before.documents if before else ()), *(group.documents for group in made.embedded)]
+    return tuple({record.key: record for record in records}.values())
 
 
 def _still_dead(run: Run, before: Manifest | None) -> list[FileRecord]:
@@ -160,6 +179,8 @@ def summarise(run: Run, published: Manifest, made: Made) -> IngestSummary:
         counts=published.counts,
         reasons=dict(reasons),
         examples=tuple(examples),
+        masked=dict(sum((Counter(group.masked) for group in made.staged), Counter())),
+        set_aside=_examples(made.embedded),
         shards=len(published.shards),
         index_type=published.template.factory,
         recall=published.recall,
@@ -201,6 +222,17 @@ def unchanged(storage: Storage, before: Manifest, plan: SourcePlan) -> IngestSum
         gone=0,
         found={},
     )
+
+
+def _examples(embedded: Sequence[EmbeddedGroup]) -> tuple[tuple[str, str, str], ...]:
+    """Some filtered documents and duplicates, of each fate as many as a summary names."""
+    seen: Counter[str] = Counter()
+    found = []
+    for example in (example for group in embedded for example in group.examples):
+        seen[example[0]] += 1
+        if seen[example[0]] <= EXAMPLES:
+            found.append(example)
+    return tuple(sorted(found))
 
 
 def _dead_letters(staged: Sequence[StagedGroup], embedded: Sequence[EmbeddedGroup]) -> tuple[FileRecord, ...]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_jobs.ingest.decide import COLUMNS, DROPPED_SCHEMA, decide
-from ray_jobs.ingest.ledger import read_partition
+from ray_jobs.ingest.ledger import fates, read_partition
 from ray_jobs.ingest.receipts import Cut, DecidedPartition
 from ray_jobs.storage import Storage, new_id, sha256_of
 
@@ -50,10 +50,10 @@ def decide_partition(
         kept_key=keys["kept"],
         kept_sha256=kept_sha256,
         dead_key=keys["dead"],
-        groups=_cuts(decision.dropped, "group", ("row", "reason", "kept_in")),
-        shards=_cuts(shards, "shard", ("first_row", "chunks")),
+        groups=cuts(decision.dropped, "group", ("row", "reason", "kept_in")),
+        shards=cuts(shards, "shard", ("first_row", "chunks")),
         reasons=dict(Counter(decision.dropped.column("reason").to_pylist())),
-        kept=dict(Counter(decision.kept.column("status").to_pylist())),
+        kept=fates(decision.kept),
         dead=decision.dead.num_rows,
     )
 
@@ -64,12 +64,7 @@ def dropped_of(storage: Storage, keys: Sequence[str], group: int) -> pa.Table:
     return pa.concat_tables([DROPPED_SCHEMA.empty_table(), *(table.cast(DROPPED_SCHEMA) for table in tables)])
 
 
-def _column(storage: Storage, keys: Sequence[str], name: str) -> pa.Array:
-    tables = [pq.read_table(storage.local(key), columns=[name]) for key in keys]
-    return pa.concat_tables(tables).column(name).combine_chunks()
-
-
-def _cuts(table: pa.Table, by: str, columns: Sequence[str]) -> dict[str, Cut]:
+def cuts(table: pa.Table, by: str, columns: Sequence[str]) -> dict[str, Cut]:
     """For each value of a column how many rows have it, and a hash of what they hold."""
     found: dict[str, list[dict[str, object]]] = {}
     for row in table.select([by, *columns]).to_pylist():
@@ -82,3 +77,8 @@ def _cuts(table: pa.Table, by: str, columns: Sequence[str]) -> dict[str, Cut]:
         )
         for name, rows in found.items()
     }
+
+
+def _column(storage: Storage, keys: Sequence[str], name: str) -> pa.Array:
+    tables = [pq.read_table(storage.local(key), columns=[name]) for key in keys]
+    return pa.concat_tables(tables).column(name).combine_chunks()

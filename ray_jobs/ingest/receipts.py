@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.corpus.metadata import ColumnType
-from ray_jobs.index.manifest import FileRecord
+from ray_jobs.index.manifest import FileRecord, SketchRecord
 
 
 class _Frozen(BaseModel):
@@ -29,6 +29,7 @@ class StagedGroup(_Frozen):
     produced: int  # documents, those that failed included
     failed: int
     text_bytes: int
+    masked: dict[str, int]  # personal data, by kind
     metadata: dict[str, ColumnType]
 
 
@@ -55,6 +56,45 @@ class DecidedPartition(_Frozen):
     dead: int  # documents of the snapshot before
 
 
+class OrphanedPartition(_Frozen):
+    """Duplicates of one hash partition whose other document is searched no more."""
+
+    partition: int
+    key: str  # in the run, LEDGER_SCHEMA
+    objects: dict[str, int]  # how many there are, by the documents object that has their text
+
+
+class SketchedGroup(_Frozen):
+    """What finds the documents of a group that are like others."""
+
+    group: int
+    record: SketchRecord  # in the index
+    documents: int
+
+
+class MatchedPartition(_Frozen):
+    """Pairs of documents that are alike, whose keys fall into one partition."""
+
+    partition: int
+    key: str  # in the run, EDGE_SCHEMA, one row group a range of groups
+    edges: int
+    old: int  # of these, to documents of the snapshot before
+
+
+class SettledRange(_Frozen):
+    """Documents of a range of groups that others stand for."""
+
+    key: str  # in the run, DROPPED_SCHEMA
+    groups: dict[int, Cut]
+
+
+class Alike(_Frozen):
+    """What came of the search for documents that are alike."""
+
+    sketched: tuple[SketchedGroup, ...] = ()
+    settled: tuple[SettledRange, ...] = ()
+
+
 class EmbeddedGroup(_Frozen):
     """Chunks of one group, with their vectors."""
 
@@ -68,6 +108,9 @@ class EmbeddedGroup(_Frozen):
     bytes: int  # of rows and vectors
     indexed: int
     empty: int
+    filtered: dict[str, int]  # by rule
+    duplicates: int  # of documents with other ids
+    examples: tuple[tuple[str, str, str], ...]  # of filtered ones and duplicates: fate, id, why
     misfits: int  # documents whose metadata do not fit their columns
     forward_seconds: float
     seconds: float

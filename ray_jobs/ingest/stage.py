@@ -6,6 +6,7 @@ documents, whatever the group holds. Documents of the snapshot before are staged
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,17 +16,32 @@ import pyarrow.parquet as pq
 
 from ray_jobs.corpus import metadata
 from ray_jobs.corpus.document import DOCUMENT_SCHEMA, Document, Reject, documents_to_table, table_to_documents
+from ray_jobs.corpus.masking import Kind, Masker
 from ray_jobs.corpus.planning import SourcePart
+from ray_jobs.corpus.quality import Filters
 from ray_jobs.corpus.readers import read_part
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import FileRecord
 from ray_jobs.ingest.dead_letters import DeadLetter, publish_file, write_dead_letters
-from ray_jobs.ingest.ledger import IDS_SCHEMA, live_documents, write_partitioned
+from ray_jobs.ingest.ledger import IDS_SCHEMA, write_partitioned
 from ray_jobs.ingest.receipts import StagedGroup
 from ray_jobs.storage import Storage, new_id
 
 BATCH_CHARACTERS = 4 << 20
 WHOLE_FILE = "file"  # the locator of a reject that costs the whole file
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is done to documents as they are read."""
+
+    filters: Filters
+    mask: tuple[Kind, ...]
+
+    def described(self) -> list[str]:
+        """What of it changes a piece; nothing where nothing is done."""
+        chosen = [self.filters.model_dump_json()] if self.filters.on else []
+        return chosen + ([",".join(self.mask)] if self.mask else [])
 
 
 @dataclass
@@ -38,17 +54,19 @@ class _Tally:
     sources_failed: int = 0
     failed: int = 0
     text_bytes: int = 0
+    masked: Counter[str] = field(default_factory=Counter)
     schema: metadata.Schema = field(default_factory=dict)
 
 
 class Stager:
     """Stages one group after another."""
 
-    def __init__(self, storage: Storage, index: str, folder: str, partitions: int) -> None:
+    def __init__(self, storage: Storage, index: str, folder: str, partitions: int, how: Reading) -> None:
         self.storage = storage
         self.index = index
         self.folder = folder
         self.partitions = partitions
+        self.how = how
 
     def stage(self, group: int, parts: Sequence[SourcePart]) -> StagedGroup:
         """Read `parts`, store documents, ids and dead letters, and return the receipt."""
@@ -63,22 +81,21 @@ class Stager:
             letters = write_dead_letters(self.storage, self.index, tally.letters, folder)
             return self._receipt(group, documents, letters, tally, folder, taken_over=False)
 
-    def take_over(
-        self, group: int, documents: FileRecord, ledger: Sequence[FileRecord], gone: frozenset[str]
-    ) -> StagedGroup:
-        """Take over what is live in an object of the snapshot before, but for documents of the sources `gone`."""
+    def take_over(self, group: int, documents: FileRecord, entries: pa.Table) -> StagedGroup:
+        """Take over some documents of an object of the snapshot before; `entries` are theirs, LEDGER_SCHEMA."""
         tally = _Tally()
-        known = live_documents(self.storage, ledger, documents.key)
-        rows = [row for row in known.to_pylist() if row["source"] not in gone]
         stored = pq.read_table(self.storage.local(documents.key, documents.sha256))
-        for row in sorted(rows, key=lambda row: int(row["row"])):
+        for row in entries.sort_by("row").to_pylist():
             (document,) = table_to_documents(stored.slice(row["row"], 1))
             _count(tally, document)
-            tally.ids.append({name: row[name] for name in IDS_SCHEMA.names})
+            rule = self.how.filters.broken_by(document)
+            tally.ids.append({name: row[name] for name in IDS_SCHEMA.names} | {"filtered": rule})
         with self.storage.scratch() as folder:
             return self._receipt(group, documents, None, tally, folder, taken_over=True)
 
     def _read(self, parts: Sequence[SourcePart], tally: _Tally) -> Iterator[Document]:
+        masker = Masker(self.how.mask)
+        tally.masked = masker.found
         for part in parts:
             produced = 0
             broken = False
@@ -89,9 +106,11 @@ class Stager:
                     tally.letters.append(DeadLetter(part.file.doc_id, None, item.locator, item.reason, item.message))
                     continue
                 produced += 1
-                tally.ids.append(_identity(item, len(tally.ids), part))
-                _count(tally, item)
-                yield item
+                document = masker.masked(item)
+                rule = self.how.filters.broken_by(document)
+                tally.ids.append(_identity(document, len(tally.ids), part) | {"filtered": rule})
+                _count(tally, document)
+                yield document
             if part.start == 0:
                 failed = broken and not produced
                 tally.sources_failed += failed
@@ -121,6 +140,7 @@ class Stager:
             produced=len(tally.ids) + tally.failed,
             failed=tally.failed,
             text_bytes=tally.text_bytes,
+            masked=dict(tally.masked),
             metadata=tally.schema,
         )
 

@@ -22,6 +22,8 @@ class IngestSummary(BaseModel):
     counts: Counts
     reasons: dict[str, int]  # of what failed
     examples: tuple[str, ...]  # of what failed, a line each
+    masked: dict[str, int] = {}  # personal data, by kind
+    set_aside: tuple[tuple[str, str, str], ...] = ()  # examples of filtered documents and duplicates: fate, id, why
     shards: int
     index_type: str
     recall: RecallReport | None
@@ -48,6 +50,12 @@ class IngestSummary(BaseModel):
             )
         if self.outcome == "published":
             lines += self._published()
+        if self.counts.filtered and self.outcome == "published":
+            rules = ", ".join(f"{number:,} {rule}" for rule, number in self.counts.filtered.items())
+            lines.append(f"filtered  {rules}")
+        if self.masked:
+            lines.append("masked    " + ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.masked.items())))
+        lines += [f"          {fate}: {doc_id} ({why})" for fate, doc_id, why in self.set_aside]
         if self.reasons:
             listed = ", ".join(f"{number:,} {reason}" for reason, number in sorted(self.reasons.items()))
             lines.append(f"failed    {listed}")

@@ -1,15 +1,14 @@
 """The stages of an ingest run as Ray Data sees them: rows of JSON in, receipts of JSON out.
 
-Guaranteed: a piece (a group, a shard, a part of the ledger) whose receipt is in the store is not made again.
+Guaranteed: what pieces.py says of every piece (a group, a shard, a part of the ledger).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -23,48 +22,49 @@ from ray_jobs.ingest.build import ShardBuilder
 from ray_jobs.ingest.bury import bury_rows
 from ray_jobs.ingest.embed import GroupEmbedder
 from ray_jobs.ingest.gone import read_gone
-from ray_jobs.ingest.ledger import Places, deleted_documents, known_documents, publish_partition
+from ray_jobs.ingest.ledger import Places, deleted_documents, known_documents, live_documents, publish_partition
 from ray_jobs.ingest.partition import decide_partition, dropped_of
+from ray_jobs.ingest.pieces import Batch, once, row_of, rows_of
 from ray_jobs.ingest.receipts import ShardPlan, StagedGroup
 from ray_jobs.ingest.select import write_selected
-from ray_jobs.ingest.stage import Stager
+from ray_jobs.ingest.stage import Reading, Stager
 from ray_jobs.ingest.work import Work
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.storage import open_storage
 
-Batch = dict[str, Any]
 PARTS: TypeAdapter[tuple[SourcePart, ...]] = TypeAdapter(tuple[SourcePart, ...])
 SHARDS: TypeAdapter[tuple[ShardRecord, ...]] = TypeAdapter(tuple[ShardRecord, ...])
 FILES: TypeAdapter[tuple[FileRecord, ...]] = TypeAdapter(tuple[FileRecord, ...])
 
 
-def stage(batch: Batch, arguments: tuple[str, str, int, int]) -> Iterator[Batch]:
+def stage(batch: Batch, arguments: tuple[str, str, int, int, Reading]) -> Iterator[Batch]:
     """Rows {number, key, parts} to {number, receipt: StagedGroup, found}."""
-    store, index, parent, partitions = arguments
+    store, index, parent, partitions, reading = arguments
     work = Work(open_storage(store), index, parent)
-    stager = Stager(open_storage(store), index, work.folder, partitions)
-    for number, key, parts in _rows(batch, "number", "key", "parts"):
+    stager = Stager(open_storage(store), index, work.folder, partitions, reading)
+    for number, key, parts in rows_of(batch, "number", "key", "parts"):
 
         def make(number: int = number, parts: str = parts) -> str:
             return stager.stage(number, PARTS.validate_json(parts)).model_dump_json()
 
-        yield _once(work, "staged", number, key, make)
+        yield once(work, "staged", number, key, make)
 
 
-def take_over(batch: Batch, arguments: tuple[str, str, int, int, bytes, str | None]) -> Iterator[Batch]:
+def take_over(batch: Batch, arguments: tuple[str, str, int, int, Reading, bytes, str | None]) -> Iterator[Batch]:
     """Rows {number, key, documents} to {number, receipt: StagedGroup, found}, of the snapshot before."""
-    store, index, parent, partitions, ledger, gone_key = arguments
+    store, index, parent, partitions, reading, ledger, gone_key = arguments
     storage = open_storage(store)
     work = Work(storage, index, parent)
-    stager = Stager(storage, index, work.folder, partitions)
-    for number, key, documents in _rows(batch, "number", "key", "documents"):
+    stager = Stager(storage, index, work.folder, partitions, reading)
+    for number, key, documents in rows_of(batch, "number", "key", "documents"):
 
         def make(number: int = number, documents: str = documents) -> str:
             record = FileRecord.model_validate_json(documents)
             gone = read_gone(storage, gone_key)
-            return stager.take_over(number, record, FILES.validate_json(ledger), gone).model_dump_json()
+            entries = live_documents(storage, FILES.validate_json(ledger), record.key, gone)
+            return stager.take_over(number, record, entries).model_dump_json()
 
-        yield _once(work, "taken over", number, key, make)
+        yield once(work, "taken over", number, key, make)
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def decide(batch: Batch, arguments: tuple[Deciding]) -> Iterator[Batch]:
     (on,) = arguments
     storage = open_storage(on.store)
     folder = Work(storage, on.index, on.parent).folder
-    for (number,) in _rows(batch, "number"):
+    for (number,) in rows_of(batch, "number"):
         if on.rebuilds:
             known = deleted_documents(storage, on.ledger, number, on.partitions)
         else:
             known = known_documents(storage, on.ledger[number])
         decided = decide_partition(storage, folder, number, on.groups, known, on.gone_key, on.deleted_keys)
-        yield _row(number, decided.model_dump_json(), found=False)
+        yield row_of(number, decided.model_dump_json(), found=False)
 
 
 def select(batch: Batch, arguments: tuple[str, str, int, int, Schema, str]) -> Iterator[Batch]:
@@ -101,9 +101,9 @@ def select(batch: Batch, arguments: tuple[str, str, int, int, Schema, str]) -> I
     store, index, parent, dimension, schema, where = arguments
     storage = open_storage(store)
     folder = Work(storage, index, parent).folder
-    for number, record in _rows(batch, "number", "record"):
+    for number, record in rows_of(batch, "number", "record"):
         shard = Shard.open(storage, ShardRecord.model_validate_json(record), number, dimension)
-        yield _row(number, write_selected(storage, folder, shard, where, schema), found=False)
+        yield row_of(number, write_selected(storage, folder, shard, where, schema), found=False)
 
 
 class Embed:
@@ -135,12 +135,12 @@ class Embed:
     def __call__(self, batch: Batch) -> Iterator[Batch]:
         """Embed the groups of a batch, one ahead of the other."""
         missing = []
-        for number, key, staged, dropped in _rows(batch, "number", "key", "staged", "dropped"):
+        for number, key, staged, dropped in rows_of(batch, "number", "key", "staged", "dropped"):
             receipt = self._work.find("embedded", key)
             if receipt is None:
                 missing.append((number, key, staged, dropped))
             else:
-                yield _row(number, receipt, found=True)
+                yield row_of(number, receipt, found=True)
         if not missing:
             return
         groups = (
@@ -148,7 +148,7 @@ class Embed:
             for number, _, staged, dropped in missing
         )
         for (number, key, *_), made in zip(missing, self._groups.embed_all(groups), strict=True):
-            yield _row(number, self._work.keep("embedded", key, made.model_dump_json()), found=False)
+            yield row_of(number, self._work.keep("embedded", key, made.model_dump_json()), found=False)
 
 
 def build(batch: Batch, arguments: tuple[str, str, int, FileRecord, Schema, int, str]) -> Iterator[Batch]:
@@ -156,12 +156,12 @@ def build(batch: Batch, arguments: tuple[str, str, int, FileRecord, Schema, int,
     store, index, parent, template, schema, dimension, language = arguments
     work = Work(open_storage(store), index, parent)
     builder = ShardBuilder(open_storage(store), index, template, schema, dimension, language)
-    for number, key, plan in _rows(batch, "number", "key", "plan"):
+    for number, key, plan in rows_of(batch, "number", "key", "plan"):
 
         def make(plan: str = plan) -> str:
             return builder.build(ShardPlan.model_validate_json(plan)).model_dump_json()
 
-        yield _once(work, "built", number, key, make)
+        yield once(work, "built", number, key, make)
 
 
 def bury(batch: Batch, arguments: tuple[str, str, int, list[str]]) -> Iterator[Batch]:
@@ -169,13 +169,13 @@ def bury(batch: Batch, arguments: tuple[str, str, int, list[str]]) -> Iterator[B
     store, index, parent, dead_keys = arguments
     storage = open_storage(store)
     work = Work(storage, index, parent)
-    for number, key, record in _rows(batch, "number", "key", "record"):
+    for number, key, record in rows_of(batch, "number", "key", "record"):
 
         def make(number: int = number, record: str = record) -> str:
             shard = ShardRecord.model_validate_json(record)
             return bury_rows(storage, index, number, shard, dead_keys).model_dump_json()
 
-        yield _once(work, "buried", number, key, make)
+        yield once(work, "buried", number, key, make)
 
 
 def rewrite(batch: Batch, arguments: tuple[str, str, int, FileRecord, Schema]) -> Iterator[Batch]:
@@ -183,13 +183,13 @@ def rewrite(batch: Batch, arguments: tuple[str, str, int, FileRecord, Schema]) -
     store, index, parent, template, schema = arguments
     storage = open_storage(store)
     work = Work(storage, index, parent)
-    for number, key, records in _rows(batch, "number", "key", "records"):
+    for number, key, records in rows_of(batch, "number", "key", "records"):
 
         def make(number: int = number, records: str = records) -> str:
             shards = SHARDS.validate_json(records)
             return compact.rewrite(storage, index, number, shards, template, schema).model_dump_json()
 
-        yield _once(work, "rewritten", number, key, make)
+        yield once(work, "rewritten", number, key, make)
 
 
 def move(batch: Batch, arguments: tuple[str, str, int, list[compact.Move]]) -> Iterator[Batch]:
@@ -197,13 +197,13 @@ def move(batch: Batch, arguments: tuple[str, str, int, list[compact.Move]]) -> I
     store, index, parent, moves = arguments
     storage = open_storage(store)
     work = Work(storage, index, parent)
-    for number, key, ledger in _rows(batch, "number", "key", "ledger"):
+    for number, key, ledger in rows_of(batch, "number", "key", "ledger"):
 
         def make(number: int = number, ledger: str = ledger) -> str:
             record = FileRecord.model_validate_json(ledger)
             return compact.move_partition(storage, index, number, record, moves).model_dump_json()
 
-        yield _once(work, "moved", number, key, make)
+        yield once(work, "moved", number, key, make)
 
 
 def ledger(batch: Batch, arguments: tuple[str, str, int, Places]) -> Iterator[Batch]:
@@ -211,22 +211,9 @@ def ledger(batch: Batch, arguments: tuple[str, str, int, Places]) -> Iterator[Ba
     store, index, parent, places = arguments
     storage = open_storage(store)
     work = Work(storage, index, parent)
-    for number, key, kept in _rows(batch, "number", "key", "kept"):
+    for number, key, kept in rows_of(batch, "number", "key", "kept"):
 
         def make(number: int = number, kept: str = kept) -> str:
             return publish_partition(storage, kept, places, number, index).model_dump_json()
 
-        yield _once(work, "ledger", number, key, make)
-
-
-def _rows(batch: Batch, *columns: str) -> Iterator[tuple[Any, ...]]:
-    return zip(*(batch[name].tolist() for name in columns), strict=True)
-
-
-def _once(work: Work, kind: str, number: int, key: str, make: Callable[[], str]) -> Batch:
-    found = work.find(kind, key)
-    return _row(number, found or work.keep(kind, key, make()), found=found is not None)
-
-
-def _row(number: int, receipt: str, found: bool) -> Batch:
-    return {"number": [number], "receipt": [receipt], "found": [found]}
+        yield once(work, "ledger", number, key, make)

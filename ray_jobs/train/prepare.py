@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from ray_jobs.corpus.sketch import Banding
 from ray_jobs.errors import TandemError
 from ray_jobs.models.resolve import anchored, resolve
 from ray_jobs.progress import Progress, SilentProgress
@@ -32,7 +33,6 @@ from ray_jobs.train.data.kind import schema_of
 from ray_jobs.train.data.kinds import EVALUATION_KINDS, KINDS
 from ray_jobs.train.data.planning import Part, Plan, plan
 from ray_jobs.train.data.prepared import Prepared
-from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.stage_task import StageTask
 from ray_jobs.train.data.staging import StagedPart, Stager
 from ray_jobs.train.data.writing import write_rejected, write_splits

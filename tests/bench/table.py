@@ -40,6 +40,8 @@ PACKAGES = (
 )
 TITLES = {
     "ingest": "Ingest",
+    "ingest_growth": "Ingest of growing corpora",
+    "ingest_once": "Exactly once",
     "search": "Search",
     "quality": "Quality",
     "serving": "Serving",

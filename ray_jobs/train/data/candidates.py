@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ray_jobs.train.data.sketch import similarity
+from ray_jobs.corpus.sketch import similarity
 
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

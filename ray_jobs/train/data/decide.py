@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ray_jobs.corpus.sketch import Banding
 from ray_jobs.train.data.candidates import Mask, Positions
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.duplicates import Match, first_of_same, near_duplicates
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.kind import Kind
 from ray_jobs.train.data.leakage import Leak, Overlap, Places, document_overlap, find_leaks, strays
-from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.splitting import SPLITS
 
 

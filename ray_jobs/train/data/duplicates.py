@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ray_jobs.corpus.sketch import Banding
 from ray_jobs.train.data.candidates import Buckets, Mask, NumberedBands, Positions, nearness, sharing
 from ray_jobs.train.data.keys import Keys
-from ray_jobs.train.data.sketch import Banding
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from ray_jobs.corpus.sketch import Banding
 from ray_jobs.train.data import card as cards
 from ray_jobs.train.data.config import PrepareConfig
 from ray_jobs.train.data.counting import Counted
 from ray_jobs.train.data.decide import Decisions
 from ray_jobs.train.data.keys import Keys
 from ray_jobs.train.data.planning import Plan
-from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.splitting import SPLITS
 from ray_jobs.train.data.staging import StagedPart, group_number
 

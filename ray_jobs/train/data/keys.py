@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_jobs.train.data.sketch import PERMUTATIONS, Banding
+from ray_jobs.corpus.sketch import PERMUTATIONS, Banding
 
 SKETCH_BYTES = 4 * PERMUTATIONS
 LENGTH = "length_"

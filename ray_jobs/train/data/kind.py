@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from ray_jobs.corpus.sketch import normalised
 from ray_jobs.train.data.raw_row import RawRow
 
 Content = dict[str, Any]
@@ -99,11 +100,6 @@ COMMON_COLUMNS = (
     pa.field("row", pa.int64(), nullable=False),  # 1-based in the input
     pa.field("input", pa.string(), nullable=False),  # file
 )
-
-
-def normalised(text: str) -> str:
-    """A text as comparisons see it: case and white space do not count."""
-    return " ".join(text.casefold().split())
 
 
 def text_hash(text: str) -> str:

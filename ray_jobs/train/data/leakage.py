@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ray_jobs.corpus.sketch import Banding
 from ray_jobs.train.data.candidates import Buckets, Mask, NumberedBands, Positions, crossing, nearness
 from ray_jobs.train.data.duplicates import Match
 from ray_jobs.train.data.keys import Keys
-from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.splitting import SPLITS
 
 Places = npt.NDArray[np.int16]

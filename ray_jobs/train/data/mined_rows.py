@@ -21,11 +21,12 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from ray_jobs.corpus.sketch import normalised
 from ray_jobs.errors import UsageError
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.reranking import passage
 from ray_jobs.train.data.cleaning import clean
-from ray_jobs.train.data.kind import Content, Kind, content_id, normalised
+from ray_jobs.train.data.kind import Content, Kind, content_id
 from ray_jobs.train.data.kinds import KINDS
 from ray_jobs.train.data.mine_config import MineConfig
 from ray_jobs.train.data.mining import Candidate, Known, Mined, Rescore, choose, holds_answer

@@ -29,9 +29,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ray_jobs.corpus.sketch import normalised, shingles
 from ray_jobs.models import reader_metrics
-from ray_jobs.train.data.kind import normalised, text_hash
-from ray_jobs.train.data.sketch import shingles
+from ray_jobs.train.data.kind import text_hash
 
 NO_HITS = "no-hits"
 POSITIVE_NOT_FOUND = "positive-not-found"

@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from ray_jobs.corpus.sketch import normalised
 from ray_jobs.train.data.cleaning import clean
-from ray_jobs.train.data.kind import normalised, text_hash
+from ray_jobs.train.data.kind import text_hash
 
 START = 200  # characters
 _COLUMNS = ("doc_id", "ordinal", "title", "text")

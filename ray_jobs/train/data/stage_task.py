@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from ray_jobs.corpus.sketch import Banding
 from ray_jobs.storage import open_storage
 from ray_jobs.train.data.config import PrepareConfig, SplitConfig
 from ray_jobs.train.data.counting import WordCounter, counter
 from ray_jobs.train.data.kinds import EVALUATION_KINDS
 from ray_jobs.train.data.planning import Plan
-from ray_jobs.train.data.sketch import Banding
 from ray_jobs.train.data.staging import Stager
 from ray_jobs.train.data.validate import Rules
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from ray_jobs.corpus.sketch import Banding, signatures
 from ray_jobs.storage import Storage, new_id
 from ray_jobs.train.data.config import SplitConfig
 from ray_jobs.train.data.counting import Counter, lengths
@@ -26,7 +27,6 @@ from ray_jobs.train.data.kind import Compared, schema_of, text_hash
 from ray_jobs.train.data.planning import Part
 from ray_jobs.train.data.raw_row import WrongRowError
 from ray_jobs.train.data.reading import read_rows
-from ray_jobs.train.data.sketch import Banding, signatures
 from ray_jobs.train.data.splitting import split_of
 from ray_jobs.train.data.validate import Accepted, Rejected, Rules
 

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ray_jobs.train.data.kind import normalised
-
 PERMUTATIONS = 128
 SHINGLE = 5  # characters
 _SEED = 1
@@ -27,6 +25,11 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 Signature = npt.NDArray[np.uint32]
 Bands = npt.NDArray[np.uint64]
+
+
+def normalised(text: str) -> str:
+    """A text as comparisons see it: case and white space do not count."""
+    return " ".join(text.casefold().split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,144 @@
+"""Find, over the cluster, which of the documents that would be embedded are like others.
+
+Orphans of the snapshot before are decided anew; then all candidates are sketched, matched by the keys of their sketches
+and settled. Guaranteed: whatever the workers do, equal inputs settle equally. Not guaranteed: more than the modules of
+this package say of each step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from ray_jobs.corpus.metadata import Schema
+from ray_jobs.index.manifest import Manifest, SketchRecord
+from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.dispatch import Items, counted, cuts_of, in_group, is_left
+from ray_jobs.ingest.duplicates import tasks
+from ray_jobs.ingest.ledger import DUPLICATE
+from ray_jobs.ingest.receipts import (
+    Alike,
+    DecidedPartition,
+    MatchedPartition,
+    OrphanedPartition,
+    SketchedGroup,
+    StagedGroup,
+)
+from ray_jobs.ingest.work import key_of
+from ray_jobs.runtime import stream
+
+
+def revive(run: Run, before: Manifest, decided: Sequence[DecidedPartition], first: int) -> list[StagedGroup]:
+    """The duplicates whose other document has died, as groups numbered from `first`; their text is not copied."""
+    concerned = [part for part in decided if part.kept.get(DUPLICATE)]
+    dead = [part.dead_key for part in decided if part.dead]
+    if not concerned or not dead:
+        return []
+    place = (run.config.store, run.config.index, run.parent)
+    items: Items = [{"number": part.partition, "kept": part.kept_key} for part in concerned]
+    with run.timed("orphans"):
+        rows = stream(items, tasks.orphans, arguments=(*place, dead))
+        found = [counted(run, "orphans", row, OrphanedPartition) for row in rows]
+        objects: Counter[str] = Counter()
+        for part in found:
+            objects.update(part.objects)
+        records = [record for record in before.documents if record.key in objects]
+        items = [
+            {"number": first + number, "documents": record.model_dump_json()} for number, record in enumerate(records)
+        ]
+        keys = sorted(part.key for part in found if part.objects)
+        rows = stream(items, tasks.revive, arguments=(*place, run.partitions, run.reading, keys))
+        revived = [in_group(run, "groups revived", row, StagedGroup) for row in rows]
+    return sorted(revived, key=lambda group: group.group)
+
+
+def find_alike(run: Run, staged: Sequence[StagedGroup], decided: Sequence[DecidedPartition], schema: Schema) -> Alike:
+    """Which of the documents that would be embedded others stand for."""
+    groups = [group for group in staged if is_left(group, decided)]
+    if not run.config.deduplicate.on or not groups:
+        return Alike()
+    with run.timed("compare"):
+        sketched = _sketch(run, groups, decided, schema)
+        matched = _match(run, sketched)
+        alike = Alike(sketched=tuple(sketched))
+        if not any(part.edges for part in matched):
+            return alike
+        keys = [part.key for part in matched if part.edges]
+        living = _living(run, decided, [part.key for part in matched if part.old])
+        arguments = (run.config.store, run.config.index, run.parent, keys, living)
+        items: Items = [{"number": run.partitions}]
+        (settled,) = [
+            counted(run, "settled", row, Alike) for row in stream(items, tasks.settle_all, arguments=arguments)
+        ]
+        return alike.model_copy(update={"settled": settled.settled})
+
+
+def _sketch(
+    run: Run, groups: Sequence[StagedGroup], decided: Sequence[DecidedPartition], schema: Schema
+) -> list[SketchedGroup]:
+    how = run.config.deduplicate
+    chosen = (how.model_dump_json(), json.dumps(sorted(schema.items())), run.partitions)
+    items: Items = []
+    for group in groups:
+        cuts = cuts_of(group, decided)
+        # Its place among the groups changes nothing of it.
+        content = (group.model_dump_json(exclude={"group"}), *(cut.digest for _, cut in cuts))
+        items.append(
+            {
+                "number": group.group,
+                "key": key_of(*content, *chosen),
+                "staged": group.model_dump_json(),
+                "dropped": json.dumps([key for key, _ in cuts]),
+            }
+        )
+    sizes = {group.group: group.text_bytes for group in groups}
+    arguments = (run.config.store, run.config.index, run.parent, run.partitions, schema, how)
+    cpus = run.task_cpus(run.config.resources.stage_cpus)
+    sketched = []
+    with run.progress.stage("compare", sum(sizes.values())) as stage:
+        for row in stream(items, tasks.sketch, arguments=arguments, num_cpus=cpus):
+            receipt = in_group(run, "groups compared", row, SketchedGroup)
+            stage.advance(sizes[receipt.group], documents=receipt.documents)
+            sketched.append(receipt)
+    return sorted(sketched, key=lambda receipt: receipt.group)
+
+
+def _match(run: Run, sketched: Sequence[SketchedGroup]) -> list[MatchedPartition]:
+    """Pairs that are alike, a partition of keys."""
+    groups = [*_before(run), *((receipt.group, receipt.record) for receipt in sketched)]
+    described = tasks.GROUPS.dump_json(groups)
+    total = sketched[-1].group + 1
+    ranges = [total * (number + 1) // run.partitions for number in range(run.partitions)]
+    key = key_of(described.decode(), run.config.deduplicate.model_dump_json(), run.partitions)
+    items: Items = [{"number": number, "key": f"{key}-{number}"} for number in range(run.partitions)]
+    arguments = (
+        run.config.store,
+        run.config.index,
+        run.parent,
+        described,
+        ranges,
+        run.config.deduplicate.threshold,
+    )
+    rows = stream(items, tasks.match, arguments=arguments)
+    return sorted(
+        (counted(run, "partitions matched", row, MatchedPartition) for row in rows), key=lambda part: part.partition
+    )
+
+
+def _living(run: Run, decided: Sequence[DecidedPartition], matched_keys: Sequence[str]) -> list[str]:
+    """Keys of the documents of the snapshot before that have edges and are searched still."""
+    if not matched_keys:
+        return []
+    documents = [record.documents for _, record in _before(run)]
+    arguments = (run.config.store, run.config.index, run.parent, matched_keys, documents)
+    items: Items = [{"number": part.partition, "kept": part.kept_key} for part in decided]
+    return sorted(str(row["receipt"]) for row in stream(items, tasks.live, arguments=arguments))
+
+
+def _before(run: Run) -> list[tuple[int, SketchRecord]]:
+    """Sketches of the snapshot that is built on, numbered below 0."""
+    if run.before is None or run.rebuilds:
+        return []
+    records = run.before.sketches
+    return [(number - len(records), record) for number, record in enumerate(records)]
