@@ -95,6 +95,7 @@ def test_a_crash_at_any_write_leaves_the_old_or_the_new_snapshot_and_the_next_ru
     assert ingest(tmp_path, source, **settings).found == {}
     new = all_rows(tmp_path)
     assert len(new) > len(old)
+    assert (live(tmp_path).counts.duplicates > 0) == ("deduplicate" in more)
     finished = 0
     for last in range(len(undisturbed.writes)):
         shutil.rmtree(tmp_path / "store")

@@ -111,8 +111,8 @@ def _info(storage: Storage, item: Manifest, as_json: bool) -> None:
     size = sum(file.size for file in item.files())
     for line in (
         f"index      {item.index}, snapshot {item.number} of {', '.join(map(str, history))}",
-        f"documents  {counts.indexed:,} indexed, {counts.duplicates:,} duplicates, {counts.empty:,} empty, "
-        f"{counts.failed:,} failed",
+        f"documents  {counts.indexed:,} indexed, {sum(counts.filtered.values()):,} filtered, {counts.duplicates:,} "
+        f"duplicates, {counts.empty:,} empty, {counts.failed:,} failed",
         f"chunks     {counts.chunks:,} in {len(item.shards)} shards of {item.template.factory} ({recall}), "
         f"{item.dead_rows:,} dead rows beside them",
         f"embedder   {embedder.model} ({embedder.engine} {embedder.precision}, {embedder.dimension} dimensions)",
