@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
-from itertools import count
 
 from ray_jobs.errors import ConflictError, NotFoundError
 from ray_jobs.index import layout
@@ -49,19 +48,6 @@ class Work:
         """Let a piece be made again."""
         self._storage.delete(self._place(kind, key))
 
-    def late(self, kind: str, key: str) -> int:
-        """How often a piece took too long."""
-        return next(number for number in count() if not self._storage.exists(f"{self._late(kind, key)}/{number}"))
-
-    def was_late(self, kind: str, key: str) -> None:
-        """Remember that a piece took too long."""
-        self._storage.create(f"{self._late(kind, key)}/{self.late(kind, key)}", b"")
-
-    def forgive(self, kind: str, key: str) -> None:
-        """Forget that a piece took too long."""
-        for item in list(self._storage.list(self._late(kind, key))):
-            self._storage.delete(item.key)
-
     def begun(self) -> bool:
         """Whether a run has finished a piece and has not published."""
         return next(iter(self._storage.list(self._receipts)), None) is not None
@@ -76,9 +62,6 @@ class Work:
                 for below in (layout.receipts(self._index, parent), layout.work(self._index, parent)):
                     for item in list(self._storage.list(below)):
                         self._storage.delete(item.key)
-
-    def _late(self, kind: str, key: str) -> str:
-        return f"{self.folder}/late/{kind}/{key}"
 
     def _place(self, kind: str, key: str) -> str:
         return f"{self._receipts}/{kind}/{key}.json"
