@@ -71,7 +71,8 @@ class Group:
     def embedded(self, vectors: npt.NDArray[np.float32] | None) -> None:
         """Take the vectors (n, d) of the texts; None where the mode needs none."""
         terms = [[] for _ in self.texts] if self.config.mode == "dense" else self._terms
-        self._queries = Queries(vectors, terms)
+        probes = None if vectors is None else self.served.probes(vectors, self.config.nprobe)
+        self._queries = Queries(vectors, terms, probes)
 
     def unknown(self) -> StatisticsCall | None:
         """The statistics that must be asked for."""

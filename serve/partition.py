@@ -138,16 +138,7 @@ class PartitionHost:
         manifest = read(self._storage, version.index, version.number)
         parts = partitions_of(manifest, self._count)
         numbers = parts[self._position] if self._position < len(parts) else ()
-        known = self._known_shards(version.index)
-        shards = []
-        for number in numbers:
-            record = manifest.shards[number]
-            shard = known.get(record.id)
-            if shard is not None and shard.record.files == record.files:
-                shards.append(shard.under(self._storage, record, number))
-            else:
-                shards.append(Shard.open(self._storage, record, number, manifest.embedder.dimension))
-        return OpenVersion(Partition(manifest, shards))
+        return OpenVersion(Partition.open(self._storage, manifest, numbers, self._known_shards(version.index)))
 
     def _known_shards(self, index: str) -> dict[str, Shard]:
         with self._lock:

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from ray_jobs.errors import NotFoundError, TandemError
 from ray_jobs.index.manifest import read
 from ray_jobs.index.merge import Ints
+from ray_jobs.index.quantiser import for_several
 from ray_jobs.index.snapshot import QueryEmbedder
 from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import Storage
@@ -86,7 +87,7 @@ class Retriever:
     def _open(self, index: str, number: int) -> ServedVersion:
         manifest = read(self._storage, index, number)
         self._embedders(manifest.embedder)  # loaded before the first query needs it
-        return ServedVersion(manifest, len(self._partitions))
+        return ServedVersion(manifest, len(self._partitions), for_several(self._storage, manifest.template.file))
 
     async def _get_to_know(self, opened: ServedVersion) -> None:
         """Ask for the commonest terms, so that few queries have to; it answers meanwhile, and without them as well."""

@@ -17,6 +17,7 @@ from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.merge import Ints
 from ray_jobs.index.partitions import partitions_of
+from ray_jobs.index.quantiser import Floats, Probes, Quantiser
 from ray_jobs.index.vocabulary import NOTHING_KNOWN, Vocabulary, together
 from serve.messages import Coverage
 from serve.partition_messages import PartStatistics, RowsCall, StatisticsCall, Version, VocabularyCall
@@ -42,8 +43,9 @@ def choose(current: int | None, held: Sequence[Sequence[Iterable[int]]]) -> int 
 class ServedVersion:
     """One snapshot as the retriever knows it: its manifest, its partitions, and statistics asked for before."""
 
-    def __init__(self, manifest: Manifest, partitions: int) -> None:
+    def __init__(self, manifest: Manifest, partitions: int, quantiser: Quantiser | None = None) -> None:
         self.manifest = manifest
+        self._quantiser = quantiser
         self.version = Version(manifest.index, manifest.number)
         self.parts = partitions_of(manifest, partitions)
         self.analyzer = Analyzer(language=manifest.lexical.language)
@@ -73,6 +75,12 @@ class ServedVersion:
         absent = sum(shards[number].documents for part in lost for number in self.parts[part])
         share = 1.0 - absent / total if total else 1.0
         return Coverage(len(self.parts), len(self.parts) - len(lost), share, lost)
+
+    def probes(self, vectors: Floats, nprobe: int | None) -> Probes | None:
+        """The lists that queries (b, d) scan in every partition; None where each chooses them itself."""
+        if self._quantiser is None or len(self.parts) < 2:
+            return None
+        return self._quantiser.probe(vectors, nprobe or self.manifest.template.nprobe)
 
     def vocabulary_call(self) -> VocabularyCall:
         """What every partition is asked when the version opens."""

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ray_jobs.corpus import metadata as md
 from ray_jobs.index import layout
-from ray_jobs.index.factory import IndexType, choose, training_size
+from ray_jobs.index.factory import IndexType, training_size
+from ray_jobs.index.ladder import Wanted, choose
 from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, ShardRecord, TemplateRecord
 from ray_jobs.index.shard import publish_shard, write_shard
 from ray_jobs.index.template import default_nprobe, train
@@ -127,7 +128,7 @@ def build_index(
     dimension = len(documents[0].chunks[0][1])
     schema = md.infer([document.metadata for document in documents])
     vectors = np.array([vector for document in documents for _, vector in document.chunks], np.float16)
-    chosen = choose(factory, len(vectors), dimension) if factory != "Flat" else IndexType("Flat", "given")
+    chosen = choose(factory, Wanted(len(vectors), dimension)) if factory != "Flat" else IndexType("Flat", "given")
     folder.mkdir(parents=True, exist_ok=True)
     template = folder / f"template-{name}-{number}.faiss"
     sample = vectors[: training_size(chosen, len(vectors))].astype(np.float32)

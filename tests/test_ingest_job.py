@@ -16,7 +16,6 @@ from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.search import SearchConfig
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.ingest import outcome
-from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.models.for_queries import load_for_queries
 from ray_jobs.storage import LocalStorage, open_storage
 
@@ -217,20 +216,6 @@ def test_recall_below_its_target_publishes_nothing(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [article(n) for n in range(300)])
     with pytest.raises(RejectedError, match=r"recall_target=1.0: index_type=PQ1x2 reaches recall@10 0\.\d+ at most"):
         ingest(tmp_path, source, index_type="PQ1x2", recall_target=1.0)
-
-
-def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    from ray_jobs.ingest.dry_run import dry_run
-
-    source = write_jsonl(tmp_path / "a.jsonl", [article(n) for n in range(50)])
-    config = IngestConfig.model_validate(
-        {"sources": [str(source)], "index": "x", "store": str(tmp_path / "store"), "embedder": {"engine": "fake"}}
-    )
-    plan = dry_run(config)
-    assert plan.documents == 50
-    assert plan.chunks >= 49
-    assert plan.index_type == "Flat"
-    assert not (tmp_path / "store").exists()
 
 
 def test_vectors_are_those_of_the_embedder(tmp_path: Path) -> None:

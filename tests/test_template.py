@@ -67,3 +67,17 @@ def test_sampled_rows_are_distinct_and_their_vectors_are_those_stored(snapshot: 
 )
 def test_the_ladder_of_probes_ends_with_all_lists(lists: int, ladder: list[int]) -> None:
     assert nprobe_ladder(lists) == ladder
+
+
+def test_short_codes_get_as_many_candidates_as_they_need(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    documents = [SmallDocument(f"d{n}", [("t", rng.standard_normal(DIMENSION).tolist())]) for n in range(1500)]
+    storage = LocalStorage(tmp_path / "store")
+    commit(storage, build_index(storage, tmp_path / "build", documents, 2, "IVF8,PQ2x8np"))
+    short = Snapshot.open(storage, "small")
+    reports = [tune(short, target) for target in (0.3, 0.9)]
+    assert all(report is not None and report.recall >= report.target for report in reports)
+    few, many = (report.oversampling for report in reports if report is not None)
+    assert few < many
+    tuned = with_recall(short.manifest, reports[1])
+    assert tuned.template.oversampling == many

@@ -105,7 +105,8 @@ def _info(storage: Storage, item: Manifest, as_json: bool) -> None:
     recall = (
         "exact"
         if item.recall is None
-        else f"recall@{item.recall.k} {item.recall.recall:.3f}, nprobe {item.recall.nprobe}"
+        else f"recall {item.recall.recall:.3f}, nprobe {item.recall.nprobe}, "
+        f"{item.recall.oversampling} candidates a hit"
     )
     columns = ", ".join(f"{name} {kind}" for name, kind in item.metadata.items()) or "none"
     size = sum(file.size for file in item.files())

@@ -7,7 +7,6 @@ Not guaranteed: that an approximate type (IVF, HNSW, PQ) lists every true neighb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import CorruptError
+from ray_jobs.index.quantiser import Floats, Probes, Quantiser, Rows, lacks_quantiser, probe
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _BLOCK_ROWS = 16_384  # rows converted from float16 at a time: 25 MB at 384 dimensions
 _CACHED_ROWS = 128  # rows converted to float64 at a time: they stay in the processor's cache
 
 
-@dataclass(frozen=True)
-class Probes:
-    """The inverted lists that each query scans: the coarse step, the same for every shard of one template."""
-
-    queries: Floats  # (b, d), transformed as the lists want them
-    lists: Rows  # (b, nprobe)
-    scores: Floats  # (b, nprobe), of the centroids
-
-    def __getitem__(self, chosen: Rows) -> Probes:
-        return Probes(self.queries[chosen], self.lists[chosen], self.scores[chosen])
-
-
 class DenseShard:
     """The vectors of one shard, memory-mapped: the FAISS index and the float16 originals."""
 
-    def __init__(self, index: Any, vectors: npt.NDArray[np.float16]) -> None:
+    def __init__(self, index: Any, vectors: npt.NDArray[np.float16], quantiser: Quantiser | None = None) -> None:
         import faiss
 
+        if quantiser is not None and lacks_quantiser(index):
+            quantiser.lend(index)
+            self._lender = quantiser  # which must outlive the index
         self.index = index
         self.vectors = vectors
         self._is_graph = isinstance(index, faiss.IndexHNSW)
@@ -50,8 +39,13 @@ class DenseShard:
         self._transformed = isinstance(index, faiss.IndexPreTransform)
 
     @classmethod
-    def open(cls, faiss_path: Path, vectors_path: Path, dimension: int) -> DenseShard:
-        """Map both files; raises CorruptError when they do not fit each other."""
+    def open(
+        cls, faiss_path: Path, vectors_path: Path, dimension: int, quantiser: Quantiser | None = None
+    ) -> DenseShard:
+        """Map both files; raises CorruptError when they do not fit each other.
+
+        `quantiser` is that of the template: without it, an index that was stored without one cannot be searched.
+        """
         import faiss
 
         try:
@@ -67,24 +61,16 @@ class DenseShard:
             )
         shape = (index.ntotal, dimension)
         if size == 0:
-            return cls(index, np.empty(shape, np.float16))
+            return cls(index, np.empty(shape, np.float16), quantiser)
         # A plain view: indexing a memmap object costs more than reading the rows.
-        return cls(index, np.memmap(vectors_path, np.float16, "r", shape=shape).view(np.ndarray))
+        return cls(index, np.memmap(vectors_path, np.float16, "r", shape=shape).view(np.ndarray), quantiser)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
 
     def probe(self, queries: Floats, nprobe: int) -> Probes | None:
         """The lists that queries (b, d) scan, `nprobe` each; None for a type without inverted lists."""
-        import faiss
-
-        if self._lists is None:
-            return None
-        if self._transformed:
-            for position in range(self.index.chain.size()):
-                queries = faiss.downcast_VectorTransform(self.index.chain.at(position)).apply(queries)
-        scores, lists = self._lists.quantizer.search(queries, min(max(1, nprobe), self._lists.nlist))
-        return Probes(queries, lists, scores)
+        return probe(self.index, queries, nprobe)
 
     def search(self, queries: Floats, count: int, allowed: Mask | None, probes: Probes | None) -> tuple[Floats, Rows]:
         """The `count` best rows of each query by the score of the index, (b, count), descending; row -1: no more.

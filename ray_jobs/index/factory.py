@@ -1,7 +1,7 @@
-"""Which FAISS index a snapshot uses, from the number of vectors or from the user.
+"""What a FAISS factory string means here: its lists, its size in memory, what it is trained on, whether it can be used.
 
 Guaranteed: pure; a factory string that FAISS refuses, or that this project cannot shard, is a UsageError before any
-work. Not guaranteed: that a type given by the user reaches a recall; the recall gate of the ingest job measures it.
+work. Not guaranteed: that a type reaches a recall; the recall gate of the ingest job measures it.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from ray_jobs.errors import UsageError
 
-FLAT_LIMIT = 50_000  # vectors up to which exact search is the better choice
-_LISTS_PER_ROOT = 4  # nlist = 4 * sqrt(n), the middle of FAISS's recommended 4..16 for under a million vectors
-# Choosing lists by a graph costs a query as much as comparing it with so many centroids one by one.
-_FLAT_LISTS = 4_096
+# nlist = 4 * sqrt(n), the least of the 4..16 that FAISS's guide to choosing an index names. Every list is in every
+# shard: with more lists, a shard of a large corpus would have hardly a row in each of them.
+_LISTS_PER_ROOT = 4
 _TRAINING_PER_LIST = 39  # vectors a centroid below which FAISS warns
 _TRAINING_FLOOR = 20_000  # enough for the codebooks of product quantisers
+_TRAINING_GOAL = 64  # vectors a centroid that are sampled
 _NUMBER_BYTES = 8
 _GRAPH_BYTES = 256  # HNSW32: 64 neighbours on the lowest level, 4 bytes each
-_TRAINING_GOAL = 64  # vectors a centroid that are sampled
+_BLOCK = 32  # codes that a fast-scan type stores together: each list is filled up to whole blocks
 
 
 @dataclass(frozen=True)
@@ -46,41 +47,10 @@ class IndexType:
         """Whether search is exact by construction."""
         return self.factory == "Flat"
 
-
-def choose(requested: str, vectors: int, dimension: int) -> IndexType:
-    """The index type for `vectors` embeddings of `dimension`, over all shards.
-
-    `requested` is "auto" or a FAISS factory string; `{n}` in it stands for the number of inverted lists.
-    Raises UsageError for a string that FAISS or Tandem cannot use.
-    """
-    if requested == "auto":
-        return _choose(vectors, dimension)
-    factory = requested.replace("{n}", str(list_count(vectors)))
-    check_factory(factory, dimension)
-    chosen = IndexType(factory, "given")
-    if chosen.lists > max(1, vectors):
-        raise UsageError(
-            f"index_type={requested}: {chosen.lists:,} inverted lists for {vectors:,} vectors; expected at most one "
-            f"list a vector, use 'auto' or 'IVF{{n}}_HNSW32,SQ8'"
-        )
-    return chosen
-
-
-def _choose(vectors: int, dimension: int) -> IndexType:
-    """Exact search for few vectors; else lists of codes so short that they are scanned in registers.
-
-    Hits are rescored from the stored vectors, so the code decides what is scanned, not what is answered. On 200,000
-    embeddings of documentation at recall@10 0.95, four bits for two dimensions were searched five times as fast in
-    batches as a byte for each (tests/bench/results.md).
-    """
-    if vectors <= FLAT_LIMIT:
-        return IndexType("Flat", f"{vectors:,} vectors: exact search is fast enough")
-    lists = list_count(vectors)
-    quantiser = f"IVF{lists}" if lists <= _FLAT_LISTS else f"IVF{lists}_HNSW32"
-    if dimension % 2:
-        return IndexType(f"{quantiser},SQ8", f"{vectors:,} vectors: {lists:,} lists of a byte a dimension")
-    reason = f"{vectors:,} vectors: {lists:,} lists of four bits for two dimensions, rescored from the stored vectors"
-    return IndexType(f"{quantiser},PQ{dimension // 2}x4fs", reason)
+    @property
+    def in_blocks(self) -> bool:
+        """Whether codes are stored in blocks that are scanned in registers."""
+        return re.search(r"x4fs|RaBitQfs", self.factory) is not None
 
 
 def list_count(vectors: int) -> int:
@@ -99,24 +69,48 @@ def bytes_a_vector(index_type: IndexType, dimension: int) -> int:
     """Resident bytes of one vector: its code and its number, or in a graph the vector itself and its neighbours."""
     import faiss
 
-    index = faiss.index_factory(dimension, index_type.factory, faiss.METRIC_INNER_PRODUCT)
+    # A code is as long however many lists there are, and few are sooner made.
+    index = make_index(re.sub(r"IVF\d+", "IVF1", index_type.factory), dimension)
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is not None:
+        return int(lists.code_size) + _NUMBER_BYTES
     try:
-        return int(index.sa_code_size()) + _NUMBER_BYTES
+        return int(index.sa_code_size())
     except RuntimeError:
         return 4 * dimension + _GRAPH_BYTES
 
 
+def index_bytes(index_type: IndexType, vectors: int, dimension: int, shards: int = 1) -> int:
+    """Bytes of `vectors` in `shards` shards and of one quantiser, as they lie in memory while they are searched."""
+    each = bytes_a_vector(index_type, dimension)
+    if not index_type.lists:
+        return vectors * each
+    filling = shards * index_type.lists * (_BLOCK - 1) // 2 * (each - _NUMBER_BYTES) if index_type.in_blocks else 0
+    return vectors * each + filling + quantiser_bytes(index_type, dimension)
+
+
+def quantiser_bytes(index_type: IndexType, dimension: int) -> int:
+    """Bytes of the centroids of the inverted lists, and of the graph over them where there is one."""
+    graph = _GRAPH_BYTES if "_HNSW" in index_type.factory else 0
+    return index_type.lists * (4 * dimension + graph)
+
+
 def check_factory(factory: str, dimension: int) -> None:
     """Raise UsageError unless FAISS can make `factory` at `dimension` with inner products."""
-    import faiss
-
     known = "expected 'auto', 'Flat', 'IVF{n}_HNSW32,SQ8', 'HNSW32' or another FAISS factory string"
     if "IDMap" in factory:
         raise UsageError(f"index_type={factory}: rows are numbered by Tandem; {known} without IDMap")
     try:
-        faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        make_index(factory, dimension)
     except RuntimeError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip()
         raise UsageError(
             f"index_type={factory}: FAISS refuses it at dimension {dimension} ({reason}); {known}"
         ) from None
+
+
+def make_index(factory: str, dimension: int) -> Any:
+    """An empty FAISS index of inner products; RuntimeError where FAISS makes none."""
+    import faiss
+
+    return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)

@@ -22,6 +22,7 @@ from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import Storage
 
 FORMAT_VERSION: Literal[2] = 2
+OVERSAMPLING = 2  # candidates a hit that are rescored, where nothing else was measured
 
 
 class _Frozen(BaseModel):
@@ -62,6 +63,7 @@ class TemplateRecord(_Frozen):
     file: FileRecord
     metric: Literal["inner_product", "l2"]
     nprobe: int  # inverted lists scanned a query; 0 where the type has none
+    oversampling: int = OVERSAMPLING  # candidates a hit that are rescored from the stored vectors
     trained_on: int  # vectors; 0 for a type that needs no training
 
 
@@ -113,6 +115,7 @@ class RecallReport(_Frozen):
     k: int
     queries: int
     nprobe: int
+    oversampling: int = OVERSAMPLING
     recall: float
     target: float
 

@@ -17,8 +17,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ray_jobs.index.dense import DenseShard, Floats, Mask, Probes, Rows, inner_products
+from ray_jobs.index.dense import DenseShard, Mask, inner_products
 from ray_jobs.index.merge import Candidates, concatenate, thresholds
+from ray_jobs.index.quantiser import Floats, Probes, Rows
 
 _ENTRIES = 1 << 22  # entries of FAISS lists held at a time: 50 MB
 
@@ -39,16 +40,26 @@ class DensePart:
 
 
 def nearest(
-    parts: Sequence[DensePart], queries: Floats, count: int, by_document: bool, exact: bool, nprobe: int
+    parts: Sequence[DensePart],
+    queries: Floats,
+    count: int,
+    by_document: bool,
+    exact: bool,
+    nprobe: int,
+    probes: Probes | None = None,
 ) -> Candidates:
     """The chunks of these shards among which the best `count` documents (or chunks) of each query (b, d) are.
 
-    `exact` scans the stored vectors; otherwise FAISS lists the rows, from `nprobe` inverted lists where it has some.
+    `exact` scans the stored vectors; otherwise FAISS lists the rows, from `nprobe` inverted lists where it has some, or
+    from those of `probes`, where the caller has chosen them for several calls.
     """
     parts = [part for part in parts if part.available]
     if not parts or not count:
         return concatenate([])
-    probes = None if exact else parts[0].dense.probe(queries, nprobe)
+    if exact:
+        probes = None
+    elif probes is None:
+        probes = parts[0].dense.probe(queries, nprobe)
     done: list[Candidates] = []
     pending = np.arange(len(queries))
     fetch = 2 * count + 8 if by_document else count + 8

@@ -26,8 +26,10 @@ from ray_jobs.index.lexical import LexicalStatistics
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.index.merge import By, Candidates, Keys, Ranking, best, concatenate, rank
 from ray_jobs.index.nearest import DensePart, nearest
+from ray_jobs.index.quantiser import Probes, Quantiser
 from ray_jobs.index.shard import Shard
 from ray_jobs.index.vocabulary import Vocabulary, together
+from ray_jobs.storage import Storage
 
 if TYPE_CHECKING:
     from ray_jobs.index.filters import Filter
@@ -84,6 +86,7 @@ class Queries:
 
     vectors: npt.NDArray[np.float32] | None  # (b, d); None when the mode does not need them
     terms: list[list[str]]  # (b,); empty lists when the mode does not need them
+    probes: Probes | None = None  # of the vectors, where they were chosen once for all partitions
 
     def __len__(self) -> int:
         return len(self.terms)
@@ -121,7 +124,7 @@ def make_plan(manifest: Manifest, config: SearchConfig, where: Filter | None, al
     """Fix what is searched and how, from the number of rows that pass the filter in the whole snapshot."""
     depth = config.k if config.mode != "hybrid" else max(config.k, config.depth)
     index_type = IndexType(manifest.template.factory, "")
-    pool = depth if index_type.is_exact else 2 * depth + 16
+    pool = depth if index_type.is_exact else manifest.template.oversampling * depth + 16
     nprobe = config.nprobe or manifest.template.nprobe
     few_in_lists = bool(index_type.lists) and allowed * nprobe < 10 * pool * index_type.lists
     # Not for dead rows: the answers of a compacted index would be others.
@@ -137,6 +140,29 @@ class Partition:
         self.shards = {shard.number: shard for shard in shards}
         # A search evaluates its filter twice, and many searches have the same one: a tenant's, a language.
         self._masks = lru_cache(_FILTERS_KEPT)(self._evaluate)
+
+    @classmethod
+    def open(
+        cls,
+        storage: Storage,
+        manifest: Manifest,
+        numbers: Sequence[int] | None = None,
+        known: Mapping[str, Shard] | None = None,
+    ) -> Partition:
+        """Open shards of a snapshot by their numbers, by default all; `known` are open ones by id, used again.
+
+        Raises CorruptError for files that are not what the manifest says, NotFoundError for missing ones.
+        """
+        quantiser = Quantiser(storage, manifest.template.file)
+        shards = []
+        for number in range(len(manifest.shards)) if numbers is None else numbers:
+            record = manifest.shards[number]
+            shard = (known or {}).get(record.id)
+            if shard is not None and shard.record.files == record.files:
+                shards.append(shard.under(storage, record, number))
+            else:
+                shards.append(Shard.open(storage, record, number, manifest.embedder.dimension, quantiser))
+        return cls(manifest, shards)
 
     def statistics(self, terms: set[str], where: Filter | None) -> Statistics:
         """The part of this partition in what must be known of the whole snapshot."""
@@ -160,7 +186,9 @@ class Partition:
                 DensePart(shard.number, shard.dense, shard.rows.documents, mask)
                 for shard, mask in zip(self.shards.values(), allowed, strict=True)
             ]
-            found["dense"] = nearest(parts, queries.vectors, plan.pool, by_document, plan.exact, plan.nprobe)
+            found["dense"] = nearest(
+                parts, queries.vectors, plan.pool, by_document, plan.exact, plan.nprobe, queries.probes
+            )
         if "lexical" in plan.stages:
             found["lexical"] = concatenate(
                 [

@@ -29,6 +29,7 @@ from ray_jobs.index.manifest import FileRecord, ShardRecord
 from ray_jobs.index.merge import Candidates
 from ray_jobs.index.postings import FILES as POSTING_FILES
 from ray_jobs.index.postings import Postings, merge_postings, write_postings
+from ray_jobs.index.quantiser import APART_BYTES, Quantiser, left_out
 from ray_jobs.index.rows import Rows, RowWriter, conformed
 from ray_jobs.index.vocabulary import Vocabulary, commonest
 from ray_jobs.storage import Storage, sha256_of
@@ -123,7 +124,8 @@ def _write_index(folder: Path, template: Path, rows: int) -> None:
     vectors = np.fromfile(folder / layout.VECTORS_F16, np.float16).reshape(rows, index.d)
     for start in range(0, rows, _ADD_ROWS):
         index.add(vectors[start : start + _ADD_ROWS].astype(np.float32))
-    write_faiss(index, folder / layout.VECTORS_FAISS)
+    with left_out(index, APART_BYTES):
+        write_faiss(index, folder / layout.VECTORS_FAISS)
 
 
 def shard_files() -> list[str]:
@@ -168,8 +170,12 @@ class Shard:
         """The rows that are not dead, (rows,); None where all are live."""
 
     @classmethod
-    def open(cls, storage: Storage, record: ShardRecord, number: int, dimension: int) -> Shard:
+    def open(
+        cls, storage: Storage, record: ShardRecord, number: int, dimension: int, quantiser: Quantiser | None = None
+    ) -> Shard:
         """Map the files of one shard; `number` is its position in the manifest.
+
+        `quantiser` is that of the template; a shard that is opened without it gives rows, words and stored vectors.
 
         Raises CorruptError when sizes or row counts are not those of the manifest, NotFoundError for a missing file.
         """
@@ -182,7 +188,7 @@ class Shard:
                 )
         for file in record.files.values():
             storage.local(file.key, file.sha256)
-        dense = DenseShard.open(paths[layout.VECTORS_FAISS], paths[layout.VECTORS_F16], dimension)
+        dense = DenseShard.open(paths[layout.VECTORS_FAISS], paths[layout.VECTORS_F16], dimension, quantiser)
         rows = Rows.open(paths[layout.ROWS])
         postings = Postings.open(paths[f"{layout.POSTINGS}/{POSTING_FILES[0]}"].parent)
         if not len(dense) == len(rows) == postings.row_count == record.rows:

@@ -28,7 +28,6 @@ from ray_jobs.index.search import (
     merge,
     to_hits,
 )
-from ray_jobs.index.shard import Shard
 from ray_jobs.models.embedder import EmbedderIdentity, check_compatible
 from ray_jobs.storage import Storage
 
@@ -63,9 +62,7 @@ class Snapshot:
         manifest says (size, hash and structure).
         """
         manifest = read_live(storage, name) if number is None else read(storage, name, number)
-        dimension = manifest.embedder.dimension
-        shards = [Shard.open(storage, record, position, dimension) for position, record in enumerate(manifest.shards)]
-        return cls(manifest, Partition(manifest, shards))
+        return cls(manifest, Partition.open(storage, manifest))
 
     def search(self, texts: Sequence[str], config: SearchConfig, embedder: QueryEmbedder | None) -> list[list[Hit]]:
         """The hits of each query, best first, at most `config.k` each.

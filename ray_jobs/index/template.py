@@ -1,12 +1,15 @@
-"""The template: a trained, empty FAISS index that every shard of a snapshot fills, and how far it must be probed.
+"""The template: a trained, empty FAISS index that every shard of a snapshot fills, and how far it must be searched.
 
 Guaranteed: the same sample and factory string give the same template on one machine (FAISS's k-means is seeded); the
-recall in the manifest was measured on rows of this snapshot, against an exact scan of the stored vectors.
+recall in the manifest was measured on rows of this snapshot, as users search it (candidates are rescored from the
+stored vectors), against an exact scan of the stored vectors. Memory of training: the sample where there are at most
+`TWO_LEVEL_LISTS` lists, and for more of them a part of it that does not grow with it.
 Not guaranteed: that recall on queries unlike the corpus.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,42 +18,63 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.errors import RejectedError
-from ray_jobs.index.factory import IndexType
+from ray_jobs.index.clustering import Sample, fill_quantiser
+from ray_jobs.index.factory import IndexType, make_index
 from ray_jobs.index.files import write_faiss
-from ray_jobs.index.manifest import Manifest, RecallReport
+from ray_jobs.index.manifest import OVERSAMPLING, Manifest, RecallReport
 from ray_jobs.index.search import Queries, SearchConfig, Statistics, make_plan
 from ray_jobs.index.snapshot import Snapshot
 
 # efSearch of an HNSW quantiser. With FAISS's own 16, recall@10 on 200,000 embeddings stayed below 0.945 however many
 # lists were scanned; with 128 it is that of comparing with every centroid.
 QUANTISER_WIDTH = 128
+TWO_LEVEL_LISTS = 16_384  # lists above which centroids are found in two levels
+CODEC_SAMPLE = 131_072  # vectors from which codes and rotations are learned where lists have a sample of their own
 RECALL_K = 10
 RECALL_QUERIES = 256
+OVERSAMPLINGS = (OVERSAMPLING, 4 * OVERSAMPLING, 16 * OVERSAMPLING)  # candidates a hit to try
+_RESCORED_CODES = 200  # codes that are scanned in the time in which one candidate is read and scored
+
+Places = list[tuple[int, int]]  # (shard, row) each
 
 
-def train(index_type: IndexType, sample: npt.NDArray[np.float32], dimension: int, path: Path) -> int:
+def train(index_type: IndexType, sample: Sample, dimension: int, path: Path) -> int:
     """Train an empty index on `sample` (n, d), write it to `path`, and return how many vectors were used.
 
     Raises RejectedError when the sample is too small for the type.
     """
-    import faiss
-
-    index = faiss.index_factory(dimension, index_type.factory, faiss.METRIC_INNER_PRODUCT)
+    index = make_index(index_type.factory, dimension)
     _widen_quantiser(index)
-    if not index.is_trained:
+    trained_on = 0 if index.is_trained else len(sample)
+    if trained_on:
         try:
-            index.train(sample)
+            _train(index, index_type, sample)
         except RuntimeError as error:
             reason = str(error).rsplit("Error: ", 1)[-1].strip()
             raise RejectedError(
                 f"index_type={index_type.factory}: FAISS cannot train it on {len(sample)} vectors ({reason}); "
                 f"use 'auto' or a type with fewer lists and shorter codes"
             ) from None
-        trained_on = len(sample)
-    else:
-        trained_on = 0
     write_faiss(index, path)
     return trained_on
+
+
+def _train(index: Any, index_type: IndexType, sample: Sample) -> None:
+    import faiss
+
+    if not TWO_LEVEL_LISTS < index_type.lists <= len(sample):
+        index.train(sample.astype(np.float32))
+        return
+    rows = np.random.default_rng(0).choice(len(sample), min(CODEC_SAMPLE, len(sample)), replace=False)
+    some = sample[np.sort(rows)].astype(np.float32)
+    rotated = some
+    if isinstance(index, faiss.IndexPreTransform):
+        for position in range(index.chain.size()):
+            transform = faiss.downcast_VectorTransform(index.chain.at(position))
+            transform.train(rotated)
+            rotated = transform.apply(rotated)
+    fill_quantiser(index, sample)
+    index.train(some)
 
 
 def _widen_quantiser(index: Any) -> None:
@@ -75,29 +99,50 @@ def nprobe_ladder(lists: int) -> list[int]:
 
 
 def tune(snapshot: Snapshot, target: float, seed: int = 0) -> RecallReport | None:
-    """The smallest nprobe whose recall@10 reaches `target`, or all lists; None for an exact index.
+    """The nprobe and oversampling that reach recall@10 `target` for the least work; None for an exact index.
 
-    Recall is that of search as users get it (candidates rescored from the stored vectors) against an exact scan, on a
-    random sample of rows; each row is left out of its own lists.
+    Where nothing reaches it, what comes nearest. Recall is that of search as users get it (candidates rescored from the
+    stored vectors) against an exact scan, on a random sample of rows; each row is left out of its own lists.
     """
     index_type = IndexType(snapshot.manifest.template.factory, "")
     if index_type.is_exact or not snapshot.manifest.live_rows:
         return None
     own, vectors = sample_rows(snapshot, RECALL_QUERIES, seed)
     queries = Queries(vectors, [[] for _ in own])
-    truth = _neighbours(snapshot, queries, own, exact=True, nprobe=1)
-    report = None
-    for nprobe in nprobe_ladder(index_type.lists) if index_type.lists else [0]:
-        found = _neighbours(snapshot, queries, own, exact=False, nprobe=nprobe)
-        shares = [len(expected & got) / len(expected) for expected, got in zip(truth, found, strict=True) if expected]
-        recall = float(np.mean(shares)) if shares else 1.0
-        report = RecallReport(k=RECALL_K, queries=len(own), nprobe=nprobe, recall=recall, target=target)
-        if recall >= target:
-            break
-    return report
+    truth = _neighbours(snapshot, queries, own)
+    probes = nprobe_ladder(index_type.lists) if index_type.lists else [0]
+    tried: list[RecallReport] = []
+    for oversampling in OVERSAMPLINGS:
+        for nprobe in probes:
+            report = RecallReport(
+                k=RECALL_K, queries=len(own), nprobe=nprobe, oversampling=oversampling, recall=0.0, target=target
+            )
+            recall = _recall(truth, _neighbours(snapshot, queries, own, report))
+            tried.append(report.model_copy(update={"recall": recall}))
+            if recall >= target:
+                # More candidates pay only where fewer lists do, too.
+                probes = [fewer for fewer in probes if fewer < nprobe]
+                break
+    return _best(tried, snapshot.manifest.live_rows, index_type)
 
 
-def sample_rows(snapshot: Snapshot, count: int, seed: int) -> tuple[list[tuple[int, int]], npt.NDArray[np.float32]]:
+def _best(tried: Sequence[RecallReport], rows: int, index_type: IndexType) -> RecallReport:
+    """The cheapest of those that reach the target, or the one with the highest recall."""
+
+    def work(report: RecallReport) -> float:
+        scanned = rows * report.nprobe / index_type.lists if index_type.lists else 0
+        return scanned + _RESCORED_CODES * report.oversampling * report.k
+
+    reached = [report for report in tried if report.recall >= report.target]
+    return min(reached, key=work) if reached else max(tried, key=lambda report: report.recall)
+
+
+def _recall(truth: Sequence[set[tuple[int, int]]], found: Sequence[set[tuple[int, int]]]) -> float:
+    shares = [len(expected & got) / len(expected) for expected, got in zip(truth, found, strict=True) if expected]
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def sample_rows(snapshot: Snapshot, count: int, seed: int) -> tuple[Places, npt.NDArray[np.float32]]:
     """At most `count` random live rows as (shard, row), and their vectors (n, d)."""
     shards = snapshot.partition.shards
     sizes = np.array([shard.live_count for shard in shards.values()], np.int64)
@@ -114,11 +159,12 @@ def sample_rows(snapshot: Snapshot, count: int, seed: int) -> tuple[list[tuple[i
 
 
 def _neighbours(
-    snapshot: Snapshot, queries: Queries, own: list[tuple[int, int]], exact: bool, nprobe: int
+    snapshot: Snapshot, queries: Queries, own: Places, searched: RecallReport | None = None
 ) -> list[set[tuple[int, int]]]:
-    """The best 10 (shard, row) of each query other than its own row."""
+    """The best 10 (shard, row) of each query other than its own row, as `searched` or by an exact scan."""
     config = SearchConfig(mode="dense", by="chunk", k=RECALL_K + 1)
-    plan = replace(make_plan(snapshot.manifest, config, None, 0), exact=exact, nprobe=nprobe)
+    manifest = snapshot.manifest if searched is None else with_recall(snapshot.manifest, searched)
+    plan = replace(make_plan(manifest, config, None, 0), exact=searched is None)
     listed = snapshot.ranking(queries, plan, Statistics()).candidates
     found: list[list[tuple[int, int]]] = [[] for _ in own]
     for query, shard, row in zip(listed.query.tolist(), listed.shard.tolist(), listed.row.tolist(), strict=True):
@@ -128,8 +174,9 @@ def _neighbours(
 
 
 def with_recall(manifest: Manifest, report: RecallReport | None) -> Manifest:
-    """The manifest with the measured recall and the nprobe that reached it."""
+    """The manifest with the measured recall, and the nprobe and oversampling that reached it."""
     if report is None:
         return manifest
-    template = manifest.template.model_copy(update={"nprobe": report.nprobe})
+    found = {"nprobe": report.nprobe, "oversampling": report.oversampling}
+    template = manifest.template.model_copy(update=found)
     return manifest.model_copy(update={"template": template, "recall": report})

@@ -81,18 +81,18 @@ def shard_rows(ordinals: npt.NDArray[np.int32], first_row: int, start: int, end:
 
 
 def sample_vectors(
-    storage: Storage, groups: Sequence[EmbeddedGroup], count: int, dimension: int, seed: int
-) -> npt.NDArray[np.float32]:
-    """`count` vectors drawn at random from all rows, (count, d); every row is equally likely."""
+    storage: Storage, groups: Sequence[EmbeddedGroup], count: int, dimension: int, path: Path, seed: int
+) -> npt.NDArray[np.float16]:
+    """`count` vectors drawn at random from all rows, (count, d), kept in the file `path`; each row is equally likely."""
     starts = np.r_[0, np.cumsum([group.rows for group in groups])]
     chosen = np.sort(np.random.default_rng(seed).choice(starts[-1], min(count, int(starts[-1])), replace=False))
-    sample = np.empty((len(chosen), dimension), np.float32)
-    for group, first, last in zip(groups, starts, starts[1:], strict=False):
-        inside = (chosen >= first) & (chosen < last)
-        if inside.any():
-            vectors = _vectors(storage.local(group.vectors_key), group.rows, dimension)
-            sample[inside] = vectors[chosen[inside] - first]
-    return sample
+    with path.open("wb") as file:
+        for group, first, last in zip(groups, starts, starts[1:], strict=False):
+            inside = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, last)]
+            if len(inside):
+                vectors = _vectors(storage.local(group.vectors_key), group.rows, dimension)
+                file.write(vectors[inside - first].tobytes())
+    return _vectors(path, len(chosen), dimension)
 
 
 def _vectors(path: Path, rows: int, dimension: int) -> npt.NDArray[np.float16]:

@@ -59,6 +59,9 @@ class IngestConfig(BaseModel):
     index_type: str = Field(
         "auto", description="'auto', 'Flat', 'IVF{n}_HNSW32,SQ8', 'HNSW32' or a FAISS factory string"
     )
+    memory_budget: int | None = Field(
+        None, gt=0, description="bytes of memory for the vectors of the index where it is served; None: no bound"
+    )
     recall_target: float = Field(0.95, gt=0, le=1, description="recall@10 below which nothing is published")
     embedder: EmbedderSetting = Field(EmbedderConfig(), description="name or path of the embedder, or its keys")
     chunking: ChunkingConfig = ChunkingConfig()

@@ -1,33 +1,34 @@
-"""What a run would do: read, which index type and why, disk and memory a shard, expected time; from a small sample.
+"""What a run would do and take: index type and why, disk, memory and time; from a run in small.
 
-Guaranteed: nothing is written to the store. Not guaranteed: the estimates; they extrapolate from a sample of the
-sources, and from the speed of this machine alone.
+Guaranteed: nothing is written to the store. Not guaranteed: the estimates, see `forecast`; nor that nothing of what is
+read is in the live snapshot already: a first run is assumed.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import time
+from collections import Counter
+from collections.abc import Sequence
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ray_jobs.corpus.chunking import Chunker
-from ray_jobs.corpus.document import Document
-from ray_jobs.corpus.readers import read_part
-from ray_jobs.corpus.sources import list_sources
-from ray_jobs.index.factory import bytes_a_vector, choose
+from ray_jobs.corpus.sources import SourceFile, list_sources
+from ray_jobs.index.ladder import Wanted, choose
+from ray_jobs.ingest import forecast, trial
 from ray_jobs.ingest.config import IngestConfig
+from ray_jobs.ingest.forecast import Expected, Machine
 from ray_jobs.ingest.plan import SourcePlan, plan_sources, shard_count
 from ray_jobs.ingest.preflight import check_choices
 from ray_jobs.ingest.seen import SEEN_SCHEMA, compare
+from ray_jobs.ingest.trial import Trial
 from ray_jobs.models.embedder import Embedder, choose_engine
+from ray_jobs.runtime import ClusterSize
 from ray_jobs.storage import open_storage
 
-SAMPLE_GROUPS = 8
-SAMPLE_CHARACTERS = 1 << 20
-SAMPLE_CHUNKS = 128
-_POSTING_BYTES = 6  # a row number and a frequency
-_POSTINGS_A_CHARACTER = 1 / 9  # distinct terms of English text; Chinese has more
+_COMPARED = 2_048  # vectors with each other, to see how fast this machine is
 
 
 class IngestPlan(BaseModel):
@@ -49,26 +50,30 @@ class IngestPlan(BaseModel):
     index_type: str
     index_type_reason: str
     shards: int
-    shard_disk: int  # bytes
-    shard_memory: int  # bytes that stay resident while it is searched
-    chunks_per_second: float
+    disk: int  # bytes of the snapshot
+    serving_memory: int  # bytes that stay resident where it is searched, over all shards
+    worker_memory: int  # bytes of the largest worker of the run
+    chunks_per_second: float  # of all embedders
     cpus: int
-    seconds: float
+    seconds: dict[str, float]  # a stage
 
     def lines(self) -> list[str]:
         """The plan as people read it."""
         formats = ", ".join(
             f"{number:,} {name or 'of unknown format'}" for name, number in sorted(self.formats.items())
         )
+        stages = ", ".join(f"{name} {value:,.0f} s" for name, value in self.seconds.items() if value >= 0.5)
         return [
             f"plan for {self.index}; nothing was written",
             f"sources    {self.sources:,} ({formats}), {self.source_bytes / 1e6:,.1f} MB, in {self.groups:,} groups",
             f"documents  about {self.documents:,}, {self.chunks:,} chunks (by a sample of {self.sampled_documents:,})",
             f"embedder   {self.embedder} ({self.engine}), {self.dimension} dimensions",
             f"index      {self.index_type}: {self.index_type_reason}",
-            f"shards     {self.shards}, each about {self.shard_disk / 1e6:,.1f} MB on disk, "
-            f"{self.shard_memory / 1e6:,.1f} MB in memory when searched",
-            f"time       about {self.seconds:,.0f} s at {self.chunks_per_second:,.0f} chunks/s on {self.cpus} CPUs",
+            f"disk       about {self.disk / 1e6:,.1f} MB in {self.shards} shards",
+            f"memory     about {self.serving_memory / 1e6:,.1f} MB where it is searched, "
+            f"{self.worker_memory / 1e6:,.0f} MB of the largest worker of the run",
+            f"time       about {sum(self.seconds.values()):,.0f} s on {self.cpus} CPUs, "
+            f"{self.chunks_per_second:,.0f} chunks/s: {stages}",
         ]
 
 
@@ -76,67 +81,81 @@ def dry_run(config: IngestConfig) -> IngestPlan:
     """Estimate a run; raises what the run itself would raise for its sources, model and configuration."""
     files = list(list_sources(config.sources, config.id_prefix))
     plan = plan_sources(compare(files, SEEN_SCHEMA.empty_table()), config.group_bytes)
-    storage = open_storage(config.store)
-    chosen = choose_engine(config.embedder, storage)
-    embedder = Embedder.load(chosen, storage)
+    cluster = ClusterSize(os.cpu_count() or 1, 0)
+    threads = min(config.resources.embed_cpus or cluster.actor_cpus, cluster.largest)
+    started = time.monotonic()
+    embedder = _load(config, threads)
+    load_seconds = time.monotonic() - started
     check_choices(config, embedder)
-    chunker = Chunker(config.chunking, embedder.tokenizer, embedder.max_tokens)
-    documents, share = _sample(plan)
-    chunks = [chunk for found in chunker.chunk_all(documents) for chunk in found]
-    speed = _speed(embedder, [chunk.embedded_text for chunk in chunks[:SAMPLE_CHUNKS]])
-    rows = max(1, round(len(chunks) / share))
-    characters = sum(len(chunk.text) for chunk in chunks) / max(1, len(chunks))
-    text = rows * characters * 1.6  # identity, headings and metadata beside the text
-    vectors = rows * embedder.dimension * 2
-    shards = shard_count(config.shards, rows, round(text + vectors), config.shard_bytes)
-    index_type = choose(config.index_type, rows, embedder.dimension)
-    postings = characters * _POSTINGS_A_CHARACTER * _POSTING_BYTES
-    memory = rows * (bytes_a_vector(index_type, embedder.dimension) + postings)
-    formats: dict[str, int] = {}
-    for file in files:
-        formats[file.format] = formats.get(file.format, 0) + 1
+    tried = trial.run(config, files, embedder)
+    machine = Machine(
+        workers=max(1, int(cluster.cpus / min(config.resources.stage_cpus, cluster.largest))),
+        embedders=config.resources.embed_actors or max(1, cluster.room(threads)),
+        threads=threads,
+        load_seconds=load_seconds,
+        comparisons=_comparisons(embedder.dimension),
+        resident=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
+    )
+    return _planned(config, plan, files, embedder, tried, machine)
+
+
+def _planned(
+    config: IngestConfig,
+    plan: SourcePlan,
+    files: Sequence[SourceFile],
+    embedder: Embedder,
+    tried: Trial,
+    machine: Machine,
+) -> IngestPlan:
+    expected = _expected(config, plan, tried, embedder.dimension)
+    stages = forecast.seconds(tried, expected, machine)
     return IngestPlan(
         index=config.index,
         sources=plan.files,
         source_bytes=plan.bytes,
-        formats=formats,
+        formats=dict(Counter(file.format for file in files)),
         groups=len(plan.groups),
-        sampled_documents=len(documents),
-        documents=round(len(documents) / share),
-        chunks=rows,
+        sampled_documents=tried.documents,
+        documents=round(tried.documents / expected.share),
+        chunks=expected.rows,
         embedder=embedder.identity.model,
         engine=f"{embedder.identity.engine} {embedder.identity.precision}",
         dimension=embedder.dimension,
-        index_type=index_type.factory,
-        index_type_reason=index_type.reason,
-        shards=shards,
-        shard_disk=round((text + vectors + memory) / shards),
-        shard_memory=round(memory / shards),
-        chunks_per_second=round(speed, 1),
+        index_type=expected.index_type.factory,
+        index_type_reason=expected.index_type.reason,
+        shards=expected.shards,
+        disk=forecast.disk(tried, expected),
+        serving_memory=forecast.serving_memory(tried, expected),
+        worker_memory=forecast.worker_memory(tried, expected, machine),
+        chunks_per_second=round(tried.chunks_per_second * machine.embedders, 1),
         cpus=os.cpu_count() or 1,
-        seconds=round(rows / speed, 1) if speed else 0.0,
+        seconds={name: round(value, 1) for name, value in stages.items()},
     )
 
 
-def _sample(plan: SourcePlan) -> tuple[list[Document], float]:
-    """Documents of some groups spread over the plan, and the share of all source bytes that they come from."""
-    step = max(1, len(plan.groups) // SAMPLE_GROUPS)
-    documents: list[Document] = []
-    seen = 0
-    for group in plan.groups[::step]:
-        for part in group:
-            documents += [item for item in read_part(part) if isinstance(item, Document)]
-            seen += part.size
-            if sum(len(document.text) for document in documents) >= SAMPLE_CHARACTERS:
-                return documents, seen / max(1, plan.bytes)
-    return documents, max(seen, 1) / max(1, plan.bytes)
+def _expected(config: IngestConfig, plan: SourcePlan, tried: Trial, dimension: int) -> Expected:
+    """What the whole corpus comes to, where its parts are as those of the trial."""
+    share = max(tried.source_bytes, 1) / max(plan.bytes, 1)
+    rows = max(1, round(tried.chunks / share))
+    shards = shard_count(config.shards, rows, round(tried.text_bytes / share), config.shard_bytes)
+    wanted = Wanted(rows, dimension, shards, config.memory_budget, config.recall_target)
+    return Expected(share, rows, dimension, len(plan.groups), shards, choose(config.index_type, wanted))
 
 
-def _speed(embedder: Embedder, texts: list[str]) -> float:
-    """Chunks a second of this machine, once warm; 0 without a chunk."""
-    if not texts:
-        return 0.0
-    embedder.encode_documents(texts[:16])
+def _load(config: IngestConfig, threads: int) -> Embedder:
+    """The embedder with as many threads as it gets in a run."""
+    storage = open_storage(config.store)
+    chosen = choose_engine(config.embedder, storage)
+    if chosen.threads is None and chosen.device == "cpu":
+        chosen = chosen.model_copy(update={"threads": threads})
+    return Embedder.load(chosen, storage)
+
+
+def _comparisons(dimension: int) -> float:
+    """Numbers that this machine compares a second when it looks for the nearest of some vectors."""
+    import faiss
+
+    vectors = np.random.default_rng(0).standard_normal((_COMPARED, dimension), np.float32)
     started = time.monotonic()
-    embedder.encode_documents(texts)
-    return len(texts) / (time.monotonic() - started)
+    faiss.knn(vectors, vectors, 1, metric=faiss.METRIC_INNER_PRODUCT)
+    return dimension * _COMPARED**2 / (time.monotonic() - started)

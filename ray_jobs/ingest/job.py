@@ -16,10 +16,10 @@ from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.sources import list_sources
 from ray_jobs.errors import ConflictError, NotFoundError, RejectedError, StorageError, UsageError
 from ray_jobs.index import layout, manifest
-from ray_jobs.index.factory import choose, training_size
+from ray_jobs.index.factory import IndexType, training_size
+from ray_jobs.index.ladder import Wanted, check_budget, choose
 from ray_jobs.index.manifest import FileRecord, Manifest, TemplateRecord
 from ray_jobs.index.search import Partition
-from ray_jobs.index.shard import Shard
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.index.template import default_nprobe, train, tune, with_recall
 from ray_jobs.index.verify import check_new_files
@@ -221,7 +221,10 @@ def choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
 def _template(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> TemplateRecord:
     """That of the snapshot that is built on, or one of the index type that fits, trained on a random sample."""
     if run.before is not None and not run.rebuilds:
-        return run.before.template
+        template = run.before.template
+        if any(group.rows for group in embedded):
+            check_budget(IndexType(template.factory, ""), _wanted(run, embedded, dimension, run.before))
+        return template
     rows = sum(group.rows for group in embedded)
     if rows == 0:
         raise RejectedError(
@@ -229,8 +232,9 @@ def _template(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> Te
             f"with text"
         )
     with run.timed("train"), run.storage.scratch() as folder:
-        chosen = choose(run.config.index_type, rows, dimension)
-        sample = sample_vectors(run.storage, embedded, training_size(chosen, rows), dimension, seed=0)
+        chosen = choose(run.config.index_type, _wanted(run, embedded, dimension))
+        count = training_size(chosen, rows)
+        sample = sample_vectors(run.storage, embedded, count, dimension, folder / "sample.f16", seed=0)
         path = folder / "template.faiss"
         trained_on = train(chosen, sample, dimension, path)
         digest = sha256_of(path)
@@ -250,6 +254,18 @@ def _template(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> Te
     )
 
 
+def _wanted(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int, beside: Manifest | None = None) -> Wanted:
+    """What the index is for: the embedded groups, and the snapshot that they come beside."""
+    stayed = () if beside is None else beside.shards
+    return Wanted(
+        vectors=sum(group.rows for group in embedded) + sum(shard.rows for shard in stayed),
+        dimension=dimension,
+        shards=run.shard_count(embedded) + len(stayed),
+        budget=run.config.memory_budget,
+        recall_target=run.config.recall_target,
+    )
+
+
 def _verify(run: Run, candidate: Manifest) -> Manifest:
     """Check what was written, measure recall, and refuse what does not reach the target."""
     with run.timed("verify"):
@@ -260,9 +276,8 @@ def _verify(run: Run, candidate: Manifest) -> Manifest:
                 f"index={run.config.index}: the new snapshot does not verify ({problems[0]}); nothing was "
                 f"published, run the command again"
             )
-        dimension = candidate.embedder.dimension
-        shards = [Shard.open(run.storage, item, n, dimension) for n, item in enumerate(candidate.shards)]
-        report = tune(Snapshot(candidate, Partition(candidate, shards)), run.config.recall_target)
+        snapshot = Snapshot(candidate, Partition.open(run.storage, candidate))
+        report = tune(snapshot, run.config.recall_target)
     if report is not None and report.recall < report.target:
         # Documents have come that the template was not trained on.
         remedy = "lower recall_target or choose another index_type"

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +27,7 @@ from ray_jobs.index.filters import parse
 from ray_jobs.index.hits import Hit
 from ray_jobs.index.manifest import Manifest, read
 from ray_jobs.index.merge import Candidates
+from ray_jobs.index.quantiser import Probes, for_several
 from ray_jobs.index.rows import RowReader, Rows
 from ray_jobs.index.search import (
     Partition,
@@ -37,7 +39,6 @@ from ray_jobs.index.search import (
     merge,
     to_hits,
 )
-from ray_jobs.index.shard import Shard
 from ray_jobs.index.snapshot import QueryEmbedder, prepare
 from ray_jobs.search.queries import Query
 from ray_jobs.storage import Storage, new_id
@@ -45,6 +46,7 @@ from ray_jobs.storage import Storage, new_id
 if TYPE_CHECKING:
     from ray_jobs.index.filters import Filter
 
+N = TypeVar("N", bound=np.generic)
 HIT_SCHEMA = pa.schema(
     [
         pa.field("query_id", pa.string(), nullable=False),
@@ -78,17 +80,17 @@ class SearchStages:
         self.folder = f"{layout.run_folder(run)}/search"
         self.config = config
         self.where: Filter | None = None if config.where is None else parse(config.where)
+        self._quantiser = for_several(storage, self.manifest.template.file)
         self._partitions: dict[tuple[int, ...], Partition] = {}
 
     def embed(self, texts: Sequence[str], embedder: QueryEmbedder | None) -> tuple[str, set[str]]:
         """Embed and analyse a block; returns the key of what was stored, and its distinct terms."""
         analyzer = Analyzer(language=self.manifest.lexical.language)
         queries = prepare(self.manifest, analyzer, texts, self.config, embedder)
-        vectors = [None] * len(texts) if queries.vectors is None else [vector.tobytes() for vector in queries.vectors]
-        table = pa.table(
-            {"vector": pa.array(vectors, pa.binary()), "terms": pa.array(queries.terms, pa.list_(pa.string()))}
-        )
-        return self._store(table), {term for terms in queries.terms for term in terms}
+        if self._quantiser is not None and queries.vectors is not None:
+            nprobe = self.config.nprobe or self.manifest.template.nprobe
+            queries = replace(queries, probes=self._quantiser.probe(queries.vectors, nprobe))
+        return self._store(_queries_table(queries)), {term for terms in queries.terms for term in terms}
 
     def statistics(self, shards: tuple[int, ...], terms: set[str]) -> Statistics:
         """The part of one partition in the statistics of the whole index."""
@@ -122,9 +124,7 @@ class SearchStages:
     def _partition(self, shards: tuple[int, ...]) -> Partition:
         """The partition, opened; only the last one is kept, since work comes sorted by partition."""
         if shards not in self._partitions:
-            dimension = self.manifest.embedder.dimension
-            opened = [Shard.open(self.storage, self.manifest.shards[n], n, dimension) for n in shards]
-            self._partitions = {shards: Partition(self.manifest, opened)}
+            self._partitions = {shards: Partition.open(self.storage, self.manifest, shards)}
         return self._partitions[shards]
 
     def _rows(self, number: int) -> Rows:
@@ -133,9 +133,11 @@ class SearchStages:
 
     def _queries(self, key: str) -> Queries:
         table = self._load(key)
-        vectors = table.column("vector").to_pylist()
-        stacked = None if vectors[0] is None else np.stack([np.frombuffer(vector, np.float32) for vector in vectors])
-        return Queries(stacked, table.column("terms").to_pylist())
+        vectors = _stacked(table, "vector", np.float32)
+        rotated, scores = _stacked(table, "rotated", np.float32), _stacked(table, "score", np.float32)
+        lists = _stacked(table, "list", np.int64)
+        probes = None if rotated is None or lists is None or scores is None else Probes(rotated, lists, scores)
+        return Queries(vectors, table.column("terms").to_pylist(), probes)
 
     def _store(self, table: pa.Table) -> str:
         key = f"{self.folder}/{new_id()}.arrow"
@@ -176,3 +178,24 @@ def _from_table(table: pa.Table, stages: Sequence[str]) -> Mapping[str, Candidat
         part = table.filter(pa.compute.equal(table.column("stage"), stage))
         found[stage] = Candidates(**{field.name: part.column(field.name).to_numpy() for field in fields(Candidates)})
     return found
+
+
+def _queries_table(queries: Queries) -> pa.Table:
+    probes = queries.probes
+    columns: dict[str, npt.NDArray[np.generic] | None] = {
+        "vector": queries.vectors,
+        "rotated": None if probes is None else probes.queries,
+        "list": None if probes is None else probes.lists,
+        "score": None if probes is None else probes.scores,
+    }
+    blobs = {
+        name: pa.array([None] * len(queries) if rows is None else [row.tobytes() for row in rows], pa.binary())
+        for name, rows in columns.items()
+    }
+    return pa.table({**blobs, "terms": pa.array(queries.terms, pa.list_(pa.string()))})
+
+
+def _stacked(table: pa.Table, name: str, kind: type[N]) -> npt.NDArray[N] | None:
+    """The rows of one column side by side, (b, n); None where the block has none."""
+    rows = table.column(name).to_pylist()
+    return None if rows[0] is None else np.stack([np.frombuffer(row, kind) for row in rows])

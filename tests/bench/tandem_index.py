@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from ray_jobs.corpus.chunking import ChunkingConfig
 from ray_jobs.index import layout
-from ray_jobs.index.factory import choose, training_size
+from ray_jobs.index.factory import training_size
+from ray_jobs.index.ladder import Wanted, choose
 from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, ShardRecord, TemplateRecord
 from ray_jobs.index.search import Partition
-from ray_jobs.index.shard import Shard, publish_shard, write_shard
+from ray_jobs.index.shard import publish_shard, write_shard
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.index.template import default_nprobe, train
 from ray_jobs.models.embedder import EmbedderIdentity
@@ -23,7 +24,7 @@ from ray_jobs.storage import Storage, new_id, sha256_of
 
 def make_template(storage: Storage, index: str, factory: str, vectors: npt.NDArray[np.float16]) -> TemplateRecord:
     """Train the index type on a random sample, as the ingest job does."""
-    chosen = choose(factory, len(vectors), vectors.shape[1])
+    chosen = choose(factory, Wanted(len(vectors), vectors.shape[1]))
     count = training_size(chosen, len(vectors))
     rows = np.sort(np.random.default_rng(0).choice(len(vectors), count, replace=False))
     with storage.scratch() as folder:
@@ -61,8 +62,7 @@ def build(
             part = (rows.slice(first, last - first), vectors[first:last])
             records.append(publish_shard(storage, index, new_id(), write_shard(folder, [part], path, {}, "english")))
     manifest = _manifest(index, template, identity, records)
-    opened = [Shard.open(storage, record, number, identity.dimension) for number, record in enumerate(records)]
-    return Snapshot(manifest, Partition(manifest, opened))
+    return Snapshot(manifest, Partition.open(storage, manifest))
 
 
 def template_path(storage: Storage, template: TemplateRecord) -> Path:

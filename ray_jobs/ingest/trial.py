@@ -1,0 +1,179 @@
+"""A run in small: the real stages over a random sample of the sources, in a folder that goes with it.
+
+Guaranteed: parts of the sources are drawn with a chance that grows with their size, the same ones each time; the
+embedder sees at most about `EMBEDDED` texts, the others get vectors at random, which are as large. Nothing is written
+to the store. Not guaranteed: that a sample is like the whole.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ray_jobs.corpus import metadata
+from ray_jobs.corpus.metadata import Schema
+from ray_jobs.corpus.planning import SourcePart, pack
+from ray_jobs.corpus.readers import parts_of
+from ray_jobs.corpus.sources import SourceFile
+from ray_jobs.corpus.tokens import Tokenizer
+from ray_jobs.index import layout
+from ray_jobs.index.factory import IndexType
+from ray_jobs.index.manifest import FileRecord
+from ray_jobs.index.template import train
+from ray_jobs.ingest.build import ShardBuilder
+from ray_jobs.ingest.config import IngestConfig
+from ray_jobs.ingest.decide import DROPPED_SCHEMA
+from ray_jobs.ingest.embed import DocumentEmbedder, GroupEmbedder
+from ray_jobs.ingest.plan import SMALLEST_GROUP, plan_shards
+from ray_jobs.ingest.receipts import EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.stage import Stager
+from ray_jobs.storage import LocalStorage, sha256_of
+
+DRAWS = 4_096  # of parts, at most
+SOURCE_BYTES = 1 << 20  # at which no further part is drawn
+GROUP_BYTES = 1 << 19
+EMBEDDED = 384
+_NAME = "trial"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the sample came to."""
+
+    source_bytes: int
+    documents: int
+    chunks: int
+    text_bytes: int  # of rows and vectors, as the bound on a shard counts them
+    sizes: dict[str, int]  # bytes in the store by role: documents, ledger, and the files of a shard
+    seconds: dict[str, float]  # of one worker: read, prepare, build, hash
+    chunks_per_second: float  # of one embedder, once warm; 0 without a chunk
+
+
+@dataclass
+class _Timed:
+    """An embedder that embeds some texts of each call, and notes how long they took."""
+
+    embedder: DocumentEmbedder
+    quota: int  # texts of a call
+    texts: int = 0
+    seconds: float = 0.0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.embedder.tokenizer
+
+    @property
+    def max_tokens(self) -> int:
+        return self.embedder.max_tokens
+
+    @property
+    def dimension(self) -> int:
+        return self.embedder.dimension
+
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        vectors = self.rng.standard_normal((len(texts), self.dimension), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        chosen = self.rng.choice(len(texts), min(self.quota, len(texts)), replace=False)
+        some = [texts[position] for position in chosen.tolist()]
+        started = time.monotonic()
+        vectors[chosen] = self.embedder.encode_documents(some)
+        self.seconds += time.monotonic() - started
+        self.texts += len(some)
+        return vectors
+
+
+def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmbedder) -> Trial:
+    """Stage, embed and build a sample of `files`."""
+    with tempfile.TemporaryDirectory(prefix="tandem-trial-") as folder:
+        storage = LocalStorage(Path(folder))
+        started = time.monotonic()
+        staged, size = _stage(storage, files, config.group_bytes)
+        read = time.monotonic() - started
+        schema: Schema = {}
+        for group in staged:
+            schema = metadata.merge(schema, group.metadata)
+        timed = _Timed(embedder, -(-EMBEDDED // max(1, len(staged))))
+        embedded = _embed(storage, config, staged, timed, schema)
+        seconds = {"read": read, "prepare": sum(group.seconds - group.forward_seconds for group in embedded)}
+        sizes = {
+            "documents": sum(group.documents.size for group in staged),
+            "ledger": sum(storage.local(group.ledger_key).stat().st_size for group in embedded),
+        }
+        sizes |= _build(storage, config, embedded, schema, embedder.dimension, seconds)
+    return Trial(
+        source_bytes=size,
+        documents=sum(group.produced for group in staged),
+        chunks=sum(group.rows for group in embedded),
+        text_bytes=sum(group.bytes for group in embedded),
+        sizes=sizes,
+        seconds=seconds,
+        chunks_per_second=timed.texts / timed.seconds if timed.texts else 0.0,
+    )
+
+
+def _stage(storage: LocalStorage, files: Sequence[SourceFile], group_bytes: int) -> tuple[list[StagedGroup], int]:
+    """Staged parts of the sources, and the bytes of the sources that they are."""
+    stager = Stager(storage, _NAME, layout.work(_NAME, 0), 1)
+    parts = list(_draw(files, min(group_bytes, SMALLEST_GROUP)))
+    groups = pack(parts, min(group_bytes, GROUP_BYTES))
+    return [stager.stage(number, group) for number, group in enumerate(groups)], sum(part.size for part in parts)
+
+
+def _draw(files: Sequence[SourceFile], max_bytes: int) -> Iterator[SourcePart]:
+    """Parts of the files at random, each once; a file is drawn by its size."""
+    rng = np.random.default_rng(0)
+    weights = np.array([file.size for file in files], np.float64) + 1
+    parts_of_file: dict[int, list[SourcePart]] = {}
+    drawn: set[tuple[int, int]] = set()
+    size = 0
+    for position in rng.choice(len(files), DRAWS, p=weights / weights.sum()).tolist():
+        if size >= SOURCE_BYTES:
+            return
+        if position not in parts_of_file:
+            parts_of_file[position] = parts_of(files[position], max_bytes)
+        number = int(rng.integers(len(parts_of_file[position])))
+        if (position, number) not in drawn:
+            drawn.add((position, number))
+            size += parts_of_file[position][number].size
+            yield parts_of_file[position][number]
+
+
+def _embed(
+    storage: LocalStorage, config: IngestConfig, staged: Sequence[StagedGroup], timed: _Timed, schema: Schema
+) -> list[EmbeddedGroup]:
+    timed.embedder.encode_documents([_NAME])  # the first forward pass prepares the engine
+    groups = GroupEmbedder(storage, _NAME, layout.work(_NAME, 0), 1, timed, config.chunking, schema)
+    return list(groups.embed_all((group, DROPPED_SCHEMA.empty_table()) for group in staged))
+
+
+def _build(
+    storage: LocalStorage,
+    config: IngestConfig,
+    embedded: Sequence[EmbeddedGroup],
+    schema: Schema,
+    dimension: int,
+    seconds: dict[str, float],
+) -> dict[str, int]:
+    """Build one exact shard of the groups; adds how long it took, and how long its files take to be hashed."""
+    if not sum(group.rows for group in embedded):
+        return {}
+    with storage.scratch() as folder:
+        path = folder / "template.faiss"
+        train(IndexType("Flat", ""), np.empty((0, dimension), np.float32), dimension, path)
+        template = FileRecord(key=layout.template(_NAME, sha256_of(path)), size=0, sha256=sha256_of(path))
+        storage.upload(template.key, path)
+    builder = ShardBuilder(storage, _NAME, template, schema, dimension, config.language)
+    started = time.monotonic()
+    record = builder.build(plan_shards(embedded, 1)[0]).record
+    built = time.monotonic()
+    for file in record.files.values():
+        sha256_of(storage.local(file.key))
+    seconds |= {"build": built - started, "hash": time.monotonic() - built}
+    return {name: file.size for name, file in record.files.items()}
