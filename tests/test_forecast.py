@@ -19,6 +19,9 @@ from ray_jobs.ingest.dry_run import IngestPlan, dry_run
 from ray_jobs.ingest.forecast import Expected, Machine
 from ray_jobs.ingest.trial import Trial
 
+pytest_plugins = ["in_process"]
+pytestmark = pytest.mark.usefixtures("in_process")
+
 TRIED = Trial(
     source_bytes=1_000,
     documents=10,
@@ -94,8 +97,8 @@ def test_a_plan_names_the_stages_of_the_run(tmp_path: Path) -> None:
 
 def test_a_budget_that_nothing_fits_is_refused_before_work(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [article(n) for n in range(600)])
-    wanted = config(tmp_path, source, memory_budget=1 << 20, embedder={"engine": "fake"})
-    with pytest.raises(UsageError, match="memory_budget=1048576: "):
+    wanted = config(tmp_path, source, memory_budget=1_000)
+    with pytest.raises(UsageError, match="memory_budget=1000: "):
         dry_run(wanted)
 
 

@@ -105,11 +105,11 @@ def _nearest(centroids: Floats, vectors: Floats, parameters: Any) -> Ints:
 def _transform(index: Any) -> Callable[[Floats], Floats]:
     import faiss
 
-    chain = index.chain if isinstance(index, faiss.IndexPreTransform) else None
+    steps = range(index.chain.size()) if isinstance(index, faiss.IndexPreTransform) else ()
 
     def apply(vectors: Floats) -> Floats:
-        for position in range(chain.size() if chain is not None else 0):
-            vectors = faiss.downcast_VectorTransform(chain.at(position)).apply(vectors)
+        for position in steps:
+            vectors = faiss.downcast_VectorTransform(index.chain.at(position)).apply(vectors)
         return vectors
 
     return apply

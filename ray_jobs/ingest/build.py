@@ -83,7 +83,7 @@ def shard_rows(ordinals: npt.NDArray[np.int32], first_row: int, start: int, end:
 def sample_vectors(
     storage: Storage, groups: Sequence[EmbeddedGroup], count: int, dimension: int, path: Path, seed: int
 ) -> npt.NDArray[np.float16]:
-    """`count` vectors drawn at random from all rows, (count, d), kept in the file `path`; each row is equally likely."""
+    """`count` vectors drawn at random from all rows, (count, d), kept in `path`; each row is equally likely."""
     starts = np.r_[0, np.cumsum([group.rows for group in groups])]
     chosen = np.sort(np.random.default_rng(seed).choice(starts[-1], min(count, int(starts[-1])), replace=False))
     with path.open("wb") as file:
