@@ -32,7 +32,7 @@ from ray_jobs.ingest.decide import DROPPED_SCHEMA
 from ray_jobs.ingest.embed import DocumentEmbedder, GroupEmbedder
 from ray_jobs.ingest.plan import SMALLEST_GROUP, plan_shards
 from ray_jobs.ingest.receipts import EmbeddedGroup, StagedGroup
-from ray_jobs.ingest.stage import Stager
+from ray_jobs.ingest.stage import Reading, Stager
 from ray_jobs.storage import LocalStorage, sha256_of
 
 DRAWS = 4_096  # of parts, at most
@@ -94,7 +94,7 @@ def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmb
     with tempfile.TemporaryDirectory(prefix="tandem-trial-") as folder:
         storage = LocalStorage(Path(folder))
         started = time.monotonic()
-        staged, size = _stage(storage, files, config.group_bytes)
+        staged, size = _stage(storage, files, config)
         read = time.monotonic() - started
         schema: Schema = {}
         for group in staged:
@@ -118,11 +118,12 @@ def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmb
     )
 
 
-def _stage(storage: LocalStorage, files: Sequence[SourceFile], group_bytes: int) -> tuple[list[StagedGroup], int]:
+def _stage(storage: LocalStorage, files: Sequence[SourceFile], config: IngestConfig) -> tuple[list[StagedGroup], int]:
     """Staged parts of the sources, and the bytes of the sources that they are."""
-    stager = Stager(storage, _NAME, layout.work(_NAME, 0), 1)
-    parts = list(_draw(files, min(group_bytes, SMALLEST_GROUP)))
-    groups = pack(parts, min(group_bytes, GROUP_BYTES))
+    reading = Reading(config.filters, config.mask)
+    stager = Stager(storage, _NAME, layout.work(_NAME, 0), 1, reading)
+    parts = list(_draw(files, min(config.group_bytes, SMALLEST_GROUP)))
+    groups = pack(parts, min(config.group_bytes, GROUP_BYTES))
     return [stager.stage(number, group) for number, group in enumerate(groups)], sum(part.size for part in parts)
 
 
