@@ -11,7 +11,7 @@ from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.ingest import job
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.summary import IngestSummary
-from ray_jobs.storage import LocalStorage
+from ray_jobs.storage import LocalStorage, Storage
 
 
 def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -43,7 +43,12 @@ def live(tmp_path: Path) -> Manifest:
 
 def all_rows(tmp_path: Path, store: str = "store") -> list[dict[str, object]]:
     """Every live row of the live snapshot with its vector, by document and place in it."""
-    snapshot = Snapshot.open(LocalStorage(tmp_path / store), "test")
+    return rows_of(LocalStorage(tmp_path / store))
+
+
+def rows_of(storage: Storage) -> list[dict[str, object]]:
+    """As `all_rows`, of any store."""
+    snapshot = Snapshot.open(storage, "test")
     rows = []
     for shard in snapshot.partition.shards.values():
         table = shard.rows.table.drop_columns(["document"]).take(shard.live_rows)

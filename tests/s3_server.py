@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,19 +28,33 @@ class Bucket:
         return {found["Key"] for page in pages for found in page.get("Contents", ())}
 
 
+class OneAtATime:
+    """Moto looks whether a key is there, and then writes it: one request at a time makes this one step, as S3 does."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+        self._turn = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        with self._turn:
+            return self._application(environ, start_response)
+
+
 @contextmanager
 def s3_server() -> Iterator[Bucket]:
     """An empty bucket, `s3://bucket`; gone in the end."""
     import boto3
     from moto.core.model_instances import reset_model_data
-    from moto.server import ThreadedMotoServer
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
 
     reset_model_data()
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    application = OneAtATime(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "tester",
         "AWS_SECRET_ACCESS_KEY": "tester",
@@ -62,4 +77,6 @@ def s3_server() -> Iterator[Bucket]:
         yield bucket
     finally:
         client.close()
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,6 +1,7 @@
 """List files: of a path, a folder, a glob or a URI.
 
-Guaranteed: files come sorted by path, component by component, and a listing of the same tree is the same every time.
+Guaranteed: files come sorted by path, component by component, wherever they lie, and a listing of the same tree is the
+same every time.
 Not guaranteed: a frozen view; what changes while it is listed may or may not be seen.
 """
 
@@ -10,24 +11,16 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from ray_jobs.corpus.listed import Listed
+from ray_jobs.corpus.remote_listing import list_uri
 from ray_jobs.errors import NotFoundError, StorageError, UsageError
 
 _WILDCARD = re.compile(r"[*?\[]")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A file as its filesystem tells it; `relative` is "" for a file that was named itself."""
-
-    uri: str
-    relative: str
-    size: int
-    modified: str
+_QUERY = re.compile(r"\?[A-Za-z_]+=[^?*]*\Z")
 
 
 def name_of(source: str) -> str:
@@ -51,7 +44,7 @@ def list_files(source: str) -> Iterator[Listed]:
     StorageError where listing is refused.
     """
     base, pattern = _split_glob(source)
-    listed = _remote(base) if is_uri(base) else _local(base)
+    listed = list_uri(base) if is_uri(base) else _local(base)
     if pattern is None:
         yield from listed
         return
@@ -67,12 +60,14 @@ def list_files(source: str) -> Iterator[Listed]:
 
 def _split_glob(source: str) -> tuple[str, str | None]:
     """Split a glob into the folder it searches and the pattern below it; (source, None) if it is none."""
-    if _WILDCARD.search(source) is None or (not is_uri(source) and os.path.lexists(source)):
+    query = _QUERY.search(source) if is_uri(source) else None
+    path = source if query is None else source[: query.start()]
+    if _WILDCARD.search(path) is None or (not is_uri(source) and os.path.lexists(source)):
         return source, None
-    parts = source.split("/")
+    parts = path.split("/")
     first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
     base = "/".join(parts[:first]) or ("/" if source.startswith("/") else ".")
-    return base, "/".join(parts[first:])
+    return base + (query.group() if query else ""), "/".join(parts[first:])
 
 
 def _regex(pattern: str) -> str:
@@ -125,37 +120,3 @@ def _walk(folder: str, relative: str, entered: set[tuple[int, int]]) -> Iterator
         elif stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in entered:
             entered.add((status.st_dev, status.st_ino))
             yield from _walk(entry.path, f"{below}/", entered)
-
-
-def _remote(source: str) -> Iterator[Listed]:
-    from pyarrow import ArrowException, fs
-
-    parts = urlsplit(source)
-    if parts.password is not None:
-        raise UsageError(
-            f"source {parts.scheme}://...: a password in a URI would be recorded in the index; "
-            "give credentials through the environment"
-        )
-    try:
-        filesystem, path = fs.FileSystem.from_uri(source)
-        root = filesystem.get_file_info(path)
-        if root.type == fs.FileType.NotFound:
-            raise NotFoundError(f"source {source!r}: there is no such object or folder")
-        if root.type == fs.FileType.File:
-            yield Listed(source, "", root.size, str(root.mtime_ns))
-            return
-        infos = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    except ArrowException as error:
-        raise UsageError(f"source {source!r}: no filesystem understands this URI ({_line(error)})") from error
-    except OSError as error:
-        raise StorageError(f"source {source!r} cannot be listed ({_line(error)})") from error
-    head = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-    query = f"?{parts.query}" if parts.query else ""
-    files = ((info.path[len(path.rstrip("/")) + 1 :], info) for info in infos if info.type == fs.FileType.File)
-    for relative, info in sorted(files, key=lambda file: file[0].split("/")):
-        if not any(part.startswith(".") for part in relative.split("/")):
-            yield Listed(f"{head}/{quote(relative)}{query}", relative, info.size, str(info.mtime_ns))
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

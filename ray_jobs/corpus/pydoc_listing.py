@@ -13,7 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from ray_jobs.corpus.listing import Listed
+from ray_jobs.corpus.listed import Listed
 from ray_jobs.errors import NotFoundError, UsageError
 
 _NOT_DOCUMENTATION = frozenset(

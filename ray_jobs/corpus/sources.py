@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ray_jobs.corpus import listing, pydoc_listing
 from ray_jobs.corpus.formats import FORMATS, format_of
-from ray_jobs.corpus.listing import Listed
+from ray_jobs.corpus.listed import Listed
 from ray_jobs.errors import UsageError
 
 _PYDOC = "pydoc:"

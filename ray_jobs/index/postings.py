@@ -27,7 +27,7 @@ from ray_jobs.errors import CorruptError, NotFoundError
 from ray_jobs.index.files import write_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -129,28 +129,32 @@ class Postings:
 
     @classmethod
     def open(cls, folder: Path) -> Postings:
-        """Map the files that write_postings left in ``folder``.
+        """Map the files that write_postings left in ``folder``; raises as `map` does."""
+        return cls.map({name: folder / name for name in FILES})
+
+    @classmethod
+    def map(cls, paths: Mapping[str, Path]) -> Postings:
+        """Map the files of postings, each by its name in FILES, wherever it lies.
 
         Raises NotFoundError if one is missing, CorruptError if their sizes contradict each other.
         """
-        for name in FILES:
-            if not (folder / name).is_file():
-                raise NotFoundError(f"postings = {folder}: {name} is missing; run `tandem index verify` on the index")
+        for name, path in paths.items():
+            if not path.is_file():
+                raise NotFoundError(f"postings = {path}: {name} is missing; run `tandem index verify` on the index")
+        terms_file = paths["terms.arrow"]
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(folder / "terms.arrow"))).read_all()
+            table = pa.ipc.open_file(pa.memory_map(str(terms_file))).read_all()
         except pa.ArrowInvalid as error:
-            raise CorruptError(
-                f"postings = {folder}: terms.arrow is no Arrow file ({error}); rebuild the index"
-            ) from None
-        rows = _map(folder / "rows.i32", np.int32)
-        frequencies = _map(folder / "frequencies.u16", np.uint16)
+            raise CorruptError(f"postings = {terms_file}: this is no Arrow file ({error}); rebuild the index") from None
+        rows = _map(paths["rows.i32"], np.int32)
+        frequencies = _map(paths["frequencies.u16"], np.uint16)
         starts = table.column("start").to_numpy() if table.num_rows else np.empty(0, np.int64)
         if len(rows) != len(frequencies) or (len(starts) and not 0 <= starts[-1] < len(rows)):
             raise CorruptError(
-                f"postings = {folder}: files of different lengths; restore the shard or rebuild the index"
+                f"postings = {terms_file}: files of different lengths; restore the shard or rebuild the index"
             )
         terms = table.column("term").combine_chunks() if table.num_rows else pa.array([], pa.string())
-        return cls(terms, np.append(starts, len(rows)), rows, frequencies, _map(folder / "lengths.i32", np.int32))
+        return cls(terms, np.append(starts, len(rows)), rows, frequencies, _map(paths["lengths.i32"], np.int32))
 
     @property
     def row_count(self) -> int:

@@ -149,6 +149,20 @@ def publish_shard(storage: Storage, index: str, shard_id: str, built: BuiltShard
     return ShardRecord(id=shard_id, files=files, rows=built.rows, documents=built.documents)
 
 
+def _local(storage: Storage, file: FileRecord) -> Path:
+    """A local file with the bytes of the manifest; raises CorruptError, NotFoundError."""
+    try:
+        return storage.local(file.key, file.sha256)
+    except CorruptError:
+        size, _ = storage.fingerprint(file.key)
+        if size == file.size:
+            raise
+        raise CorruptError(
+            f"{storage.uri}/{file.key}: {size} bytes, the manifest says {file.size}; restore the file or roll back to "
+            "another snapshot"
+        ) from None
+
+
 class Shard:
     """An open shard: dense and lexical candidates, filters and rows."""
 
@@ -179,18 +193,10 @@ class Shard:
 
         Raises CorruptError when sizes or row counts are not those of the manifest, NotFoundError for a missing file.
         """
-        paths = {name: storage.local(file.key) for name, file in record.files.items()}
-        for name, path in paths.items():
-            if path.stat().st_size != record.files[name].size:
-                raise CorruptError(
-                    f"{path}: {path.stat().st_size} bytes, the manifest says {record.files[name].size}; "
-                    f"restore the file or roll back to another snapshot"
-                )
-        for file in record.files.values():
-            storage.local(file.key, file.sha256)
+        paths = {name: _local(storage, file) for name, file in record.files.items()}
         dense = DenseShard.open(paths[layout.VECTORS_FAISS], paths[layout.VECTORS_F16], dimension, quantiser)
         rows = Rows.open(paths[layout.ROWS])
-        postings = Postings.open(paths[f"{layout.POSTINGS}/{POSTING_FILES[0]}"].parent)
+        postings = Postings.map({name: paths[f"{layout.POSTINGS}/{name}"] for name in POSTING_FILES})
         if not len(dense) == len(rows) == postings.row_count == record.rows:
             raise CorruptError(
                 f"shard={record.id}: {len(dense)} vectors, {len(rows)} rows, {postings.row_count} posting lengths; "

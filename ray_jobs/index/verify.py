@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ray_jobs.errors import CorruptError, NotFoundError
+from ray_jobs.errors import NotFoundError
 from ray_jobs.index.manifest import FileRecord, Manifest
 from ray_jobs.index.search import Queries, SearchConfig, Statistics, make_plan
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.index.template import sample_rows
-from ray_jobs.storage import Storage, sha256_of
+from ray_jobs.storage import Storage
 
 SELF_QUERIES = 64
 
@@ -61,13 +61,13 @@ def check_new_files(storage: Storage, manifest: Manifest, before: Manifest | Non
 def check_file(storage: Storage, record: FileRecord) -> str | None:
     """What is wrong with one object, or None."""
     try:
-        path = storage.local(record.key)
-        if path.stat().st_size != record.size:
-            return f"{record.key}: {path.stat().st_size} bytes, expected {record.size}"
-        if sha256_of(path) != record.sha256:
-            return f"{record.key}: content differs from its sha256"
-    except (NotFoundError, CorruptError) as error:
+        size, digest = storage.fingerprint(record.key)
+    except NotFoundError as error:
         return str(error)
+    if size != record.size:
+        return f"{record.key}: {size} bytes, expected {record.size}"
+    if digest != record.sha256:
+        return f"{record.key}: content differs from its sha256"
     return None
 
 

@@ -36,7 +36,8 @@ def bury_rows(storage: Storage, index: str, number: int, record: ShardRecord, de
     first = np.concatenate([table.column("first_row").to_numpy() for table in found])
     counts = np.concatenate([table.column("chunks").to_numpy() for table in found])
     rows = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-    lengths = np.memmap(storage.local(record.files[f"{layout.POSTINGS}/lengths.i32"].key), "<i4", "r")
+    file = record.files[f"{layout.POSTINGS}/lengths.i32"]
+    lengths = np.memmap(storage.local(file.key, file.sha256), "<i4", "r")
     return BuriedShard(
         number=number,
         record=bury(storage, index, record, rows.astype(np.int64)),

@@ -18,7 +18,8 @@ from ray_jobs.storage import Storage
 def failed_sources(storage: Storage, staged: Sequence[StagedGroup]) -> set[str]:
     """The files of which something could not be read."""
     records = [group.dead_letters for group in staged if group.dead_letters is not None]
-    columns = [pq.read_table(storage.local(record.key), columns=["source"]).column("source") for record in records]
+    paths = [storage.local(record.key, record.sha256) for record in records]
+    columns = [pq.read_table(path, columns=["source"]).column("source") for path in paths]
     return {source for column in columns for source in column.to_pylist()}
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from ray_jobs.corpus import metadata
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.sources import list_sources
-from ray_jobs.errors import ConflictError, NotFoundError, RejectedError, StorageError, UsageError
+from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, RejectedError, StorageError, UsageError
 from ray_jobs.index import layout, manifest
 from ray_jobs.index.factory import IndexType, training_size
 from ray_jobs.index.ladder import Wanted, check_budget, choose
@@ -244,7 +244,10 @@ def _template(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> Te
             run.storage.upload(key, path)
         except ConflictError:
             # Its name is the hash of its bytes: an earlier run left the very same template.
-            run.storage.local(key, digest)
+            if run.storage.fingerprint(key) != (size, digest):
+                raise CorruptError(
+                    f"{run.storage.uri}/{key}: content differs from its sha256 {digest[:12]}…; restore it from a backup"
+                ) from None
     return TemplateRecord(
         factory=chosen.factory,
         file=FileRecord(key=key, size=size, sha256=digest),

@@ -69,6 +69,10 @@ class Storage(Protocol):
         """A local file with the bytes of `key`, for memory mapping; a remote one is cached, its hash checked."""
         ...
 
+    def fingerprint(self, key: str) -> tuple[int, str]:
+        """Size and sha256 of the bytes that the store holds now, all of them read; raises NotFoundError."""
+        ...
+
     def local_folder(self, prefix: str) -> Path:
         """A local folder with the files below `prefix`, to be read only; raises NotFoundError where there are none."""
         ...

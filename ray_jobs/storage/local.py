@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_jobs.storage import verified
-from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error
+from ray_jobs.storage.objects import BLOCK, ObjectInfo, explain_os_error, sha256_of
 from ray_jobs.storage.scratch import own_folder
 
 SCRATCH = ".scratch"
@@ -89,6 +89,12 @@ class LocalStorage:
                     f"{self.uri}/{key}: content differs from its sha256 {sha256[:12]}…; restore it from a backup"
                 )
         return path
+
+    def fingerprint(self, key: str) -> tuple[int, str]:
+        """Size and sha256 of the file, all of it read; raises NotFoundError."""
+        path = self._path(key)
+        with self._explained("read", key):
+            return path.stat().st_size, sha256_of(path)
 
     def local_folder(self, prefix: str) -> Path:
         """The folder itself; raises NotFoundError."""

@@ -21,17 +21,30 @@ def holds(path: Path, sha256: str) -> bool:
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """The hash of a file in hex, by an algorithm of hashlib, of now or of when it was last hashed in this state."""
-    status = path.stat()
-    state = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino} {algorithm}"
-    note = cache_folder() / "hashes" / hashlib.sha256(state.encode()).hexdigest()
+    note = _note(path, algorithm)
     with suppress(OSError):
         return note.read_text(encoding="ascii")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest()
+    _write(note, found)
+    return found
+
+
+def remember(path: Path, sha256: str) -> None:
+    """Note the hash of a file, by whom has just found it."""
+    _write(_note(path, "sha256"), sha256)
+
+
+def _note(path: Path, algorithm: str) -> Path:
+    status = path.stat()
+    state = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino} {algorithm}"
+    return cache_folder() / "hashes" / hashlib.sha256(state.encode()).hexdigest()
+
+
+def _write(note: Path, found: str) -> None:
     # Without a place to remember it, the file is hashed again next time.
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_name(f".{uuid.uuid4().hex}")
         temporary.write_text(found, encoding="ascii")
         temporary.rename(note)
-    return found

@@ -144,8 +144,7 @@ def _put(storage: Storage, key: str, path: Path) -> None:
         storage.upload(key, path)
     except ConflictError:
         # A run that was killed left it, or another one is writing the same: it may stay if it is what it should be.
-        with suppress(CorruptError):
-            storage.local(key, sha256_of(path))
+        if storage.fingerprint(key)[1] == sha256_of(path):
             return
         storage.delete(key)
         storage.upload(key, path)

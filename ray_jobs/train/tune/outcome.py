@@ -7,7 +7,6 @@ an object of a bucket. Not guaranteed: the importance of keys where there were f
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -132,8 +131,4 @@ def _replace(storage: Storage, key: str, data: bytes) -> None:
 
 def _local(storage: Storage, key: str, data: bytes) -> Path:
     """A local file of `key`, which holds `data`."""
-    digest = hashlib.sha256(data).hexdigest()
-    # A copy of what the key held before is dropped when it is found to be another's.
-    with suppress(CorruptError):
-        return storage.local(key, digest)
-    return storage.local(key, digest)
+    return storage.local(key, hashlib.sha256(data).hexdigest())
