@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BUCKET = "bucket"
+Application = Callable[..., Iterable[bytes]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Bucket:
 class OneAtATime:
     """Moto looks whether a key is there, and then writes it: one request at a time makes this one step, as S3 does."""
 
-    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+    def __init__(self, application: Application) -> None:
         self._application = application
         self._turn = threading.Lock()
 
@@ -41,15 +42,15 @@ class OneAtATime:
 
 
 @contextmanager
-def s3_server() -> Iterator[Bucket]:
-    """An empty bucket, `s3://bucket`; gone in the end."""
+def s3_server(around: Callable[[Application], Application] = lambda inner: inner) -> Iterator[Bucket]:
+    """An empty bucket, `s3://bucket`; gone in the end. `around` is put before what answers."""
     import boto3
     from moto.core.model_instances import reset_model_data
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
     reset_model_data()
-    application = OneAtATime(DomainDispatcherApplication(create_backend_app))
+    application = around(OneAtATime(DomainDispatcherApplication(create_backend_app)))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,4 +1,8 @@
-"""A store on Google Cloud Storage, by the protocol that its client speaks; sources there go through pyarrow."""
+"""A store on Google Cloud Storage, by the protocol that its client speaks: the XML API, conditions and all.
+
+Sources there go through pyarrow, which speaks the JSON API: of the servers to be had for it, gcp-storage-emulator
+2026.7.19 and fake-gcs-server, neither keeps conditions of the XML API, so only the names of such sources are tested.
+"""
 
 from __future__ import annotations
 

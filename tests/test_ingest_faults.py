@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 from bucket_runs import Place, corpus
 from faulty_proxy import Fault, Proxy, faulty
-from in_process import session, stream
 from ingest_runs import rows_of
 from s3_server import s3_server
 
 from ray_jobs.errors import StorageError
 from ray_jobs.index import layout, manifest
 from ray_jobs.index.verify import verify
-from ray_jobs.ingest import compact_job, delete
 
 pytest_plugins = ["in_process"]
 pytestmark = [pytest.mark.usefixtures("in_process"), pytest.mark.slow]
@@ -33,9 +31,6 @@ def proxy() -> Iterator[Proxy]:
 @pytest.fixture
 def place(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A first snapshot in a bucket behind the proxy, and the corpus of the second one."""
-    for module in (delete, compact_job):
-        monkeypatch.setattr(module, "session", session)
-    monkeypatch.setattr(compact_job, "stream", stream)
     monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
     bucket = proxy.bucket  # type: ignore[attr-defined]
     settings = {
@@ -74,9 +69,9 @@ def assert_whole(place: Place, rows: list[dict[str, object]]) -> None:
 def test_an_ingest_under_random_faults_ends_with_what_it_ends_with_without(
     place: Place, proxy: Proxy, undisturbed: list[dict[str, object]], seed: int
 ) -> None:
-    proxy.at_random(seed, 0.08)
+    proxy.at_random(seed, 0.15)
     assert place.ingest().outcome == "published"
-    assert sum(proxy.done.values()) > 5
+    assert sum(proxy.done.values()) > 3
     proxy.harmless()
     assert_whole(place, undisturbed)
 

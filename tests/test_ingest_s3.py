@@ -8,13 +8,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from bucket_runs import Place, corpus
-from in_process import session, stream
 from ingest_runs import rows_of
 from s3_server import Bucket, s3_server
 
 from ray_jobs.index import manifest
 from ray_jobs.index.verify import verify
-from ray_jobs.ingest import compact_job, delete
+from ray_jobs.ingest import compact_job
 from ray_jobs.ingest.collect import collect
 from ray_jobs.ingest.compact_settings import CompactSettings
 from ray_jobs.ingest.rollback import rollback
@@ -26,9 +25,6 @@ pytestmark = pytest.mark.usefixtures("in_process")
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Place, Place]]:
     """The same on the disk and in a bucket."""
-    for module in (delete, compact_job):
-        monkeypatch.setattr(module, "session", session)
-    monkeypatch.setattr(compact_job, "stream", stream)
     monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
     with s3_server() as bucket:
         for name, value in bucket.environment.items():
