@@ -15,9 +15,9 @@ from ray_jobs.index.quantiser import APART_BYTES
 from ray_jobs.index.template import CODEC_SAMPLE, QUANTISER_WIDTH, RECALL_QUERIES, TWO_LEVEL_LISTS, nprobe_ladder
 from ray_jobs.ingest.trial import Trial
 
-STAGE_SECONDS = 0.3  # of Ray for the tasks of one stage
-WORKER_SECONDS = 2.0  # until the first worker of a run is there
-WORKER_BYTES = 120 << 20  # of a worker, beside what its work takes
+STAGE_SECONDS = 0.1  # of Ray for the tasks of a stage whose work is small
+WORKER_SECONDS = 2.0  # until a stage has its workers, with what they import
+WORKER_BYTES = 300 << 20  # of a worker that has imported what it needs, and has nothing to do
 _KMEANS_ROUNDS = 10
 _CODEC_ROUNDS = 25
 _ROTATION_ROUNDS = 200  # 50 rounds of 4 over the codebooks
@@ -72,7 +72,7 @@ def worker_memory(trial: Trial, expected: Expected, machine: Machine) -> int:
     postings = sum(size for name, size in trial.sizes.items() if name.startswith("postings/"))
     index = index_bytes(expected.index_type, round(rows), expected.dimension)
     building = rows * 2 * expected.dimension + index + 3 * postings / expected.share / expected.shards
-    return round(WORKER_BYTES + max(machine.resident, building))
+    return round(max(machine.resident, WORKER_BYTES + building))
 
 
 def seconds(trial: Trial, expected: Expected, machine: Machine) -> dict[str, float]:
@@ -86,9 +86,9 @@ def seconds(trial: Trial, expected: Expected, machine: Machine) -> dict[str, flo
         "start": machine.load_seconds,
         "read": WORKER_SECONDS + per_run["read"] / min(machine.workers, expected.groups),
         "decide": STAGE_SECONDS,
-        "embed": STAGE_SECONDS + machine.load_seconds + embed,
+        "embed": WORKER_SECONDS + machine.load_seconds + embed,
         "train": _training(expected) / machine.comparisons,
-        "build": STAGE_SECONDS + (per_run.get("build", 0.0) + _adding(expected) / machine.comparisons) / builders,
+        "build": WORKER_SECONDS + (per_run.get("build", 0.0) + _adding(expected) / machine.comparisons) / builders,
         "ledger": STAGE_SECONDS,
         "verify": per_run.get("hash", 0.0) + _measuring(expected) / machine.comparisons,
     }

@@ -1,12 +1,13 @@
 """A run in small: the real stages over a random sample of the sources, in a folder that goes with it.
 
-Guaranteed: parts of the sources are drawn with a chance that grows with their size, the same ones each time; the
-embedder sees at most about `EMBEDDED` texts, the others get vectors at random, which are as large. Nothing is written
+Guaranteed: parts of the sources are drawn with a chance that grows with their size, the same ones each time. Vectors
+are made up, since they are as large as any; the embedder is timed by itself, on some of the texts. Nothing is written
 to the store. Not guaranteed: that a sample is like the whole.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,10 @@ from ray_jobs.storage import LocalStorage, sha256_of
 DRAWS = 4_096  # of parts, at most
 SOURCE_BYTES = 1 << 20  # at which no further part is drawn
 GROUP_BYTES = 1 << 19
-EMBEDDED = 384
+SLICE = 128  # texts that are timed at a time
+SLICES = 5
+TIMED_SECONDS = 10.0  # after which no further slice is timed
+WARMING = 48  # texts that the engine sees before
 _NAME = "trial"
 
 
@@ -56,13 +60,11 @@ class Trial:
 
 
 @dataclass
-class _Timed:
-    """An embedder that embeds some texts of each call, and notes how long they took."""
+class _Listening:
+    """An embedder that makes vectors up, and remembers texts."""
 
     embedder: DocumentEmbedder
-    quota: int  # texts of a call
-    texts: int = 0
-    seconds: float = 0.0
+    texts: list[str] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     @property
@@ -78,15 +80,9 @@ class _Timed:
         return self.embedder.dimension
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        self.texts += texts
         vectors = self.rng.standard_normal((len(texts), self.dimension), np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        chosen = self.rng.choice(len(texts), min(self.quota, len(texts)), replace=False)
-        some = [texts[position] for position in chosen.tolist()]
-        started = time.monotonic()
-        vectors[chosen] = self.embedder.encode_documents(some)
-        self.seconds += time.monotonic() - started
-        self.texts += len(some)
-        return vectors
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmbedder) -> Trial:
@@ -99,8 +95,8 @@ def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmb
         schema: Schema = {}
         for group in staged:
             schema = metadata.merge(schema, group.metadata)
-        timed = _Timed(embedder, -(-EMBEDDED // max(1, len(staged))))
-        embedded = _embed(storage, config, staged, timed, schema)
+        listening = _Listening(embedder)
+        embedded = _embed(storage, config, staged, listening, schema)
         seconds = {"read": read, "prepare": sum(group.seconds - group.forward_seconds for group in embedded)}
         sizes = {
             "documents": sum(group.documents.size for group in staged),
@@ -114,7 +110,7 @@ def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmb
         text_bytes=sum(group.bytes for group in embedded),
         sizes=sizes,
         seconds=seconds,
-        chunks_per_second=timed.texts / timed.seconds if timed.texts else 0.0,
+        chunks_per_second=_speed(embedder, listening.texts),
     )
 
 
@@ -147,11 +143,28 @@ def _draw(files: Sequence[SourceFile], max_bytes: int) -> Iterator[SourcePart]:
 
 
 def _embed(
-    storage: LocalStorage, config: IngestConfig, staged: Sequence[StagedGroup], timed: _Timed, schema: Schema
+    storage: LocalStorage, config: IngestConfig, staged: Sequence[StagedGroup], listening: _Listening, schema: Schema
 ) -> list[EmbeddedGroup]:
-    timed.embedder.encode_documents([_NAME])  # the first forward pass prepares the engine
-    groups = GroupEmbedder(storage, _NAME, layout.work(_NAME, 0), 1, timed, config.chunking, schema)
+    groups = GroupEmbedder(storage, _NAME, layout.work(_NAME, 0), 1, listening, config.chunking, schema)
     return list(groups.embed_all((group, DROPPED_SCHEMA.empty_table()) for group in staged))
+
+
+def _speed(embedder: DocumentEmbedder, texts: Sequence[str]) -> float:
+    """Texts a second of an embedder that has nothing beside it: the median of some slices; 0 without a text."""
+    if not texts:
+        return 0.0
+    order = np.random.default_rng(0).permutation(len(texts)).tolist()
+    embedder.encode_documents([texts[place] for place in order[:WARMING]])
+    rates: list[float] = []
+    begun = time.monotonic()
+    for first in range(0, min(len(order), SLICE * SLICES), SLICE):
+        some = [texts[place] for place in order[first : first + SLICE]]
+        started = time.monotonic()
+        embedder.encode_documents(some)
+        rates.append(len(some) / (time.monotonic() - started))
+        if time.monotonic() - begun > TIMED_SECONDS:
+            break
+    return statistics.median(rates)
 
 
 def _build(
