@@ -82,7 +82,8 @@ class _Listening:
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         self.texts += texts
         vectors = self.rng.standard_normal((len(texts), self.dimension), np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
 
 def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmbedder) -> Trial:
