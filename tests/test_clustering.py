@@ -82,7 +82,14 @@ def test_the_same_sample_gives_the_same_centroids_mapped_or_not(tmp_path: Path) 
     assert np.array_equal(two_level(mapped, 60, _cp()), two_level(sample, 60, _cp()))
 
 
-@pytest.mark.parametrize("factory", ["IVF64_HNSW32,SQ8", "RR16,IVF64_HNSW32,RaBitQ4", "OPQ4_16,IVF64_HNSW32,PQ4x8np"])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "IVF64_HNSW32,SQ8",
+        "RR16,IVF64_HNSW32,RaBitQ4",
+        pytest.param("OPQ4_16,IVF64_HNSW32,PQ4x8np", marks=pytest.mark.chaos),  # half a minute
+    ],
+)
 def test_templates_of_many_lists_are_trained_in_two_levels(
     tmp_path: Path, factory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,9 @@ pytestmark = [pytest.mark.usefixtures("in_process"), pytest.mark.slow]
 OLD, NEW = corpus(*range(20)), corpus(*range(10, 40), word="fig")
 
 
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 3))]
+
+
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
     with s3_server() as bucket, faulty(bucket.environment["AWS_ENDPOINT_URL"]) as found:
@@ -65,7 +68,7 @@ def assert_whole(place: Place, rows: list[dict[str, object]]) -> None:
     assert verify(place.storage, place.live).problems == ()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_an_ingest_under_random_faults_ends_with_what_it_ends_with_without(
     place: Place, proxy: Proxy, undisturbed: list[dict[str, object]], seed: int
 ) -> None:
@@ -86,7 +89,7 @@ def test_a_commit_whose_answer_is_lost_is_a_commit(
     assert_whole(place, undisturbed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_an_ingest_that_gives_up_says_so_leaves_the_old_snapshot_and_the_next_goes_on(
     place: Place, proxy: Proxy, undisturbed: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -146,6 +146,7 @@ def test_options_in_a_uri_say_where_the_bucket_is(bucket: Bucket, monkeypatch: p
         assert stream.read() == b"text"
 
 
+@pytest.mark.chaos
 def test_a_large_bucket_is_listed_in_the_memory_of_a_page(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     class Pages:
         """Answers as the client of the server does, without its pages in memory."""

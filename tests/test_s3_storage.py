@@ -158,6 +158,7 @@ def test_the_memory_for_a_large_file_is_that_of_the_parts_on_their_way(bucket: B
     assert both < 150 * MIB
 
 
+@pytest.mark.chaos
 def test_a_listing_of_many_pages_is_whole_in_order_and_goes_on_where_it_is_cut(
     bucket: Bucket, proxy: Proxy, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ export function offerFields(group, box, metadata) {
 
 /** A field as the filter's language has it: a plain word, or anything in quotes. */
 export function written(name) {
-  const plain = /^[\p{L}_][\p{L}\p{N}_./-]*$/u.test(name) && !/^(and|or|not|in|exists|true|false)$/i.test(name);
+  const plain = /^[A-Za-z_][A-Za-z0-9_./-]*$/.test(name) && !/^(and|or|not|in|exists|true|false)$/i.test(name);
   return plain ? name : `"${name.replace(/["\\]/g, "\\$&")}"`;
 }
 
