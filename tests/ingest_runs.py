@@ -27,6 +27,11 @@ def article(number: int, **metadata: object) -> dict[str, object]:
 
 
 def ingest(tmp_path: Path, *sources: Path, **settings: object) -> IngestSummary:
+    return job.run(config(tmp_path, *sources, **settings))
+
+
+def config(tmp_path: Path, *sources: Path, **settings: object) -> IngestConfig:
+    """A run over small chunks with the fake embedder, unless `settings` say otherwise."""
     defaults = {
         "sources": [str(source) for source in sources],
         "index": "test",
@@ -34,7 +39,7 @@ def ingest(tmp_path: Path, *sources: Path, **settings: object) -> IngestSummary:
         "embedder": {"engine": "fake"},
         "chunking": {"max_tokens": 64, "overlap_tokens": 8, "min_tokens": 16},
     }
-    return job.run(IngestConfig.model_validate({**defaults, **settings}))
+    return IngestConfig.model_validate({**defaults, **settings})
 
 
 def live(tmp_path: Path) -> Manifest:

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_runs import article, ingest, write_jsonl
+from ingest_runs import article, config, ingest, write_jsonl
 
 from ray_jobs.corpus.sources import SourceFile
 from ray_jobs.errors import UsageError
 from ray_jobs.index.factory import IndexType
 from ray_jobs.index.ladder import RUNGS, Wanted
 from ray_jobs.ingest import forecast, trial
-from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.dry_run import IngestPlan, dry_run
 from ray_jobs.ingest.forecast import Expected, Machine
 from ray_jobs.ingest.trial import Trial
@@ -39,17 +38,6 @@ TRIED = Trial(
     chunks_per_second=100.0,
 )
 MACHINE = Machine(workers=4, embedders=1, threads=4, load_seconds=1.0, comparisons=1e10, resident=500 << 20)
-
-
-def config(tmp_path: Path, *sources: Path, **settings: object) -> IngestConfig:
-    defaults = {
-        "sources": [str(source) for source in sources],
-        "index": "test",
-        "store": str(tmp_path / "store"),
-        "embedder": {"engine": "fake"},
-        "chunking": {"max_tokens": 64, "overlap_tokens": 8, "min_tokens": 16},
-    }
-    return IngestConfig.model_validate({**defaults, **settings})
 
 
 def expected(rows: int, index_type: str = "Flat", shards: int = 1) -> Expected:

@@ -34,6 +34,15 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pl
         yield Place(tmp_path / "disk"), Place(tmp_path / "bucket", bucket)
 
 
+@pytest.fixture
+def place(places: tuple[Place, Place]) -> Place:
+    """An index of ten documents in a bucket."""
+    _, place = places
+    place.lay_out(corpus(*range(10)))
+    place.ingest()
+    return place
+
+
 def texts(place: Place) -> dict[str, str]:
     """The documents whose text the live snapshot keeps."""
     tables = [pq.read_table(place.storage.local(record.key)) for record in place.live.documents]
@@ -79,12 +88,7 @@ def test_an_index_in_a_bucket_lives_as_one_on_a_disk(places: tuple[Place, Place]
     assert len(list(places[0].storage.list("indexes"))) == len(list(places[1].storage.list("indexes")))
 
 
-def test_an_object_that_is_damaged_in_the_bucket_is_found_though_a_good_copy_is_cached(
-    places: tuple[Place, Place],
-) -> None:
-    _, place = places
-    place.lay_out(corpus(*range(10)))
-    place.ingest()
+def test_an_object_that_is_damaged_in_the_bucket_is_found_though_a_good_copy_is_cached(place: Place) -> None:
     assert place.answers()
     damaged, gone = place.live.shards[0].files["rows.arrow"], place.live.documents[0]
     bucket = place.bucket
@@ -99,12 +103,7 @@ def test_an_object_that_is_damaged_in_the_bucket_is_found_though_a_good_copy_is_
     assert len(problems) == 2
 
 
-def test_an_object_that_is_overwritten_within_a_second_by_as_many_bytes_is_read_again(
-    places: tuple[Place, Place],
-) -> None:
-    _, place = places
-    place.lay_out(corpus(*range(10)))
-    place.ingest()
+def test_an_object_that_is_overwritten_within_a_second_by_as_many_bytes_is_read_again(place: Place) -> None:
     place.lay_out(corpus(*range(10), word="peach"))
     assert place.ingest().outcome == "published"
     assert place.ingest().outcome == "unchanged"

@@ -24,6 +24,7 @@ from ray_jobs.index.factory import IndexType, check_factory, index_bytes, list_c
 FLAT_LIMIT = 50_000  # vectors up to which exact search is the better choice
 # Choosing lists by a graph costs a query as much as comparing it with so many centroids one by one.
 _FLAT_LISTS = 4_096
+FINE_RECALL = 0.99  # above which the finest code comes first
 _LEAST_CODED = 10_000  # vectors below which codebooks learn too little
 _FULL_LIST = 32  # rows of a list in a shard from which on blocks are mostly full
 
@@ -149,7 +150,3 @@ def _fastest(usable: list[Rung], wanted: Wanted) -> int:
     batches as a byte for each (tests/bench/results.md).
     """
     return usable.index(BLOCKS) if BLOCKS in usable and wanted.recall_target <= FINE_RECALL else 0
-
-
-FINE_RECALL = 0.99
-"""Recall above which the finest code comes first."""

@@ -18,13 +18,16 @@ import pyarrow.compute as pc
 
 from ray_jobs.ingest.ledger import DELETED, LEDGER_SCHEMA, as_deleted
 
+SAME, NEAR = "same-content", "near-duplicate"
+ALIKE = frozenset({SAME, NEAR})
+"""Reasons why a document is dropped that another id stands for."""
 # Why a document that was read, or taken over, is not embedded.
 DROPPED_SCHEMA = pa.schema(
     [
         pa.field("group", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
         # "unchanged", "duplicate" (same id, same content), "duplicate-id" (another content), "replaced" (an older one);
-        # and of other ids: "same-content", "near-duplicate"
+        # and those of ALIKE
         pa.field("reason", pa.string(), nullable=False),
         pa.field("kept_in", pa.string(), nullable=False),  # the source of the one that stays; of other ids its id
         pa.field("similarity", pa.float32()),  # to that one, where it has another id

@@ -21,7 +21,6 @@ from ray_jobs.ingest.duplicates.over_cluster import revive
 from ray_jobs.ingest.ledger import DELETED, known_documents
 from ray_jobs.ingest.outcome import Made
 from ray_jobs.ingest.plan import partition_of
-from ray_jobs.ingest.receipts import Alike
 from ray_jobs.ingest.select import write_ids
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.progress import Progress, SilentProgress
@@ -78,7 +77,7 @@ def _publish(run: Run, before: Manifest, config: DeleteConfig) -> IngestSummary:
     made = Made(
         staged=[],
         decided=decided,
-        alike=Alike(),
+        alike=dispatch.NOTHING_ALIKE,
         embedded=[],
         buried=dispatch.bury(run, before, decided),
         built=[],

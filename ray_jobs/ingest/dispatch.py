@@ -28,6 +28,7 @@ from ray_jobs.runtime import stream
 
 LOOK_AHEAD = 8  # groups an embedding actor takes at a time, so that one is prepared while another is embedded
 Items = list[dict[str, object]]
+NOTHING_ALIKE = Alike()
 Receipt = TypeVar("Receipt", bound=BaseModel)
 Group = TypeVar("Group", StagedGroup, SketchedGroup, EmbeddedGroup)
 
@@ -128,20 +129,7 @@ def embed(
     """Chunk and embed every group of which something is left."""
     chosen = (identity.model_dump_json(), run.config.chunking.model_dump_json(), json.dumps(sorted(schema.items())))
     staged = [group for group in staged if is_left(group, decided)]
-    items: Items = []
-    for group in staged:
-        cuts = cuts_of(group, decided)
-        cuts += [(part.key, part.groups[group.group]) for part in alike.settled if group.group in part.groups]
-        # Its place among the groups changes nothing of it.
-        content = (group.model_dump_json(exclude={"group"}), *(cut.digest for _, cut in cuts))
-        items.append(
-            {
-                "number": group.group,
-                "key": key_of(*content, *chosen, run.partitions),
-                "staged": group.model_dump_json(),
-                "dropped": json.dumps([key for key, _ in cuts]),
-            }
-        )
+    items = items_of(staged, (*chosen, run.partitions), decided, alike)
     sizes = {group.group: group.text_bytes for group in staged}
     arguments = (
         run.config.store,
@@ -170,14 +158,38 @@ def embed(
     return _in_order(embedded)
 
 
-def cuts_of(group: StagedGroup, decided: Sequence[DecidedPartition]) -> list[tuple[str, Cut]]:
+def items_of(
+    staged: Sequence[StagedGroup],
+    chosen: Sequence[str | int],
+    decided: Sequence[DecidedPartition],
+    alike: Alike = NOTHING_ALIKE,
+) -> Items:
+    """Staged groups as items of a stage that leaves out what was decided; `chosen` is what else a piece depends on."""
+    items: Items = []
+    for group in staged:
+        cuts = _cuts_of(group, decided)
+        cuts += [(part.key, part.groups[group.group]) for part in alike.settled if group.group in part.groups]
+        # Its place among the groups changes nothing of it.
+        content = (group.model_dump_json(exclude={"group"}), *(cut.digest for _, cut in cuts))
+        items.append(
+            {
+                "number": group.group,
+                "key": key_of(*content, *chosen),
+                "staged": group.model_dump_json(),
+                "dropped": json.dumps([key for key, _ in cuts]),
+            }
+        )
+    return items
+
+
+def _cuts_of(group: StagedGroup, decided: Sequence[DecidedPartition]) -> list[tuple[str, Cut]]:
     """What the partitions leave out of a group, and the keys of the lists of it."""
     return [(part.dropped_key, part.groups[group.group]) for part in decided if group.group in part.groups]
 
 
 def is_left(group: StagedGroup, decided: Sequence[DecidedPartition]) -> bool:
     """Whether the ledger or a dead letter must say what became of a document of the group."""
-    cuts = [cut for _, cut in cuts_of(group, decided)]
+    cuts = [cut for _, cut in _cuts_of(group, decided)]
     return group.produced - group.failed > sum(cut.documents for cut in cuts) or any(cut.letters for cut in cuts)
 
 

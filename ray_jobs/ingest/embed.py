@@ -18,18 +18,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ray_jobs.corpus import metadata
 from ray_jobs.corpus.chunking import Chunker, ChunkingConfig
-from ray_jobs.corpus.document import HEADING_SEPARATOR, Chunk, Document, table_to_documents
+from ray_jobs.corpus.document import HEADING_SEPARATOR, Chunk, Document
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.tokens import Tokenizer
 from ray_jobs.index.rows import ROW_FIELDS
 from ray_jobs.ingest.dead_letters import write_dead_letters
 from ray_jobs.ingest.ledger import EMPTY, IDS_SCHEMA, INDEXED, LEDGER_SCHEMA, write_partitioned
 from ray_jobs.ingest.receipts import EmbeddedGroup, StagedGroup
-from ray_jobs.ingest.sort import Sorted, sort_documents
+from ray_jobs.ingest.sort import Sorted, sorted_group
 from ray_jobs.storage import Storage, new_id
 
 
@@ -113,17 +112,13 @@ class GroupEmbedder:
 
     def _prepare(self, staged: StagedGroup, dropped: pa.Table) -> _Prepared:
         started = time.monotonic()
-        ids = pq.read_table(self.storage.local(staged.ids_key)).sort_by("row")
-        rows = ids.column("row").to_pylist()
-        stored = pq.read_table(self.storage.local(staged.documents.key, staged.documents.sha256))
-        documents = table_to_documents(stored.take(pa.array(rows, pa.int64())) if staged.taken_over else stored)
-        sorted_out = sort_documents(ids, documents, dropped, self.schema)
-        chunked = list(self.chunker.chunk_all([document for _, document, _ in sorted_out.kept]))
+        ids, found = sorted_group(self.storage, staged, dropped, self.schema)
+        chunked = list(self.chunker.chunk_all([document for _, document, _ in found.kept]))
         return _Prepared(
             staged=staged,
-            sorted=sorted_out,
-            kept=[(document, chunks) for (_, document, _), chunks in zip(sorted_out.kept, chunked, strict=True)],
-            ledger=_ledger(ids, sorted_out, [len(chunks) for chunks in chunked], staged.documents.key),
+            sorted=found,
+            kept=[(document, chunks) for (_, document, _), chunks in zip(found.kept, chunked, strict=True)],
+            ledger=_ledger(ids, found, [len(chunks) for chunks in chunked], staged.documents.key),
             seconds=time.monotonic() - started,
         )
 

@@ -68,10 +68,12 @@ def write_row_groups(path: Path, table: pa.Table, numbers: npt.NDArray[np.intege
 
 def read_partition(storage: Storage, keys: Sequence[str], partition: int, columns: Sequence[str]) -> list[pa.Table]:
     """The rows of one hash partition in each of the objects."""
-    return [
-        pq.ParquetFile(storage.local(key)).read_row_group(partition, columns=list(columns), use_threads=False)
-        for key in keys
-    ]
+    return read_row_groups([storage.local(key) for key in keys], partition, columns)
+
+
+def read_row_groups(paths: Sequence[Path], number: int, columns: Sequence[str]) -> list[pa.Table]:
+    """One row group of each of the files."""
+    return [pq.ParquetFile(path).read_row_group(number, columns=list(columns), use_threads=False) for path in paths]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_jobs.ingest.decide import COLUMNS, DROPPED_SCHEMA, decide
+from ray_jobs.ingest.in_flight import store_table
 from ray_jobs.ingest.ledger import fates, read_partition
 from ray_jobs.ingest.receipts import Cut, DecidedPartition
-from ray_jobs.storage import Storage, new_id, sha256_of
+from ray_jobs.storage import Storage
 
 
 def decide_partition(
@@ -36,20 +37,16 @@ def decide_partition(
     deleted = _column(storage, deleted_keys, "doc_id") if deleted_keys else None
     named = [(number, taken_over, table) for (number, taken_over, _), table in zip(groups, tables, strict=True)]
     decision = decide(named, known, gone, deleted)
-    keys = {name: f"{folder}/decided/{new_id()}-{name}.parquet" for name in ("dropped", "kept", "dead")}
-    with storage.scratch() as scratch:
-        for name, key in keys.items():
-            path = scratch / f"{name}.parquet"
-            pq.write_table(getattr(decision, name), path, compression="zstd")
-            storage.upload(key, path)
-        kept_sha256 = sha256_of(scratch / "kept.parquet")
+    dropped, kept, dead = (
+        store_table(storage, f"{folder}/decided", table) for table in (decision.dropped, decision.kept, decision.dead)
+    )
     shards = decision.dead.filter(pa.compute.is_valid(decision.dead.column("shard")))
     return DecidedPartition(
         partition=partition,
-        dropped_key=keys["dropped"],
-        kept_key=keys["kept"],
-        kept_sha256=kept_sha256,
-        dead_key=keys["dead"],
+        dropped_key=dropped.key,
+        kept_key=kept.key,
+        kept_sha256=kept.sha256,
+        dead_key=dead.key,
         groups=cuts(decision.dropped, "group", ("row", "reason", "kept_in")),
         shards=cuts(shards, "shard", ("first_row", "chunks")),
         reasons=dict(Counter(decision.dropped.column("reason").to_pylist())),

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.index.filters import parse
 from ray_jobs.index.shard import Shard
-from ray_jobs.storage import Storage, new_id
+from ray_jobs.ingest.in_flight import store_table
+from ray_jobs.storage import Storage
 
 
 def write_selected(storage: Storage, folder: str, shard: Shard, where: str, schema: Schema) -> str:
@@ -27,9 +27,4 @@ def write_ids(storage: Storage, folder: str, ids: pa.Array | Sequence[str]) -> s
 
 def write_names(storage: Storage, folder: str, column: str, names: pa.Array | Sequence[str]) -> str:
     """Store one column of strings in an object of its own below `folder`; returns the key."""
-    key = f"{folder}/{new_id()}.parquet"
-    with storage.scratch() as scratch:
-        path = scratch / "names.parquet"
-        pq.write_table(pa.table({column: pa.array(names, pa.string())}), path, compression="zstd")
-        storage.upload(key, path)
-    return key
+    return store_table(storage, folder, pa.table({column: pa.array(names, pa.string())})).key

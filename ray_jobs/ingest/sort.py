@@ -1,6 +1,6 @@
 """Sort the documents of a staged group: to be embedded, set aside with an entry in the ledger, or dead letters.
 
-Guaranteed: pure; each document is in one place alone.
+Guaranteed: sorting is pure; each document is in one place alone.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ray_jobs.corpus import metadata
-from ray_jobs.corpus.document import Document
+from ray_jobs.corpus.document import Document, table_to_documents
 from ray_jobs.corpus.metadata import MisfitError, Schema, Value
 from ray_jobs.ingest.dead_letters import DeadLetter
+from ray_jobs.ingest.decide import ALIKE
 from ray_jobs.ingest.ledger import DUPLICATE, FILTERED
+from ray_jobs.ingest.receipts import StagedGroup
+from ray_jobs.storage import Storage
 
-ALIKE = frozenset({"same-content", "near-duplicate"})
-"""Reasons why a document is dropped that another id stands for."""
 EXAMPLES = 3  # of each fate in a group
 
 
@@ -39,6 +41,15 @@ class Sorted:
         self.aside[row] = dict(entry)
         if sum(example[0] == fate for example in self.examples) < EXAMPLES:
             self.examples.append((fate, document.doc_id, why))
+
+
+def sorted_group(storage: Storage, staged: StagedGroup, dropped: pa.Table, schema: Schema) -> tuple[pa.Table, Sorted]:
+    """The ids (IDS_SCHEMA) of the documents of a staged group by their rows, and the documents sorted."""
+    ids = pq.read_table(storage.local(staged.ids_key)).sort_by("row")
+    stored = pq.read_table(storage.local(staged.documents.key, staged.documents.sha256))
+    # Of a group that was read in this run all rows are meant, in order.
+    own = stored.take(ids.column("row").combine_chunks()) if staged.taken_over else stored
+    return ids, sort_documents(ids, table_to_documents(own), dropped, schema)
 
 
 def sort_documents(ids: pa.Table, documents: Sequence[Document], dropped: pa.Table, schema: Schema) -> Sorted:

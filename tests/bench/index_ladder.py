@@ -6,7 +6,6 @@ Not measured: indices that do not fit in memory; several machines.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -18,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from search import _exact, _recall
 from search_peers import PROBES, K, TandemIndex
 from table import Cell, Table, told
 from tandem_index import build, make_template
-from vectors import load, make, queries
+from truth import cpus, exact_rows, material, recall_of
 
 from ray_jobs.index import layout
 from ray_jobs.index.clustering import two_level
@@ -30,7 +28,7 @@ from ray_jobs.index.factory import IndexType, index_bytes, list_count
 from ray_jobs.index.ladder import RUNGS, Wanted
 from ray_jobs.index.manifest import RecallReport
 from ray_jobs.index.template import OVERSAMPLINGS, with_recall
-from ray_jobs.models.embedder import Embedder, EmbedderConfig, choose_engine
+from ray_jobs.models.embedder import Embedder
 from ray_jobs.storage import open_storage
 
 TARGETS = (0.95, 0.99)
@@ -63,13 +61,11 @@ class Setting:
 def measure(quick: bool) -> list[Table]:
     """Build every rung, find its settings, time them in turns; then train centroids both ways."""
     size = QUICK if quick else FULL
-    make(size.vectors)
-    embedder = Embedder.load(choose_engine(EmbedderConfig()))
-    asked = queries(embedder)[: size.queries]
-    vectors, rows = load(size.vectors, embedder.dimension)
-    truth = _exact(vectors, asked)
+    given = material(size.vectors, size.queries)
+    vectors, asked = given.vectors, given.asked
+    truth = exact_rows(vectors, asked)
     with tempfile.TemporaryDirectory() as folder:
-        rungs = _rungs(Path(folder), embedder, vectors, rows)
+        rungs = _rungs(Path(folder), given.embedder, vectors, given.rows)
         built = [_table(rungs, vectors, asked, truth)]
         settings = [setting for rung in rungs for target in TARGETS if (setting := _set(rung, target, asked, truth))]
         for turn in range(size.rounds):
@@ -104,7 +100,7 @@ def _table(rungs: Sequence[TandemIndex], vectors: np.ndarray, asked: np.ndarray,
         kind = IndexType(manifest.template.factory, "")
         forecast = index_bytes(kind, len(vectors), vectors.shape[1])
         real = manifest.shards[0].files[layout.VECTORS_FAISS].size
-        reached = [_recall(_found(rung, kind.lists, wide, asked), truth) for wide in OVERSAMPLINGS]
+        reached = [recall_of(_found(rung, kind.lists, wide, asked), truth) for wide in OVERSAMPLINGS]
         rows.append(
             [
                 manifest.template.factory,
@@ -125,7 +121,7 @@ def _found(rung: TandemIndex, nprobe: int, oversampling: int, asked: np.ndarray)
     before = rung.snapshot.manifest
     rung.snapshot.manifest = with_recall(before, report)
     try:
-        return tuned.find(asked, nprobe, _cpus())
+        return tuned.find(asked, nprobe, cpus())
     finally:
         rung.snapshot.manifest = before
 
@@ -137,7 +133,7 @@ def _set(rung: TandemIndex, target: float, asked: np.ndarray, truth: np.ndarray)
     for wide in OVERSAMPLINGS:
         for nprobe in probes:
             started = time.perf_counter()
-            recall = _recall(_found(rung, nprobe, wide, asked), truth)
+            recall = recall_of(_found(rung, nprobe, wide, asked), truth)
             seconds = time.perf_counter() - started
             if recall >= target:
                 report = RecallReport(
@@ -168,7 +164,7 @@ def _speed(settings: Sequence[Setting], vectors: np.ndarray) -> Table:
         ]
         for setting in settings
     ]
-    columns = ["rung", "target", "nprobe", "candidates a hit", "recall@10", f"queries/s, {_cpus()} threads"]
+    columns = ["rung", "target", "nprobe", "candidates a hit", "recall@10", f"queries/s, {cpus()} threads"]
     notes = ["The fastest setting that reaches the target; a rung without a line reaches it with none."]
     return Table(f"Speed of the rungs at equal recall, {len(vectors):,} embeddings", columns, rows, notes)
 
@@ -227,9 +223,5 @@ def _lists(
     recalls = []
     for part in (128, 64, 32, 16):
         index.nprobe = max(1, lists // part)
-        recalls.append(_recall(index.search(asked, K)[1], truth))
+        recalls.append(recall_of(index.search(asked, K)[1], truth))
     return float(index.invlists.imbalance_factor()), recalls
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))

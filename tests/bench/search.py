@@ -7,7 +7,6 @@ Not measured: memory, building time, several machines.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -18,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from search_peers import Faiss, HnswLib, K, LanceDB, Rows, System, TandemIndex, USearch, Vectors
+from search_peers import Faiss, HnswLib, LanceDB, Rows, System, TandemIndex, USearch, Vectors
 from table import Cell, Table
 from tandem_index import build, make_template, template_path
-from vectors import load, make, queries
+from truth import cpus, exact_rows, material, recall_of
 
-from ray_jobs.models.embedder import Embedder, EmbedderConfig, choose_engine
+from ray_jobs.models.embedder import Embedder
 from ray_jobs.storage import open_storage
 
 TARGET = 0.95
@@ -61,13 +60,11 @@ class Measured:
 def measure(quick: bool) -> list[Table]:
     """Build every index, find its setting, and time them in turns."""
     size = QUICK if quick else FULL
-    make(size.vectors)
-    embedder = Embedder.load(choose_engine(EmbedderConfig()))
-    asked = queries(embedder)[: size.queries]
-    vectors, rows = load(size.vectors, embedder.dimension)
+    given = material(size.vectors, size.queries)
+    vectors, asked = given.vectors, given.asked
     with tempfile.TemporaryDirectory() as folder:
-        systems = _systems(Path(folder), embedder, vectors, rows)
-        truth = _exact(vectors, asked)
+        systems = _systems(Path(folder), given.embedder, vectors, given.rows)
+        truth = exact_rows(vectors, asked)
         measured = [_set(system, asked, truth) for system in systems]
         for turn in range(size.rounds):
             _round(measured, asked, size, turn)
@@ -103,27 +100,14 @@ def _systems(folder: Path, embedder: Embedder, stored: np.ndarray, rows: pa.Tabl
     return [*tandem, *peers]
 
 
-def _exact(vectors: np.ndarray, asked: Vectors) -> Rows:
-    """The true ten nearest rows of each query (q, 10)."""
-    import faiss
-
-    rows: Rows = faiss.knn(asked, vectors.astype(np.float32), K, metric=faiss.METRIC_INNER_PRODUCT)[1]
-    return rows
-
-
 def _set(system: System, asked: Vectors, truth: Rows) -> Measured:
     """The smallest setting that reaches the target, or the largest there is."""
     for effort in system.ladder:
-        recall = _recall(system.find(asked, effort, _cpus()), truth)
+        recall = recall_of(system.find(asked, effort, cpus()), truth)
         if recall >= TARGET:
             break
     _say(f"{system.name}: {system.setting} {effort}, recall {recall:.4f}")
     return Measured(system, effort, recall)
-
-
-def _recall(found: Rows, truth: Rows) -> float:
-    shared = [len(set(own) & set(true)) for own, true in zip(found.tolist(), truth.tolist(), strict=True)]
-    return sum(shared) / truth.size
 
 
 def _round(measured: list[Measured], asked: Vectors, size: Size, turn: int) -> None:
@@ -134,9 +118,9 @@ def _round(measured: list[Measured], asked: Vectors, size: Size, turn: int) -> N
     for place in random.permutation(len(measured)).tolist():
         item = measured[place]
         item.single.append(_rate(lambda: [item.system.find(one[None], item.effort, 1) for one in single], len(single)))  # noqa: B023
-        item.batch.append(_rate(lambda: item.system.find(batch, item.effort, _cpus()), len(batch)))  # noqa: B023
+        item.batch.append(_rate(lambda: item.system.find(batch, item.effort, cpus()), len(batch)))  # noqa: B023
         if isinstance(item.system, TandemIndex):
-            item.text.append(_rate(lambda: item.system.hits(batch, item.effort, _cpus()), len(batch)))  # noqa: B023
+            item.text.append(_rate(lambda: item.system.hits(batch, item.effort, cpus()), len(batch)))  # noqa: B023
 
 
 def _rate(work: Callable[[], object], count: int) -> float:
@@ -168,7 +152,7 @@ def _speed(measured: list[Measured], vectors: int, asked: int) -> Table:
         "recall@10",
         "one at a time, 1 thread: queries/s",
         "Tandem's default is faster by",
-        f"in batches, {_cpus()} threads: queries/s",
+        f"in batches, {cpus()} threads: queries/s",
         "Tandem's default is faster by",
         "in batches, with the text of the hits",
     ]
@@ -191,10 +175,10 @@ def _sharding(measured: list[Measured], asked: Vectors, truth: Rows) -> Table:
         if isinstance(item.system, TandemIndex):
             factory = item.system.snapshot.manifest.template.factory
             effort, expected = whole.get(factory, (item.effort, None))
-            found = item.system.find(asked, effort, _cpus())
+            found = item.system.find(asked, effort, cpus())
             whole.setdefault(factory, (effort, found))
             same = 1.0 if expected is None else float((found == expected).all(axis=1).mean())
-            rows.append([item.system.name, f"{effort or ''}", f"{_recall(found, truth):.4f}", f"{same:.1%}"])
+            rows.append([item.system.name, f"{effort or ''}", f"{recall_of(found, truth):.4f}", f"{same:.1%}"])
     columns = ["index", "nprobe", "recall@10", "queries with the very hits of one shard"]
     return Table("What sharding changes", columns, rows)
 
@@ -202,10 +186,6 @@ def _sharding(measured: list[Measured], asked: Vectors, truth: Rows) -> Table:
 def _ratio(own: list[float], other: list[float]) -> str:
     ratios = [a / b for a, b in zip(own, other, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _say(message: str) -> None:

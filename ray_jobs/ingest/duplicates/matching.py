@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ray_jobs.index.manifest import SketchRecord
 from ray_jobs.ingest.duplicates.sketches import BANDS_SCHEMA, Bytes, read_sketches
-from ray_jobs.ingest.ledger import read_partition, write_row_groups
+from ray_jobs.ingest.ledger import read_row_groups, write_row_groups
 from ray_jobs.ingest.receipts import MatchedPartition
 from ray_jobs.storage import Storage, new_id
 
@@ -104,7 +104,8 @@ class _Pairs:
 
 def _sharing(storage: Storage, partition: int, groups: Sequence[tuple[int, SketchRecord]]) -> _Pairs:
     """The pairs that share a key, of which the later document is of this run."""
-    tables = read_partition(storage, [record.bands.key for _, record in groups], partition, BANDS_SCHEMA.names)
+    paths = [storage.local(record.bands.key, record.bands.sha256) for _, record in groups]
+    tables = read_row_groups(paths, partition, BANDS_SCHEMA.names)
     keys = np.concatenate([np.empty(0, np.uint64), *(table.column("key").to_numpy() for table in tables)])
     documents = np.concatenate(
         [

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ray_jobs.ingest.in_flight import store_table
 from ray_jobs.ingest.ledger import DUPLICATE, LEDGER_SCHEMA
 from ray_jobs.ingest.receipts import OrphanedPartition
-from ray_jobs.storage import Storage, new_id
+from ray_jobs.storage import Storage
 
 
 def find_orphans(
@@ -28,11 +29,7 @@ def find_orphans(
         dead = pq.read_table(storage.local(dead_key), columns=["doc_id"]).column("doc_id").combine_chunks()
         found.append(kept.filter(pc.is_in(kept.column("duplicate_of"), value_set=dead)))
     orphans = pa.concat_tables(found)
-    key = f"{folder}/orphans/{new_id()}.parquet"
-    with storage.scratch() as scratch:
-        path = scratch / "orphans.parquet"
-        pq.write_table(orphans, path, compression="zstd")
-        storage.upload(key, path)
+    key = store_table(storage, f"{folder}/orphans", orphans).key
     objects = dict(Counter(orphans.column("documents_key").to_pylist()))
     return OrphanedPartition(partition=partition, key=key, objects=objects)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.index.manifest import Manifest, SketchRecord
 from ray_jobs.ingest.context import Run
-from ray_jobs.ingest.dispatch import Items, counted, cuts_of, in_group, is_left
+from ray_jobs.ingest.dispatch import NOTHING_ALIKE, Items, counted, in_group, is_left, items_of
 from ray_jobs.ingest.duplicates import tasks
 from ray_jobs.ingest.ledger import DUPLICATE
 from ray_jobs.ingest.receipts import (
@@ -57,7 +57,7 @@ def find_alike(run: Run, staged: Sequence[StagedGroup], decided: Sequence[Decide
     """Which of the documents that would be embedded others stand for."""
     groups = [group for group in staged if is_left(group, decided)]
     if not run.config.deduplicate.on or not groups:
-        return Alike()
+        return NOTHING_ALIKE
     with run.timed("compare"):
         sketched = _sketch(run, groups, decided, schema)
         matched = _match(run, sketched)
@@ -79,19 +79,7 @@ def _sketch(
 ) -> list[SketchedGroup]:
     how = run.config.deduplicate
     chosen = (how.model_dump_json(), json.dumps(sorted(schema.items())), run.partitions)
-    items: Items = []
-    for group in groups:
-        cuts = cuts_of(group, decided)
-        # Its place among the groups changes nothing of it.
-        content = (group.model_dump_json(exclude={"group"}), *(cut.digest for _, cut in cuts))
-        items.append(
-            {
-                "number": group.group,
-                "key": key_of(*content, *chosen),
-                "staged": group.model_dump_json(),
-                "dropped": json.dumps([key for key, _ in cuts]),
-            }
-        )
+    items = items_of(groups, chosen, decided)
     sizes = {group.group: group.text_bytes for group in groups}
     arguments = (run.config.store, run.config.index, run.parent, run.partitions, schema, how)
     cpus = run.task_cpus(run.config.resources.stage_cpus)

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ray_jobs.ingest.decide import DROPPED_SCHEMA
+from ray_jobs.ingest.decide import DROPPED_SCHEMA, NEAR, SAME
 from ray_jobs.ingest.duplicates.matching import EDGE_SCHEMA, Numbers, number, split
+from ray_jobs.ingest.in_flight import store_table
 from ray_jobs.ingest.ledger import INDEXED, read_partition
 from ray_jobs.ingest.partition import cuts
 from ray_jobs.ingest.receipts import SettledRange
-from ray_jobs.storage import Storage, new_id
+from ray_jobs.storage import Storage
 
-SAME, NEAR = "same-content", "near-duplicate"
 LIVING_SCHEMA = EDGE_SCHEMA.field("other_group"), EDGE_SCHEMA.field("other_row")
 
 
@@ -79,13 +79,9 @@ def living(storage: Storage, folder: str, kept_key: str, matched_keys: Sequence[
             pc.equal(entries.column("row"), edges.column("other_row")),
         )
         found.append(edges.filter(same).select(["other_group", "other_row"]))
-    key = f"{folder}/living/{new_id()}.parquet"
-    with storage.scratch() as scratch:
-        path = scratch / "living.parquet"
-        empty = pa.schema(LIVING_SCHEMA).empty_table()
-        pq.write_table(pa.concat_tables([empty, *found]).group_by(empty.column_names).aggregate([]), path)
-        storage.upload(key, path)
-    return key
+    empty = pa.schema(LIVING_SCHEMA).empty_table()
+    distinct = pa.concat_tables([empty, *found]).group_by(empty.column_names).aggregate([])
+    return store_table(storage, f"{folder}/living", distinct).key
 
 
 def settle(
@@ -99,7 +95,8 @@ def settle(
         edges = pa.concat_tables(read_partition(storage, matched_keys, place, EDGE_SCHEMA.names))
         gone = settle_edges(edges, alive, dropped)
         if gone.num_rows:
-            settled.append(_store(storage, folder, gone))
+            key = store_table(storage, f"{folder}/settled", gone).key
+            settled.append(SettledRange(key=key, groups=cuts(gone, "group", ("row", "reason", "kept_in"))))
     return settled
 
 
@@ -158,12 +155,3 @@ def _living(storage: Storage, keys: Sequence[str]) -> Numbers:
 def _within(numbers: Numbers, known: Numbers) -> npt.NDArray[np.bool_]:
     place = np.searchsorted(known, numbers).clip(max=max(0, len(known) - 1))
     return known[place] == numbers if len(known) else np.zeros(len(numbers), np.bool_)
-
-
-def _store(storage: Storage, folder: str, gone: pa.Table) -> SettledRange:
-    key = f"{folder}/settled/{new_id()}.parquet"
-    with storage.scratch() as scratch:
-        path = scratch / "settled.parquet"
-        pq.write_table(gone, path, compression="zstd")
-        storage.upload(key, path)
-    return SettledRange(key=key, groups=cuts(gone, "group", ("row", "reason", "kept_in")))

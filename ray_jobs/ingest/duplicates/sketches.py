@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_jobs.corpus.document import Document, table_to_documents
+from ray_jobs.corpus.document import Document
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.sketch import PERMUTATIONS, Banding, normalised, signatures
 from ray_jobs.index import layout
@@ -25,7 +25,7 @@ from ray_jobs.ingest.config import Deduplicate
 from ray_jobs.ingest.dead_letters import publish_file
 from ray_jobs.ingest.ledger import write_row_groups
 from ray_jobs.ingest.receipts import SketchedGroup, StagedGroup
-from ray_jobs.ingest.sort import sort_documents
+from ray_jobs.ingest.sort import sorted_group
 from ray_jobs.storage import Storage, new_id
 
 _CONTENT = 16  # bytes
@@ -55,11 +55,8 @@ class Sketcher:
 
     def sketch(self, staged: StagedGroup, dropped: pa.Table) -> SketchedGroup:
         """Sketch the documents of a group that would be embedded; `dropped` (DROPPED_SCHEMA) are not."""
-        ids = pq.read_table(self._storage.local(staged.ids_key)).sort_by("row")
-        stored = pq.read_table(self._storage.local(staged.documents.key, staged.documents.sha256))
-        documents = table_to_documents(stored.take(ids.column("row").combine_chunks()))
-        kept = sort_documents(ids, documents, dropped, self._schema).kept
-        candidates = {row: document for row, document, _ in kept if document.text.strip()}
+        _, found = sorted_group(self._storage, staged, dropped, self._schema)
+        candidates = {row: document for row, document, _ in found.kept if document.text.strip()}
         rows = np.array(list(candidates), np.int32)
         contents, keys, signed = _sketched(list(candidates.values()), self._how)
         names = pa.array([document.doc_id for document in candidates.values()], pa.string())
