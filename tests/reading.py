@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ray_jobs.corpus.document import Document, Reject
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.planning import whole
 from ray_jobs.corpus.readers import read_part
 from ray_jobs.corpus.sources import list_sources
@@ -12,7 +13,7 @@ from ray_jobs.corpus.sources import list_sources
 
 def read(path: Path) -> list[Document | Reject]:
     (file,) = list_sources([str(path)])
-    return list(read_part(whole(file)))
+    return list(read_part(whole(file), Limits()))
 
 
 def read_bytes(tmp_path: Path, name: str, data: bytes) -> list[Document | Reject]:

@@ -14,6 +14,7 @@ from reading import read_bytes, reasons, text_of
 
 from ray_jobs.corpus.document import Document, Reject
 from ray_jobs.corpus.formats import FORMATS
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.planning import whole
 from ray_jobs.corpus.readers import READERS, read_part
 from ray_jobs.corpus.readers.decoding import decode
@@ -123,17 +124,17 @@ def test_no_bytes_make_a_reader_raise(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_a_file_that_vanished_is_rejected(tmp_path: Path) -> None:
     file = SourceFile("a.txt", str(tmp_path / "a.txt"), "", 5, "0", "txt")
-    assert reasons(list(read_part(whole(file)))) == ["vanished"]
+    assert reasons(list(read_part(whole(file), Limits()))) == ["vanished"]
 
 
 def test_a_format_without_a_reader_is_rejected() -> None:
     file = SourceFile("a.xyz", "/a.xyz", "", 5, "0", "")
-    assert reasons(list(read_part(whole(file)))) == ["unknown-format"]
+    assert reasons(list(read_part(whole(file), Limits()))) == ["unknown-format"]
 
 
 def test_a_file_too_large_to_be_read_whole_is_rejected() -> None:
     file = SourceFile("a.txt", "/a.txt", "", 2**40, "0", "txt")
-    assert reasons(list(read_part(whole(file)))) == ["too-large"]
+    assert reasons(list(read_part(whole(file), Limits()))) == ["too-large"]
 
 
 def test_front_matter_becomes_title_and_metadata(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_package_is_read_from_its_source(tmp_path: Path, monkeypatch: pytest.M
         '    def m(self, *, k="v"):\n        """Uses :class:`~x.Y`."""\n\n    def _p(self):\n        """No."""\n'
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = {f.doc_id: text_of(list(read_part(whole(f)))) for f in list_sources(["pydoc:sample_pkg"])}
+    found = {f.doc_id: text_of(list(read_part(whole(f), Limits()))) for f in list_sources(["pydoc:sample_pkg"])}
     assert found == {
         "sample_pkg/__init__.py": "# sample_pkg\n\nAbout.\n\n## shown\n\n`shown(a, /, b=1, *c, d, **e)`\n\nDoes it.",
         "sample_pkg/inner/__init__.py": "",
@@ -229,4 +230,4 @@ def test_a_module_that_is_not_python_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text("def (:")
     file = SourceFile("bad", str(path), "", 6, "0", "pydoc")
-    assert reasons(list(read_part(whole(file)))) == ["bad-python"]
+    assert reasons(list(read_part(whole(file), Limits()))) == ["bad-python"]

@@ -17,8 +17,8 @@ from reading import read, read_bytes, reasons, text_of
 
 from ray_jobs.corpus.document import Document, Reject
 from ray_jobs.corpus.formats import STREAMED
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.planning import SourcePart, whole
-from ray_jobs.corpus.readers import jsonl as jsonl_reader
 from ray_jobs.corpus.readers import parts_of, read_part
 from ray_jobs.corpus.sources import list_sources
 
@@ -99,9 +99,10 @@ def test_a_bad_line_costs_only_itself(tmp_path: Path, line: bytes, reason: str) 
     assert reasons(found) == ["", "", "", reason, "", "", ""]
 
 
-def test_a_huge_line_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl_reader, "MAX_LINE_BYTES", 100)
-    found = read_bytes(tmp_path, "a.jsonl", JSONL + b"x" * 1000 + b"\n" + JSONL)
+def test_a_huge_line_costs_only_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(JSONL + b"x" * 1000 + b"\n" + JSONL)
+    (file,) = list_sources([str(tmp_path / "a.jsonl")])
+    found = list(read_part(whole(file), Limits(line_bytes=100)))
     assert reasons(found) == ["", "", "", "too-long", "", "", ""]
 
 
@@ -131,7 +132,7 @@ def test_parts_of_a_file_together_yield_each_line_once(
     cuts = data.draw(st.lists(st.integers(0, len(content)), max_size=4).map(sorted))
     (file,) = list_sources([str(path)])
     parts = [SourcePart(file, a, b, b - a) for a, b in pairwise([0, *cuts, len(content)])]
-    assert [d for part in parts for d in read_part(part)] == list(read_part(whole(file)))
+    assert [d for part in parts for d in read_part(part, Limits())] == list(read_part(whole(file), Limits()))
 
 
 def test_row_groups_of_parquet_together_yield_each_row_once(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_row_groups_of_parquet_together_yield_each_row_once(tmp_path: Path) -> N
     parts = parts_of(file, 1)
     assert [(part.start, part.end) for part in parts] == [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert sum(part.size for part in parts) <= file.size
-    assert [d for part in parts for d in read_part(part)] == read(path)
+    assert [d for part in parts for d in read_part(part, Limits())] == read(path)
 
 
 def test_a_parquet_file_without_a_footer_stays_whole(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.corpus.planning import SourcePart, whole
-from ray_jobs.corpus.readers import jsonl, parts_of
+from ray_jobs.corpus.readers import parts_of
 from ray_jobs.corpus.sources import SourceFile, list_sources
 from ray_jobs.errors import CorruptError, ModelError, NotFoundError
 from ray_jobs.models.embedder_config import DEFAULT_MODEL
 from ray_jobs.models.resolve import resolve
 from ray_jobs.train.data import card as cards
+from ray_jobs.train.data import reading
 from ray_jobs.train.data.card_markdown import markdown
 from ray_jobs.train.data.counting import TokenCounter, WordCounter, counter
 from ray_jobs.train.data.lengths import measure
@@ -87,7 +88,7 @@ def test_the_parts_of_a_file_give_every_line_once_in_order(
 
 
 def test_a_wrong_line_costs_itself_and_has_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 60)
+    monkeypatch.setattr(reading, "LINE_BYTES", 60)
     path = tmp_path / "a.jsonl"
     good = b'{"prompt": "a"}\n'
     wrong = [b"{oops\n", b"[1, 2]\n", b"null\n", b'"text"\n', b"\xff\xfe\n", b'{"prompt": "' + b"x" * 200 + b'"}\n']

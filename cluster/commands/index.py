@@ -1,8 +1,9 @@
-"""`tandem index list|info|verify|compact|rollback|gc`: look after snapshots."""
+"""`tandem index list|info|verify|dead-letters|compact|rollback|gc`: look after snapshots."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -17,9 +18,9 @@ from ray_jobs.storage import DEFAULT_STORE, Storage, open_storage
 
 
 class IndexCommand(Command):
-    """Look after the indices of a store: list, show, verify, compact, roll back, or collect what nothing needs."""
+    """Look after the indices of a store: list, show, verify, say what failed, compact, roll back, collect garbage."""
 
-    action: CliPositionalArg[Literal["list", "info", "verify", "compact", "rollback", "gc"]] = Field(
+    action: CliPositionalArg[Literal["list", "info", "verify", "dead-letters", "compact", "rollback", "gc"]] = Field(
         description="what to do"
     )
     index: CliPositionalArg[str | None] = Field(None, description="name of the index, for all but list")
@@ -65,6 +66,8 @@ def run(command: IndexCommand) -> None:
         found = manifest.read(storage, command.index, command.snapshot)
     if command.action == "info":
         _info(storage, found, command.json_output)
+    elif command.action == "dead-letters":
+        _dead_letters(storage, found, command.json_output)
     else:
         _verify(storage, found, command.json_output)
 
@@ -141,6 +144,25 @@ def _verify(storage: Storage, item: Manifest, as_json: bool) -> None:
             f"index={item.index}: snapshot {item.number} is damaged: {result.problems[0]}{more}; restore the "
             f"files from a backup or ingest again"
         )
+
+
+def _dead_letters(storage: Storage, item: Manifest, as_json: bool) -> None:
+    from ray_jobs.corpus.reasons import REASONS
+    from ray_jobs.ingest.dead_letters import count_reasons, read_letters
+
+    counts = count_reasons(storage, item.dead_letters)
+    letters = read_letters(storage, item.dead_letters)
+    if as_json:
+        found = [asdict(letter) for letter in letters]
+        about = {"index": item.index, "snapshot": item.number, "reasons": dict(sorted(counts.items()))}
+        show(json.dumps({**about, "dead_letters": found}, indent=1))
+        return
+    show(f"{item.index} snapshot {item.number}: {counts.total():,} dead letters")
+    for letter in letters:
+        show(f"{letter.reason:<14} {letter.source} ({letter.locator}): {' '.join(letter.message.split())}")
+    explained = {str(reason): text for reason, text in REASONS.items()}
+    for reason, number in sorted(counts.items()):
+        show(f"{number:,} {reason}: {explained.get(reason, 'of another version of Tandem')}")
 
 
 def _rollback(storage: Storage, index: str, number: int, as_json: bool) -> None:

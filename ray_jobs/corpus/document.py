@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from ray_jobs.corpus import metadata as md
 from ray_jobs.corpus.metadata import Value, clean_text
+from ray_jobs.corpus.reasons import Reason
 
 VERSION_BYTES = 16
 
@@ -73,12 +74,12 @@ class RawDocument:
 class Reject:
     """A record that could not be read, and why.
 
-    `locator` says where in its file ("line 17", "row 3", "file"); `reason` is a short code that can be counted
-    ("bad-json"); `message` is a sentence for people.
+    `locator` says where in its file ("byte 17", "row 3", "file"); `reason` is one of REASONS;
+    `message` is a sentence for people.
     """
 
     locator: str
-    reason: str
+    reason: Reason
     message: str
 
 

@@ -12,9 +12,10 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ray_jobs.corpus.listed import Listed
+from ray_jobs.corpus.metadata import clean_text
 from ray_jobs.corpus.remote_listing import list_uri
 from ray_jobs.errors import NotFoundError, StorageError, UsageError
 
@@ -113,10 +114,19 @@ def _walk(folder: str, relative: str, entered: set[tuple[int, int]]) -> Iterator
             status = entry.stat()
         except OSError:
             # A dangling link is a file that cannot be read: the reader will say so.
-            yield Listed(entry.path, below, 0, "")
+            yield _found(entry.path, below, 0, "")
             continue
         if stat.S_ISREG(status.st_mode):
-            yield Listed(entry.path, below, status.st_size, str(status.st_mtime_ns))
+            yield _found(entry.path, below, status.st_size, str(status.st_mtime_ns))
         elif stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in entered:
             entered.add((status.st_dev, status.st_ino))
             yield from _walk(entry.path, f"{below}/", entered)
+
+
+def _found(path: str, relative: str, size: int, modified: str) -> Listed:
+    """A local file; one whose name is no text is named by its bytes, since a plan is JSON."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        path, relative = f"file://{quote(os.fsencode(path))}", clean_text(relative)
+    return Listed(path, relative, size, modified)

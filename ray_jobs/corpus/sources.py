@@ -14,6 +14,7 @@ devices are left out. Folders behind symbolic links are entered once.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 from ray_jobs.corpus import listing, pydoc_listing
 from ray_jobs.corpus.formats import FORMATS, format_of
 from ray_jobs.corpus.listed import Listed
+from ray_jobs.corpus.metadata import clean_text
 from ray_jobs.errors import UsageError
 
 _PYDOC = "pydoc:"
@@ -45,8 +47,9 @@ class SourceFile:
 
     @property
     def doc_id(self) -> str:
-        """The identity of the file in the corpus."""
-        return f"{self.source}/{self.relative}" if self.relative else self.source
+        """The identity of the file in the corpus: names differ in normalisation from one system to the next."""
+        name = f"{self.source}/{self.relative}" if self.relative else self.source
+        return unicodedata.normalize("NFC", clean_text(name))
 
 
 @dataclass(frozen=True, slots=True)

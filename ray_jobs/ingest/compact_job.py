@@ -49,7 +49,7 @@ def _publish(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> Manife
         )
     raise_if_interrupted()
     manifest.commit(run.storage, candidate)
-    job.clean_up(run, [], candidate)
+    job.clean_up(run, (), candidate)
     return candidate
 
 

@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ray_jobs.corpus.chunking import ChunkingConfig
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.masking import Kind
 from ray_jobs.corpus.metadata import ColumnType
 from ray_jobs.corpus.quality import Filters
@@ -66,12 +67,16 @@ class IngestConfig(BaseModel):
     embedder: EmbedderSetting = Field(EmbedderConfig(), description="name or path of the embedder, or its keys")
     chunking: ChunkingConfig = ChunkingConfig()
     metadata: dict[str, ColumnType] = Field({}, description="types of metadata columns, in place of the inferred ones")
+    limits: Limits = Limits()
     language: str = Field("english", description="language of stop words and stemming in lexical search")
     filters: Filters = Field(Filters(), description="what a document must keep to be indexed")
     deduplicate: Deduplicate = Deduplicate()
     mask: tuple[Kind, ...] = Field((), description="personal data to mask before anything is stored")
     prune: bool = Field(False, description="also remove documents that vanished from these sources")
     retrain: bool = Field(False, description="train the index anew and write all shards again")
+    retry_dead_letters: bool = Field(
+        False, description="read sources again of which something failed, though unchanged"
+    )
     max_failed: float = Field(0.01, ge=0, le=1, description="share of documents that may fail")
     dry_run: bool = Field(False, description="print the plan and stop")
     resources: Resources = Resources()

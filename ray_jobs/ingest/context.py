@@ -50,7 +50,7 @@ class Run:
     @property
     def reading(self) -> Reading:
         """What is done to documents as they are read."""
-        return Reading(self.config.filters, self.config.mask)
+        return Reading(self.config.filters, self.config.mask, self.config.limits)
 
     @property
     def parent(self) -> int:
@@ -61,7 +61,8 @@ class Run:
     def over(cls, storage: Storage, before: Manifest, cluster: ClusterSize, progress: Progress) -> Run:
         """A run that reads no source: it changes what the snapshot holds, under the configuration that made it."""
         made_by = IngestConfig.model_validate(before.config)
-        config = made_by.model_copy(update={"store": storage.uri, "prune": False, "retrain": False})
+        once = {"prune": False, "retrain": False, "retry_dead_letters": False}
+        config = made_by.model_copy(update={"store": storage.uri, **once})
         plan = SourcePlan(Changes((), (), ()), 0, ())
         return cls(storage, config, plan, before, read(storage, before.seen), cluster, progress, rebuilds=False)
 

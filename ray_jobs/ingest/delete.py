@@ -73,7 +73,7 @@ def _publish(run: Run, before: Manifest, config: DeleteConfig) -> IngestSummary:
     revived = revive(run, before, decided, 0)
     if revived:
         # Duplicates of what goes: they are embedded now.
-        return job.make(run, revived, decided, job.choose_embedder(run), set())
+        return job.make(run, revived, decided, job.choose_embedder(run))
     made = Made(
         staged=[],
         decided=decided,

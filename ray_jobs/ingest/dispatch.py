@@ -34,8 +34,10 @@ Group = TypeVar("Group", StagedGroup, SketchedGroup, EmbeddedGroup)
 
 
 def stage(run: Run) -> list[StagedGroup]:
-    """Read the sources that are new or have changed."""
+    """Read the sources that are new or have changed, or of which something failed and is tried again."""
     items = _to_read(run)
+    if run.config.retry_dead_letters and run.work.begun():
+        _forget_failures(run, items)
     arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading)
     sizes = [sum(part.size for part in parts) for parts in run.plan.groups]
     cpus = run.task_cpus(run.config.resources.stage_cpus)
@@ -52,8 +54,20 @@ def read_again(run: Run, staged: Sequence[StagedGroup]) -> None:
     """Let the next run read the groups again in which something failed: sources may be mended, or be back."""
     items = _to_read(run)
     for group in staged:
-        if not group.taken_over and (group.failed or group.sources_failed):
+        if not group.taken_over and _failed(group):
             run.work.forget("staged", str(items[group.group]["key"]))
+
+
+def _forget_failures(run: Run, items: Items) -> None:
+    """Of groups that a run which did not end has read, let those be read again in which something failed."""
+    for item in items:
+        found = run.work.find("staged", str(item["key"]))
+        if found is not None and _failed(StagedGroup.model_validate_json(found)):
+            run.work.forget("staged", str(item["key"]))
+
+
+def _failed(group: StagedGroup) -> bool:
+    return bool(group.failed or group.sources_failed)
 
 
 def _to_read(run: Run) -> Items:

@@ -5,22 +5,13 @@ Guaranteed: a source of which something failed in this run is not among them: wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import pyarrow.parquet as pq
 
-from ray_jobs.ingest.receipts import StagedGroup
 from ray_jobs.ingest.seen import Changes
 from ray_jobs.ingest.select import write_names
 from ray_jobs.storage import Storage
-
-
-def failed_sources(storage: Storage, staged: Sequence[StagedGroup]) -> set[str]:
-    """The files of which something could not be read."""
-    records = [group.dead_letters for group in staged if group.dead_letters is not None]
-    paths = [storage.local(record.key, record.sha256) for record in records]
-    columns = [pq.read_table(path, columns=["source"]).column("source") for path in paths]
-    return {source for column in columns for source in column.to_pylist()}
 
 
 def write_gone(storage: Storage, folder: str, changes: Changes, failed: Collection[str]) -> str:

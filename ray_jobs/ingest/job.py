@@ -23,18 +23,16 @@ from ray_jobs.index.search import Partition
 from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.index.template import default_nprobe, train, tune, with_recall
 from ray_jobs.index.verify import check_new_files
-from ray_jobs.ingest import dispatch, outcome, preflight
+from ray_jobs.ingest import dead_letters, dispatch, outcome, preflight, seen
 from ray_jobs.ingest.build import sample_vectors
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.context import Run
 from ray_jobs.ingest.duplicates.over_cluster import find_alike, revive
-from ray_jobs.ingest.gone import failed_sources, write_gone
+from ray_jobs.ingest.gone import write_gone
 from ray_jobs.ingest.lease import held
 from ray_jobs.ingest.outcome import Made
 from ray_jobs.ingest.plan import SourcePlan, plan_sources
 from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
-from ray_jobs.ingest.seen import compare
-from ray_jobs.ingest.seen import read as read_seen
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, check_compatible, choose_engine
 from ray_jobs.progress import Progress, SilentProgress
@@ -53,26 +51,18 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     # Workers may stand in another folder.
     config = config.model_copy(update={"store": storage.uri})
     before = live(storage, config.index)
-    _check_masks(before, config)
-    seen = read_seen(storage, before.seen if before else None)
-    plan = plan_sources(compare(list(list_sources(config.sources, config.id_prefix)), seen), config.group_bytes)
+    preflight.check_masks(before, config)
+    known = seen.read(storage, before.seen if before else None)
+    again = seen.failed(known) if config.retry_dead_letters else set()
+    changes = seen.compare(list(list_sources(config.sources, config.id_prefix)), known, again)
+    plan = plan_sources(changes, config.group_bytes)
     if before is not None and not _is_asked_for_more(before, config, plan):
         return outcome.unchanged(storage, before, plan)
     # Ray handles signals its own way; what comes after its start counts.
     with session() as cluster, terminated_as_interrupt():
-        under_way = Run(storage, config, plan, before, seen, cluster, progress or SilentProgress())
+        under_way = Run(storage, config, plan, before, known, cluster, progress or SilentProgress())
         with writing(under_way):
             return _publish(under_way)
-
-
-def _check_masks(before: Manifest | None, config: IngestConfig) -> None:
-    """Raise UsageError where texts are stored already that were masked in another way."""
-    stored = IngestConfig.model_validate(before.config).mask if before else config.mask
-    if set(stored) != set(config.mask):
-        raise UsageError(
-            f"mask={','.join(config.mask) or '(nothing)'}: index {config.index} holds text that was stored with "
-            f"mask={','.join(stored) or '(nothing)'}; ask for the same, or ingest the sources into another index"
-        )
 
 
 @contextmanager
@@ -114,17 +104,14 @@ def _publish(run: Run) -> IngestSummary:
         identity = run.before.embedder  # engine and precision may differ
     staged = dispatch.stage(run)
     _check_failures(run, staged)
-    failed = failed_sources(run.storage, staged)
+    failed = dead_letters.sources_of(run.storage, outcome.letters_of(staged))
     gone_key = write_gone(run.storage, run.work.folder, run.plan.changes, failed) if run.config.prune else None
     if run.before is not None and run.rebuilds:
         staged += dispatch.take_over(run, run.before, gone_key)
     decided = dispatch.decide(run, staged, gone_key)
     if run.before is not None and not run.rebuilds:
-        if not _changes(staged, decided):
-            clean_up(run, staged, run.before)
-            return outcome.unchanged(run.storage, run.before, run.plan)
         staged += revive(run, run.before, decided, len(staged))
-    return make(run, staged, decided, (embedder, identity), failed)
+    return make(run, staged, decided, (embedder, identity))
 
 
 def make(
@@ -132,14 +119,19 @@ def make(
     staged: Sequence[StagedGroup],
     decided: Sequence[DecidedPartition],
     model: tuple[EmbedderConfig, EmbedderIdentity],
-    failed: set[str],
 ) -> IngestSummary:
-    """Embed what is new, build its shards, bury what has died, and publish; `failed` are sources."""
+    """Embed what is new, build its shards, bury what has died, and publish; or find that nothing has changed."""
     embedder, identity = model
     schema = _schema(run, staged)
     alike = find_alike(run, staged, decided, schema)
     embedded = dispatch.embed(run, staged, decided, alike, embedder, identity, schema)
     _check_failures(run, staged, decided, embedded)
+    letters = outcome.letters_of(staged, embedded)
+    if run.before is not None and not outcome.changes(run, decided, embedded, letters):
+        summary = outcome.unchanged(run.storage, run.before, run.plan, letters)
+        clean_up(run, outcome.files_of(staged, alike, letters), run.before)
+        return summary
+    failed = dead_letters.sources_of(run.storage, letters)
     template = _template(run, embedded, identity.dimension)
     built = dispatch.build(run, embedded, template, schema, identity.dimension)
     buried = [] if run.before is None or run.rebuilds else dispatch.bury(run, run.before, decided)
@@ -155,19 +147,17 @@ def commit(run: Run, made: Made) -> IngestSummary:
     raise_if_interrupted()
     manifest.commit(run.storage, published)
     summary = outcome.summarise(run, published, made)
-    clean_up(run, made.staged, published)
+    letters = outcome.letters_of(made.staged, made.embedded)
+    clean_up(run, outcome.files_of(made.staged, made.alike, letters), published)
     return summary
 
 
-def clean_up(run: Run, staged: Sequence[StagedGroup], live: Manifest) -> None:
-    """Remove what was in flight, and texts that were read and are in the live snapshot already."""
+def clean_up(run: Run, made: Sequence[FileRecord], live: Manifest) -> None:
+    """Remove what was in flight, and of what was made what the live snapshot does not name."""
     with suppress(StorageError):  # a snapshot is live; what is left, 'tandem index gc' removes
         run.work.clear()
-        needed = {record.key for record in (*live.documents, *live.dead_letters)}
-        for group in staged:
-            for record in (group.documents, group.dead_letters):
-                if record is not None and record.key not in needed and not group.taken_over:
-                    run.storage.delete(record.key)
+        for key in {record.key for record in made} - {record.key for record in live.files()}:
+            run.storage.delete(key)
 
 
 def _is_asked_for_more(before: Manifest, config: IngestConfig, plan: SourcePlan) -> bool:
@@ -186,12 +176,6 @@ def _rebuilds(run: Run, identity: EmbedderIdentity) -> bool:
     except UsageError:
         return True
     return False
-
-
-def _changes(staged: Sequence[StagedGroup], decided: Sequence[DecidedPartition]) -> bool:
-    """Whether a document is new, changed or dead."""
-    unchanged = sum(part.reasons.get("unchanged", 0) for part in decided)
-    return any(part.dead for part in decided) or sum(group.produced for group in staged) > unchanged
 
 
 def _check_failures(

@@ -8,19 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from itertools import islice
 
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.errors import RejectedError, StorageError
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, TemplateRecord
+from ray_jobs.ingest import dead_letters
 from ray_jobs.ingest.build import ShardReceipt
 from ray_jobs.ingest.bury import BuriedShard
 from ray_jobs.ingest.context import Run
-from ray_jobs.ingest.dead_letters import store_dead_letters
 from ray_jobs.ingest.ledger import DELETED, DUPLICATE, EMPTY, FILTERED, INDEXED
 from ray_jobs.ingest.plan import SourcePlan
 from ray_jobs.ingest.receipts import Alike, DecidedPartition, EmbeddedGroup, StagedGroup
@@ -84,7 +81,7 @@ def check_failures(
     total = sum(group.produced for group in staged if not group.taken_over) + counts.sources_failed
     if failed <= run.config.max_failed * total:
         return
-    reasons, examples = _failures(run.storage, _dead_letters(staged, embedded))
+    reasons, examples = _failures(run.storage, letters_of(staged, embedded))
     listed = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
     raise RejectedError(
         f"max_failed={run.config.max_failed}: {failed} of {total} documents failed ({listed}), first: {examples[0]}; "
@@ -106,7 +103,7 @@ class Made:
     schema: Schema
     identity: EmbedderIdentity
     ledger: tuple[FileRecord, ...]
-    failed: set[str]  # sources of which something could not be read
+    failed: set[str]  # sources of which something could not be indexed
 
 
 def make_manifest(run: Run, made: Made) -> Manifest:
@@ -134,7 +131,7 @@ def make_manifest(run: Run, made: Made) -> Manifest:
         ledger=made.ledger,
         seen=publish(run.storage, run.config.index, seen),
         sketches=(*(before.sketches if before else ()), *(group.record for group in made.alike.sketched)),
-        dead_letters=(*_still_dead(run, before), *_dead_letters(made.staged, made.embedded)),
+        dead_letters=(*_still_dead(run), *letters_of(made.staged, made.embedded)),
         counts=count(run, made.staged, made.decided, made.embedded).model_copy(update={"chunks": chunks}),
         recall=None,
         made_by=MadeBy.now(run.job_id, run.config.content_hash(), round(time.monotonic() - run.started, 3)),
@@ -148,28 +145,33 @@ def _documents(before: Manifest | None, made: Made) -> tuple[FileRecord, ...]:
     return tuple({record.key: record for record in records}.values())
 
 
-def _still_dead(run: Run, before: Manifest | None) -> list[FileRecord]:
+def changes(
+    run: Run, decided: Sequence[DecidedPartition], embedded: Sequence[EmbeddedGroup], letters: Sequence[FileRecord]
+) -> bool:
+    """Whether a document is new, changed or dead, a file new or gone, or something else could not be indexed."""
+    if run.before is None or run.rebuilds or any(part.dead for part in decided):
+        return True
+    if any(group.indexed or group.empty or group.filtered or group.duplicates for group in embedded):
+        return True
+    read = {file.doc_id for file in run.plan.changes.to_read}
+    known = set(run.seen.column("source").to_pylist())
+    if not read <= known or (run.config.prune and run.plan.changes.vanished):
+        return True
+    return dead_letters.differ(run.storage, run.before.dead_letters, letters, read)
+
+
+def _still_dead(run: Run) -> list[FileRecord]:
     """The dead letters of the snapshot before, but for those of sources that were read again or are gone."""
-    if before is None:
+    if run.before is None:
         return []
     changes = run.plan.changes
     settled = {file.doc_id for file in changes.to_read} | (set(changes.vanished) if run.config.prune else set())
-    records = []
-    for record in before.dead_letters:
-        table = pq.read_table(run.storage.local(record.key, record.sha256))
-        rest = table.filter(
-            pc.invert(pc.is_in(table.column("source"), value_set=pa.array(sorted(settled), pa.string())))
-        )
-        if rest.num_rows == table.num_rows:
-            records.append(record)
-        elif rest.num_rows:
-            records.append(store_dead_letters(run.storage, run.config.index, rest))
-    return records
+    return list(dead_letters.without_sources(run.storage, run.config.index, run.before.dead_letters, settled))
 
 
 def summarise(run: Run, published: Manifest, made: Made) -> IngestSummary:
     """The summary of a published run, stored beside its configuration where the store takes it."""
-    reasons, examples = _failures(run.storage, _dead_letters(made.staged, made.embedded))
+    reasons, examples = _failures(run.storage, letters_of(made.staged, made.embedded))
     summary = IngestSummary(
         index=published.index,
         store=run.storage.uri,
@@ -201,8 +203,11 @@ def summarise(run: Run, published: Manifest, made: Made) -> IngestSummary:
     return summary
 
 
-def unchanged(storage: Storage, before: Manifest, plan: SourcePlan) -> IngestSummary:
-    """The summary of a run that found its inputs in the live snapshot already."""
+def unchanged(
+    storage: Storage, before: Manifest, plan: SourcePlan, letters: Sequence[FileRecord] = ()
+) -> IngestSummary:
+    """The summary of a run that found its inputs in the live snapshot already; what failed failed again."""
+    reasons, examples = _failures(storage, letters)
     return IngestSummary(
         index=before.index,
         store=storage.uri,
@@ -210,8 +215,8 @@ def unchanged(storage: Storage, before: Manifest, plan: SourcePlan) -> IngestSum
         snapshot=before.number,
         job_id=before.made_by.job_id,
         counts=Counts(sources=plan.files, unchanged=plan.files),
-        reasons={},
-        examples=(),
+        reasons=dict(reasons),
+        examples=tuple(examples),
         shards=len(before.shards),
         index_type=before.template.factory,
         recall=before.recall,
@@ -235,18 +240,21 @@ def _examples(embedded: Sequence[EmbeddedGroup]) -> tuple[tuple[str, str, str], 
     return tuple(sorted(found))
 
 
-def _dead_letters(staged: Sequence[StagedGroup], embedded: Sequence[EmbeddedGroup]) -> tuple[FileRecord, ...]:
+def letters_of(staged: Sequence[StagedGroup], embedded: Sequence[EmbeddedGroup] = ()) -> tuple[FileRecord, ...]:
+    """The dead letters of a run."""
     letters = [group.dead_letters for group in staged] + [group.dead_letters for group in embedded]
     return tuple(record for record in letters if record is not None)
 
 
+def files_of(staged: Sequence[StagedGroup], alike: Alike, letters: Sequence[FileRecord]) -> tuple[FileRecord, ...]:
+    """The objects of the index that a run has made before any shard."""
+    texts = [group.documents for group in staged if not group.taken_over]
+    sketches = [file for group in alike.sketched for file in (group.record.bands, group.record.sketches)]
+    return (*texts, *sketches, *letters)
+
+
 def _failures(storage: Storage, files: Sequence[FileRecord]) -> tuple[Counter[str], list[str]]:
     """How many failed for each reason, and some examples."""
-    reasons: Counter[str] = Counter()
-    examples: list[str] = []
-    for file in files:
-        for letter in pq.read_table(storage.local(file.key, file.sha256)).to_pylist():
-            reasons[letter["reason"]] += 1
-            if len(examples) < EXAMPLES:
-                examples.append(f"{letter['source']} ({letter['locator']}): {letter['message']}")
-    return reasons, examples
+    letters = islice(dead_letters.read_letters(storage, files), EXAMPLES)
+    examples = [f"{letter.source} ({letter.locator}): {letter.message}" for letter in letters]
+    return dead_letters.count_reasons(storage, files), examples

@@ -8,10 +8,11 @@ has.
 from __future__ import annotations
 
 from ray_jobs.corpus.chunking import Chunker
-from ray_jobs.errors import NotFoundError, StorageError
+from ray_jobs.errors import NotFoundError, StorageError, UsageError
 from ray_jobs.index import layout
 from ray_jobs.index.analysis import Analyzer
 from ray_jobs.index.factory import check_factory
+from ray_jobs.index.manifest import Manifest
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.models.embedder import Embedder
 from ray_jobs.storage import Storage
@@ -23,6 +24,16 @@ def check_choices(config: IngestConfig, embedder: Embedder) -> None:
     Chunker(config.chunking, embedder.tokenizer, embedder.max_tokens)
     if config.index_type != "auto":
         check_factory(config.index_type.replace("{n}", "1"), embedder.dimension)
+
+
+def check_masks(before: Manifest | None, config: IngestConfig) -> None:
+    """Raise UsageError where texts are stored already that were masked in another way."""
+    stored = IngestConfig.model_validate(before.config).mask if before else config.mask
+    if set(stored) != set(config.mask):
+        raise UsageError(
+            f"mask={','.join(config.mask) or '(nothing)'}: index {config.index} holds text that was stored with "
+            f"mask={','.join(stored) or '(nothing)'}; ask for the same, or ingest the sources into another index"
+        )
 
 
 def check_writable(storage: Storage, job_id: str) -> None:

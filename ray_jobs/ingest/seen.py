@@ -25,7 +25,7 @@ SEEN_SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),  # of the file
         pa.field("size", pa.int64(), nullable=False),  # bytes
         pa.field("modified", pa.string(), nullable=False),
-        pa.field("failed", pa.bool_(), nullable=False),  # something of it could not be read
+        pa.field("failed", pa.bool_(), nullable=False),  # something of it could not be indexed
     ]
 )
 
@@ -44,34 +44,47 @@ class Changes:
         return len(self.listed) - len(self.to_read)
 
 
-def compare(listed: Sequence[SourceFile], seen: pa.Table) -> Changes:
-    """Tell the files that must be read from those that were seen as they are; `seen` has SEEN_SCHEMA."""
+def compare(listed: Sequence[SourceFile], seen: pa.Table, again: Collection[str] = ()) -> Changes:
+    """Tell the files that must be read from those that were seen as they are; `seen` has SEEN_SCHEMA.
+
+    Those in `again` are read whatever was seen of them.
+    """
     names = {file.source for file in listed}
     known = {row["source"]: (row["size"], row["modified"]) for row in _of(seen, names).to_pylist()}
     return Changes(
         listed=tuple(listed),
-        to_read=tuple(file for file in listed if known.get(file.doc_id) != (file.size, file.modified)),
+        to_read=tuple(
+            file for file in listed if file.doc_id in again or known.get(file.doc_id) != (file.size, file.modified)
+        ),
         vanished=tuple(sorted(known.keys() - {file.doc_id for file in listed})),
     )
 
 
-def after(changes: Changes, seen: pa.Table, failed: Collection[str], forget_vanished: bool) -> pa.Table:
-    """What is known when the files of `changes` have been read, of which something `failed`; SEEN_SCHEMA."""
-    read = {file.doc_id for file in changes.to_read}
-    before = {row["source"]: row["failed"] for row in seen.to_pylist()}
+def failed(seen: pa.Table) -> set[str]:
+    """The files of which something could not be indexed; `seen` has SEEN_SCHEMA."""
+    return set(seen.filter(seen.column("failed")).column("source").to_pylist())
+
+
+def after(changes: Changes, seen: pa.Table, failing: Collection[str], forget_vanished: bool) -> pa.Table:
+    """What is known when the files of `changes` have been read; SEEN_SCHEMA.
+
+    Something failed of those in `failing`, in this run, and still of those that were not read and had failed before.
+    """
+    failing = {*failing, *(failed(seen) - {file.doc_id for file in changes.to_read})}
     rows = [
         {
             "source_name": file.source,
             "source": file.doc_id,
             "size": file.size,
             "modified": file.modified,
-            "failed": file.doc_id in failed if file.doc_id in read else before[file.doc_id],
+            "failed": file.doc_id in failing,
         }
         for file in changes.listed
     ]
     listed = {file.doc_id for file in changes.listed}
     gone = set(changes.vanished) if forget_vanished else set()
-    rows += [row for row in seen.to_pylist() if row["source"] not in listed | gone]
+    stayed = (row for row in seen.to_pylist() if row["source"] not in listed | gone)
+    rows += [{**row, "failed": row["source"] in failing} for row in stayed]
     return pa.Table.from_pylist(rows, schema=SEEN_SCHEMA)
 
 

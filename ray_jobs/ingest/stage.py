@@ -1,7 +1,9 @@
 """Stage: read the parts of a group, store their text, and say which documents there are.
 
-Guaranteed: a part that cannot be read costs itself and becomes a dead letter; memory is bounded by one batch of
-documents, whatever the group holds. Documents of the snapshot before are staged by reference: their text is not copied.
+Guaranteed: a part that cannot be read costs itself and becomes a dead letter; what follows the damage in a file that
+was read in part counts as one failed document, so that there are as many dead letters as things that failed; memory is
+bounded by one batch of documents and their ids. Documents of the snapshot before are staged by reference: their text is
+not copied.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_jobs.corpus import metadata
+from ray_jobs.corpus.apart import Reader
 from ray_jobs.corpus.document import DOCUMENT_SCHEMA, Document, Reject, documents_to_table, table_to_documents
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.masking import Kind, Masker
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.quality import Filters
-from ray_jobs.corpus.readers import read_part
 from ray_jobs.index import layout
 from ray_jobs.index.manifest import FileRecord
-from ray_jobs.ingest.dead_letters import DeadLetter, publish_file, write_dead_letters
+from ray_jobs.ingest.dead_letters import DeadLetter, DeadLetterFile, publish_file
 from ray_jobs.ingest.ledger import IDS_SCHEMA, write_partitioned
 from ray_jobs.ingest.receipts import StagedGroup
 from ray_jobs.storage import Storage, new_id
@@ -37,10 +40,12 @@ class Reading:
 
     filters: Filters
     mask: tuple[Kind, ...]
+    limits: Limits
 
     def described(self) -> list[str]:
-        """What of it changes a piece; nothing where nothing is done."""
-        chosen = [self.filters.model_dump_json()] if self.filters.on else []
+        """What of it changes a piece."""
+        chosen = [self.limits.model_dump_json()]
+        chosen += [self.filters.model_dump_json()] if self.filters.on else []
         return chosen + ([",".join(self.mask)] if self.mask else [])
 
 
@@ -49,7 +54,6 @@ class _Tally:
     """What has been seen of a group so far."""
 
     ids: list[dict[str, object]] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
     sources_read: int = 0
     sources_failed: int = 0
     failed: int = 0
@@ -68,18 +72,18 @@ class Stager:
         self.partitions = partitions
         self.how = how
 
-    def stage(self, group: int, parts: Sequence[SourcePart]) -> StagedGroup:
+    def stage(self, group: int, parts: Sequence[SourcePart], reader: Reader) -> StagedGroup:
         """Read `parts`, store documents, ids and dead letters, and return the receipt."""
-        tally = _Tally()
-        object_id = new_id()
+        tally, object_id = _Tally(), new_id()
         with self.storage.scratch() as folder:
+            letters = DeadLetterFile(folder)
             path = folder / "documents.parquet"
             with pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd") as writer:
-                for batch in _batches(self._read(parts, tally)):
+                for batch in _batches(self._read(parts, reader, tally, letters)):
                     writer.write_table(documents_to_table(batch))
             documents = publish_file(self.storage, layout.documents(self.index, object_id), path)
-            letters = write_dead_letters(self.storage, self.index, tally.letters, folder)
-            return self._receipt(group, documents, letters, tally, folder, taken_over=False)
+            rejected = letters.publish(self.storage, self.index)
+            return self._receipt(group, documents, rejected, tally, folder, taken_over=False)
 
     def take_over(self, group: int, documents: FileRecord, entries: pa.Table) -> StagedGroup:
         """Take over some documents of an object of the snapshot before; `entries` are theirs, LEDGER_SCHEMA."""
@@ -93,17 +97,19 @@ class Stager:
         with self.storage.scratch() as folder:
             return self._receipt(group, documents, None, tally, folder, taken_over=True)
 
-    def _read(self, parts: Sequence[SourcePart], tally: _Tally) -> Iterator[Document]:
+    def _read(
+        self, parts: Sequence[SourcePart], reader: Reader, tally: _Tally, letters: DeadLetterFile
+    ) -> Iterator[Document]:
         masker = Masker(self.how.mask)
         tally.masked = masker.found
         for part in parts:
             produced = 0
             broken = False
-            for item in read_part(part):
+            for item in reader.read(part):
                 if isinstance(item, Reject):
                     broken = broken or item.locator == WHOLE_FILE
                     tally.failed += item.locator != WHOLE_FILE
-                    tally.letters.append(DeadLetter(part.file.doc_id, None, item.locator, item.reason, item.message))
+                    letters.add(DeadLetter(part.file.doc_id, None, item.locator, item.reason, item.message))
                     continue
                 produced += 1
                 document = masker.masked(item)
@@ -111,10 +117,11 @@ class Stager:
                 tally.ids.append(_identity(document, len(tally.ids), part) | {"filtered": rule})
                 _count(tally, document)
                 yield document
+            lost = broken and not produced and part.start == 0
+            tally.failed += broken and not lost
             if part.start == 0:
-                failed = broken and not produced
-                tally.sources_failed += failed
-                tally.sources_read += not failed
+                tally.sources_failed += lost
+                tally.sources_read += not lost
 
     def _receipt(
         self,

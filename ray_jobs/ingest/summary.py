@@ -60,6 +60,7 @@ class IngestSummary(BaseModel):
             listed = ", ".join(f"{number:,} {reason}" for reason, number in sorted(self.reasons.items()))
             lines.append(f"failed    {listed}")
             lines += [f"          {example}" for example in self.examples]
+            lines.append(f"          'tandem index dead-letters {self.index}' lists what failed, and why")
         return lines
 
     def _published(self) -> list[str]:

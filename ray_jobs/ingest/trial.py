@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_jobs.corpus import metadata
+from ray_jobs.corpus.apart import Reader
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.planning import SourcePart, pack
 from ray_jobs.corpus.readers import parts_of
@@ -90,9 +92,7 @@ def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmb
     """Stage, embed and build a sample of `files`."""
     with tempfile.TemporaryDirectory(prefix="tandem-trial-") as folder:
         storage = LocalStorage(Path(folder))
-        started = time.monotonic()
-        staged, size = _stage(storage, files, config)
-        read = time.monotonic() - started
+        staged, size, read = _stage(storage, files, config)
         schema: Schema = {}
         for group in staged:
             schema = metadata.merge(schema, group.metadata)
@@ -115,13 +115,20 @@ def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmb
     )
 
 
-def _stage(storage: LocalStorage, files: Sequence[SourceFile], config: IngestConfig) -> tuple[list[StagedGroup], int]:
-    """Staged parts of the sources, and the bytes of the sources that they are."""
-    reading = Reading(config.filters, config.mask)
+def _stage(
+    storage: LocalStorage, files: Sequence[SourceFile], config: IngestConfig
+) -> tuple[list[StagedGroup], int, float]:
+    """Staged parts of the sources, the bytes of the sources that they are, and the seconds that it took."""
+    reading = Reading(config.filters, config.mask, config.limits)
     stager = Stager(storage, _NAME, layout.work(_NAME, 0), 1, reading)
     parts = list(_draw(files, min(config.group_bytes, SMALLEST_GROUP)))
-    groups = pack(parts, min(config.group_bytes, GROUP_BYTES))
-    return [stager.stage(number, group) for number, group in enumerate(groups)], sum(part.size for part in parts)
+    groups = list(pack(parts, min(config.group_bytes, GROUP_BYTES)))
+    with closing(Reader(config.limits)) as reader:
+        for part in {part.file.format: part for part in parts}.values():
+            list(reader.read(part))  # a parser is loaded once, however much there is to read
+        started = time.monotonic()
+        staged = [stager.stage(number, group, reader) for number, group in enumerate(groups)]
+        return staged, sum(part.size for part in parts), time.monotonic() - started
 
 
 def _draw(files: Sequence[SourceFile], max_bytes: int) -> Iterator[SourcePart]:

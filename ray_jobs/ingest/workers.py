@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from pydantic import TypeAdapter
 
+from ray_jobs.corpus.apart import Reader
 from ray_jobs.corpus.chunking import ChunkingConfig
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.index.manifest import FileRecord, ShardRecord
@@ -45,9 +47,15 @@ def stage(batch: Batch, arguments: tuple[str, str, int, int, Reading]) -> Iterat
     for number, key, parts in rows_of(batch, "number", "key", "parts"):
 
         def make(number: int = number, parts: str = parts) -> str:
-            return stager.stage(number, PARTS.validate_json(parts)).model_dump_json()
+            return stager.stage(number, PARTS.validate_json(parts), _reader(reading.limits)).model_dump_json()
 
         yield once(work, "staged", number, key, make)
+
+
+@lru_cache(maxsize=1)
+def _reader(limits: Limits) -> Reader:
+    """One for all groups that this process reads: its helper stays warm."""
+    return Reader(limits)
 
 
 def take_over(batch: Batch, arguments: tuple[str, str, int, int, Reading, bytes, str | None]) -> Iterator[Batch]:

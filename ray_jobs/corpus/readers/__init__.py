@@ -1,24 +1,27 @@
-"""Read files: a registry of readers, one file each, and the one way in, `read_part`.
+"""Read files: a registry of readers, one file each, and the way in, `read_part`.
 
-A reader is a function `read(stream, part)` that yields a RawDocument or a Reject for each record. To add a format:
-one module here, one line in READERS, one line for its suffix in FORMATS.
+A reader is a function `read(stream, part, limits)` that yields a RawDocument or a Reject for each record. To add a
+format: one module here, one line in READERS, one line for its suffix in FORMATS.
 
 Guaranteed: whatever a file holds, reading it ends in Documents and Rejects, never in an exception; what was read before
-the damage is kept. Not guaranteed: a bound on the time that a parser spends on a hostile file.
+the damage is kept; a compressed file is not unpacked beyond its limit. Not guaranteed: a bound on the time and memory
+that a parser spends on a hostile file; `apart.py` has one.
 """
 
 from __future__ import annotations
 
 import io
-import unicodedata
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import BinaryIO, cast
 
+import pyarrow as pa
+
 from ray_jobs.corpus.document import Document, RawDocument, Reject, make_document
-from ray_jobs.corpus.formats import FORMATS, STREAMED, compression_of
-from ray_jobs.corpus.listing import is_uri
+from ray_jobs.corpus.formats import BEGINNING_BYTES, FORMATS, STREAMED, disguised
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.metadata import MisfitError
+from ray_jobs.corpus.opening import ExpandsError, open_file
 from ray_jobs.corpus.planning import SourcePart, split
 from ray_jobs.corpus.sources import SourceFile
 
@@ -35,33 +38,35 @@ READERS: dict[str, str] = {
 }
 """Format to module; a module is imported when its format is first met."""
 
-MAX_WHOLE_BYTES = 256 * 1024 * 1024
-"""Formats that are read whole reject a larger file."""
-
-BUFFER_BYTES = 1024 * 1024
-
-_Read = Callable[[BinaryIO, SourcePart], Iterator[RawDocument | Reject]]
+_ALL_TEXT = frozenset({"txt", "md"})
+_Read = Callable[[BinaryIO, SourcePart, Limits], Iterator[RawDocument | Reject]]
 
 
-def read_part(part: SourcePart) -> Iterator[Document | Reject]:
+def reader_of(format: str) -> _Read:
+    """The reader of a format, its parser imported."""
+    return cast("_Read", import_module(READERS[format]).read)
+
+
+def read_part(part: SourcePart, limits: Limits) -> Iterator[Document | Reject]:
     """Read the documents of a part, each named and normalised; raises nothing but what stops the process."""
-    file = part.file
-    if file.format not in READERS:
-        known = ", ".join(sorted(FORMATS))
-        yield Reject("file", "unknown-format", f"no reader knows this kind of file; expected one of {known}")
+    refused = _refused(part.file, limits)
+    if refused is not None:
+        yield refused
         return
-    if file.format not in STREAMED and file.format != "parquet" and file.size > MAX_WHOLE_BYTES:
-        yield Reject("file", "too-large", f"the file has {file.size} bytes; at most {MAX_WHOLE_BYTES} are read whole")
-        return
-    read = cast("_Read", import_module(READERS[file.format]).read)
+    read = reader_of(part.file.format)
     try:
-        with open_file(file) as stream:
-            for found in read(stream, part):
-                yield found if isinstance(found, Reject) else _document(found, file)
-    except FileNotFoundError:
-        yield Reject("file", "vanished", "the file was there when it was listed, and is not any more")
+        with open_file(part.file, limits.unpacked(part.file.size)) as stream:
+            other = disguised(_beginning(stream, part), part.file.format)
+            if not other:
+                for found in read(stream, part, limits):
+                    yield found if isinstance(found, Reject) else _document(found, part.file, limits)
+            elif part.start == 0:
+                yield Reject("file", "wrong-format", f"the file begins like {other}: check its suffix")
+        return
     except Exception as error:  # A parser may raise anything; it costs only its file.
-        yield Reject("file", "unreadable", f"reading stopped here: {_line(error)}")
+        stopped = _stopped(error)
+    # Not inside: what the parser holds would be held as long as the error is.
+    yield stopped
 
 
 def parts_of(file: SourceFile, max_bytes: int) -> list[SourcePart]:
@@ -77,31 +82,56 @@ def parts_of(file: SourceFile, max_bytes: int) -> list[SourcePart]:
     try:
         with open_file(file) as stream:
             return split(file, max_bytes, row_group_bytes(stream))
-    except OSError:
+    except (OSError, pa.ArrowException, MemoryError):
         return split(file, max_bytes)
 
 
-def open_file(file: SourceFile) -> BinaryIO:
-    """Open a file for reading, through pyarrow's filesystems and decompressed. Raises OSError."""
-    from pyarrow import fs
-
-    filesystem, path = fs.FileSystem.from_uri(file.uri) if is_uri(file.uri) else (fs.LocalFileSystem(), file.uri)
-    compression = compression_of(file.uri)
-    if compression is not None:
-        return _buffered(filesystem.open_input_stream(path, compression=compression))
-    return _buffered(filesystem.open_input_file(path))
-
-
-def _buffered(stream: object) -> BinaryIO:
-    # pyarrow's own readline reads to the end of the stream.
-    return io.BufferedReader(cast("io.RawIOBase", stream), BUFFER_BYTES)
+def _refused(file: SourceFile, limits: Limits) -> Reject | None:
+    """Why a file is not opened; None where it is."""
+    if file.format not in READERS:
+        known = ", ".join(sorted(FORMATS))
+        return Reject("file", "unknown-format", f"no reader knows this kind of file; expected one of {known}")
+    if file.format in STREAMED or file.format == "parquet":
+        return None
+    bound = min(limits.file_bytes, limits.text_bytes) if file.format in _ALL_TEXT else limits.file_bytes
+    if file.size > bound:
+        return Reject("file", "too-large", f"the file has {file.size} bytes; at most {bound} are read whole")
+    return None
 
 
-def _document(raw: RawDocument, file: SourceFile) -> Document | Reject:
-    # File names differ in normalisation from one operating system to the next; ids must not.
-    doc_id = raw.id or unicodedata.normalize("NFC", file.doc_id)
+def _beginning(stream: io.BufferedReader, part: SourcePart) -> bytes:
+    """The first bytes of the file, whichever part is read; of Parquet none: its reader knows its own."""
+    if part.file.format == "parquet":
+        return b""
+    if part.start == 0:
+        return stream.peek(BEGINNING_BYTES)[:BEGINNING_BYTES]
+    with open_file(part.file, buffer_bytes=BEGINNING_BYTES) as start:
+        return start.read(BEGINNING_BYTES)
+
+
+def _stopped(error: Exception) -> Reject:
+    """The Reject of a file that cannot be read, or not to its end."""
+    match error:
+        case FileNotFoundError():
+            return Reject("file", "vanished", "the file was there when it was listed, and is not any more")
+        case ExpandsError():
+            return Reject("file", "expands", str(error))
+        case RecursionError():
+            return Reject("file", "too-deep", "the content is nested deeper than its parser goes")
+        case MemoryError():
+            return Reject("file", "out-of-memory", "its parser asked for more memory than it may have")
+        case _:
+            return Reject("file", "unreadable", f"reading stopped here: {_line(error)}")
+
+
+def _document(raw: RawDocument, file: SourceFile, limits: Limits) -> Document | Reject:
+    doc_id = raw.id or file.doc_id
+    small = 4 * len(raw.text) <= limits.text_bytes
+    size = len(raw.text) if small else len(raw.text.encode("utf-8", "surrogatepass"))
+    if size > limits.text_bytes:
+        return Reject(raw.id or "file", "too-large", f"the text has {size} bytes; at most {limits.text_bytes} are read")
     try:
-        return make_document(raw, doc_id, source=unicodedata.normalize("NFC", file.doc_id), format=file.format)
+        return make_document(raw, doc_id, source=file.doc_id, format=file.format)
     except MisfitError as error:
         return Reject(doc_id, "bad-metadata", str(error))
 
@@ -110,4 +140,4 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-__all__ = ["MAX_WHOLE_BYTES", "READERS", "open_file", "parts_of", "read_part"]
+__all__ = ["READERS", "open_file", "parts_of", "read_part", "reader_of"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import codecs
 import re
 
+from ray_jobs.corpus.reasons import Reason
+
 SAMPLE_BYTES = 64 * 1024
 
 _MARKS = (
@@ -25,9 +27,9 @@ _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf
 
 
 class UndecodableError(Exception):
-    """Bytes that are no text. `reason` is the code of the reject: "binary" or "bad-encoding"."""
+    """Bytes that are no text: "binary" or "bad-encoding"."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -62,12 +64,13 @@ def encoding_of(sample: bytes, complete: bool) -> str:
 
 def _decode_guessed(data: bytes) -> str:
     codec = encoding_of(data[:SAMPLE_BYTES], len(data) <= SAMPLE_BYTES)
-    if codec != "utf-8":
+    if not codec.startswith("utf"):
         try:
             return data.decode(codec)
-        except UnicodeDecodeError:
-            # The sample misled: what follows tells more.
-            codec = encoding_of(data, True)
+        except UnicodeDecodeError as error:
+            # The sample misled: what stands there tells more.
+            there = data[max(0, error.start - SAMPLE_BYTES) : error.start + SAMPLE_BYTES]
+            codec = encoding_of(there, False)
     return data.decode(codec, "replace")
 
 

@@ -10,27 +10,23 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
+
+import docx
+from docx.document import Document as WordDocument
+from docx.table import Table
+from docx.text.paragraph import Paragraph
 
 from ray_jobs.corpus.document import RawDocument, Reject
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.planning import SourcePart
-
-if TYPE_CHECKING:
-    from docx.document import Document as WordDocument
-    from docx.table import Table
-    from docx.text.paragraph import Paragraph
-
-MAX_UNPACKED_BYTES = 512 * 1024 * 1024
-"""A larger body is taken for a decompression bomb."""
 
 _HEADING = re.compile(r"Heading ([1-6])", re.IGNORECASE)
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
-def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
+def read(stream: BinaryIO, part: SourcePart, limits: Limits) -> Iterator[RawDocument | Reject]:
     """Yield the text of the file, or one Reject if it is encrypted, too large or no Word document."""
-    import docx
-
     data = stream.read()
     if data.startswith(_OLE):
         yield Reject("file", "encrypted", "this is an encrypted or pre-2007 Word file: save it as .docx, unprotected")
@@ -41,8 +37,8 @@ def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
     except zipfile.BadZipFile as error:
         yield Reject("file", "unreadable", f"this is not a Word document: {error}")
         return
-    if unpacked > MAX_UNPACKED_BYTES:
-        yield Reject("file", "too-large", f"unpacks to {unpacked} bytes; at most {MAX_UNPACKED_BYTES} are read")
+    if unpacked > (bound := limits.unpacked(len(data))):
+        yield Reject("file", "expands", f"{len(data)} bytes unpack to {unpacked}: at most {bound} are read")
         return
     word = docx.Document(io.BytesIO(data))
     properties = word.core_properties
@@ -59,8 +55,6 @@ def _styled_title(word: WordDocument) -> str:
 
 
 def _blocks(word: WordDocument) -> Iterator[str]:
-    from docx.table import Table
-
     for block in word.iter_inner_content():
         text = _rows(block) if isinstance(block, Table) else _paragraph(block)
         if text:

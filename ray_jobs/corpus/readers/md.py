@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ray_jobs.corpus.document import RawDocument, Reject
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.readers.decoding import UndecodableError, decode
 from ray_jobs.corpus.structure import headings
@@ -18,7 +19,7 @@ from ray_jobs.corpus.structure import headings
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(?P<yaml>.{0,65536}?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
-def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
+def read(stream: BinaryIO, part: SourcePart, limits: Limits) -> Iterator[RawDocument | Reject]:
     """Yield the Markdown of the file, or one Reject if it is no text."""
     try:
         text = decode(stream.read())

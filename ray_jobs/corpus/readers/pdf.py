@@ -9,24 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
+
+import pypdfium2
+from pypdfium2.raw import FPDF_ERR_PASSWORD
 
 from ray_jobs.corpus.document import RawDocument, Reject
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.planning import SourcePart
-
-if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument
 
 _PAGE_BREAK = "\n\n"
 # PDFium writes these for a hyphen at the end of a line, which splits a word.
 _HYPHEN = re.compile("[\ufffe\u0002](?:\r?\n)?")
 
 
-def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
+def read(stream: BinaryIO, part: SourcePart, limits: Limits) -> Iterator[RawDocument | Reject]:
     """Yield the text of the file, or one Reject if it is encrypted or no PDF."""
-    import pypdfium2
-    from pypdfium2.raw import FPDF_ERR_PASSWORD
-
     try:
         pdf = pypdfium2.PdfDocument(stream.read())
     except pypdfium2.PdfiumError as error:
@@ -48,7 +46,7 @@ def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
     )
 
 
-def _text(pdf: PdfDocument, number: int) -> str:
+def _text(pdf: pypdfium2.PdfDocument, number: int) -> str:
     page = pdf[number]
     text_page = page.get_textpage()
     text: str = text_page.get_text_bounded()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from ray_jobs.corpus.document import RawDocument, Reject
+from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.readers.pydoc_exports import exported, parse
 from ray_jobs.corpus.structure import headings
@@ -30,7 +31,7 @@ _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _ROLE = re.compile(r"(?::\w+)+:`[~!]?([^`<]+?)(?:\s*<[^`>]*>)?`")
 
 
-def read(stream: BinaryIO, part: SourcePart) -> Iterator[RawDocument | Reject]:
+def read(stream: BinaryIO, part: SourcePart, limits: Limits) -> Iterator[RawDocument | Reject]:
     """Yield the document of the module or README, its text empty if nothing in it is documented."""
     path = Path(part.file.uri)
     if path.suffix != ".py":

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from ray_jobs.corpus.document import RawDocument, Reject
 
 _OWN = frozenset({"id", "text", "title"})
+LONGEST_ID = 2048
+"""Characters: an id is in every row of the index."""
 
 
 def raw_document(row: Mapping[str, object], locator: str) -> RawDocument | Reject:
@@ -25,6 +27,8 @@ def raw_document(row: Mapping[str, object], locator: str) -> RawDocument | Rejec
         identity = int(identity)
     if identity is not None and (isinstance(identity, bool | float) or not isinstance(identity, str | int)):
         return Reject(locator, "bad-id", f"'id' is {str(identity)[:80]!r}: expected a string or a whole number")
+    if isinstance(identity, str) and len(identity) > LONGEST_ID:
+        return Reject(locator, "bad-id", f"'id' has {len(identity)} characters: expected {LONGEST_ID} at most")
     title = row.get("title")
     return RawDocument(
         text=text,

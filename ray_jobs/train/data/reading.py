@@ -15,6 +15,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_jobs.corpus.limits import LINE_BYTES
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.readers import jsonl, open_file
 from ray_jobs.errors import CorruptError, NotFoundError
@@ -56,9 +57,9 @@ def _parquet(stream: BinaryIO, part: SourcePart, wanted: frozenset[str]) -> Iter
 
 
 def _lines(stream: BinaryIO, part: SourcePart) -> Iterator[tuple[int, Raw]]:
-    for number, (_, line) in enumerate(jsonl.lines(stream, part), 1):
+    for number, (_, line) in enumerate(jsonl.lines(stream, part, LINE_BYTES), 1):
         try:
-            row: Raw = jsonl.parse(line)
+            row: Raw = jsonl.parse(line, LINE_BYTES)
         except jsonl.LineError as error:
             row = WrongRowError(error.reason, str(error))
         yield number, row
