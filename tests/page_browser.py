@@ -1,11 +1,14 @@
-"""What tests do with the page: ask, search, wait."""
+"""What tests do with pages: ask, search, wait; open a report and read it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 DEADLINE_S = 15.0
 DESKTOP = {"width": 1280, "height": 860}
@@ -42,3 +45,35 @@ def until(condition: Callable[[], bool], page: Page) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         page.evaluate("new Promise(requestAnimationFrame)")
+
+
+class Words(HTMLParser):
+    """The text and the tags of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def opened(browser: Browser, folder: Path, text: str, **settings: Any) -> Page:
+    """A report from the disk; what it would fetch is a failure, and so is what it logs."""
+    file = folder / "report.html"
+    file.write_text(text, encoding="utf-8")
+    page = browser.new_page(**settings)
+    asked: list[str] = []
+    told: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.goto(file.as_uri())
+    assert asked == [file.as_uri()]
+    assert told == []
+    return page

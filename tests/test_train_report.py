@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_browser import DESKTOP, PHONE
-from playwright.sync_api import Browser, Page
+from page_browser import DESKTOP, PHONE, Words, opened
+from playwright.sync_api import Browser
 from train_runs import settings
 
-from ray_jobs.train.charts import Axis, Interval, Series, interval_chart, line_chart, parallel_chart, short, signed
+from ray_jobs.reporting.charts import Interval, Series, interval_chart, line_chart
+from ray_jobs.reporting.drawing import short, signed
+from ray_jobs.reporting.parallel import Axis, parallel_chart
 from ray_jobs.train.checkpoints import Checkpoint
 from ray_jobs.train.config import TrainConfig
 from ray_jobs.train.plan import Plan
@@ -121,22 +122,6 @@ def page_of(
     return render(plan, checkpoint, left, stopped)
 
 
-class Words(HTMLParser):
-    """The text and the tags of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.text = ""
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 @pytest.mark.parametrize(("xs", "ticks"), [([10, 20], ["10", "15", "20"]), ([0, 1], ["0", "1"]), ([3], None)])
 def test_steps_and_trials_are_marked_at_whole_numbers(xs: list[float], ticks: list[str] | None) -> None:
     drawn = line_chart("t", [Series("a", xs, [1.0] * len(xs))], x="step", y="loss")
@@ -207,18 +192,6 @@ def test_hostile_text_is_shown_and_not_obeyed(browser: Browser, tmp_path: Path) 
     assert page.title() == "model"
     assert page.locator("script, img, iframe, link").count() == 0
     assert page.locator(".sample .words").nth(1).inner_text() == HOSTILE
-
-
-def opened(browser: Browser, folder: Path, text: str, **settings: Any) -> Page:
-    """A report from the disk; what it would fetch is a failure."""
-    file = folder / "report.html"
-    file.write_text(text, encoding="utf-8")
-    page = browser.new_page(**settings)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(file.as_uri())
-    assert asked == [file.as_uri()]
-    return page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,9 +16,10 @@ from typing import Any
 
 import yaml
 
+from ray_jobs.reporting import html_page as page
+from ray_jobs.reporting.charts import Interval, Series, interval_chart, line_chart
+from ray_jobs.reporting.drawing import short, signed
 from ray_jobs.storage import Storage
-from ray_jobs.train import html_page as page
-from ray_jobs.train.charts import Interval, Series, interval_chart, line_chart, short, signed
 from ray_jobs.train.checkpoints import Checkpoint, of_validation
 from ray_jobs.train.evaluation.scores import METRICS
 from ray_jobs.train.methods import tally

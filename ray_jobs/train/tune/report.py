@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray_jobs.train import charts, html_page
-from ray_jobs.train.charts import Axis, Series
+from ray_jobs.reporting import html_page
+from ray_jobs.reporting.charts import Series, line_chart
+from ray_jobs.reporting.drawing import short
+from ray_jobs.reporting.parallel import Axis, parallel_chart
 from ray_jobs.train.tune.summary import Row, TuneSummary, shown
 
 
@@ -32,7 +34,7 @@ def _facts(summary: TuneSummary) -> str:
     found = [("Objective", f"{summary.objective} ({'lowest' if summary.mode == 'min' else 'highest'} is best)")]
     best = next((row for row in summary.trials if row.trial == summary.best), None)
     if best is not None:
-        found.append((f"Best, trial {best.trial}", charts.short(best.value or 0.0)))
+        found.append((f"Best, trial {best.trial}", short(best.value or 0.0)))
         found += [(key, shown(value)) for key, value in best.point.items()]
     found += [(state.capitalize(), str(states.count(state))) for state in ("finished", "stopped", "failed")]
     if summary.impossible:
@@ -57,7 +59,7 @@ def _best_so_far(summary: TuneSummary) -> str:
             ys.append(ys[-1])
         xs.append(float(row.trial))
         ys.append(better(ys[-1], row.value) if ys else row.value)
-    return charts.line_chart("Best value by trial", [Series("best so far", xs, ys)], x="trial", y=summary.objective)
+    return line_chart("Best value by trial", [Series("best so far", xs, ys)], x="trial", y=summary.objective)
 
 
 def _parallel(summary: TuneSummary) -> str:
@@ -65,7 +67,7 @@ def _parallel(summary: TuneSummary) -> str:
     axes = [_axis(key, [row.point[key] for row in rows], key in summary.logarithmic) for key in summary.keys]
     axes.append(Axis(summary.objective, [row.value for row in rows]))
     names = [_name(row) for row in rows]
-    return charts.parallel_chart("Each line is a trial", axes, names, list(range(len(rows))))
+    return parallel_chart("Each line is a trial", axes, names, list(range(len(rows))))
 
 
 def _axis(key: str, values: list[Any], log: bool) -> Axis:
@@ -96,7 +98,7 @@ def _curves(summary: TuneSummary) -> str:
         )
         for row in chosen
     ]
-    return charts.line_chart("Evaluations of the best four", lines, x="step", y=summary.metric)
+    return line_chart("Evaluations of the best four", lines, x="step", y=summary.metric)
 
 
 def _failures(summary: TuneSummary) -> str:
@@ -108,4 +110,4 @@ def _failures(summary: TuneSummary) -> str:
 
 def _name(row: Row) -> str:
     values = ", ".join(f"{key} {shown(value)}" for key, value in row.point.items())
-    return f"trial {row.trial}, {row.state}: {charts.short(row.value or 0.0)}; {values}"
+    return f"trial {row.trial}, {row.state}: {short(row.value or 0.0)}; {values}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ray_jobs.train import charts
+from ray_jobs.reporting.style import STYLE
 
 
 def document(title: str, body: str) -> str:
@@ -19,7 +19,7 @@ def document(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}{charts.STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{STYLE}</style>\n</head>\n<body>\n"
         f'<header class="top"><span class="wordmark">Tandem</span></header>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n'
         "</main>\n</body>\n</html>\n"
     )
@@ -41,8 +41,11 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="facts">{rows}</dl>'
 
 
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column names its rows; on a phone each row becomes a list."""
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "figures") -> str:
+    """A table whose first column names its rows; on a phone each row becomes a list.
+
+    Its cells are of one `kind`: "figures", which are not broken, or "texts", which are where they are too long.
+    """
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     lines = []
     for first, *rest in rows:
@@ -52,7 +55,7 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
         lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
     body = "".join(lines)
     return (
-        f'<table class="wide"><caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>'
+        f'<table class="wide {kind}"><caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
 
@@ -105,7 +108,7 @@ th, td {
   padding: 0.45rem 1rem 0.45rem 0; border-block-end: 1px solid var(--rule); text-align: start; vertical-align: top;
   font-weight: 400;
 }
-.wide thead th, .wide td { overflow-wrap: normal; }
+.wide thead th, .figures td { overflow-wrap: normal; }
 .wide thead th:last-child, .wide td:last-child { padding-inline-end: 0; }
 thead th { font-size: 0.75rem; color: var(--soft); }
 tbody th { font-weight: 550; }

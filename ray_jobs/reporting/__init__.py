@@ -1,0 +1,1 @@
+"""Reports: pages and charts that need nothing else; a library for every job."""
