@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("AskCommand", "a cited answer"),
     "serve": ("ServeCommand", "answer over HTTP: search, cited answers, a page"),
     "delete": ("DeleteCommand", "documents out of the next snapshot of an index"),
-    "index": ("IndexCommand", "list, info, verify, dead-letters, rollback, gc: look after snapshots"),
+    "index": ("IndexCommand", "list, info, verify, dead-letters, report, compact, rollback, gc: look after snapshots"),
     "prepare": ("PrepareCommand", "training rows checked, deduplicated and split, with a card"),
     "mine": ("MineCommand", "hard negatives for prepared rows, from an index"),
     "train": ("TrainCommand", "fine-tune a model on prepared data, or go on with it"),

@@ -213,6 +213,15 @@ def beside_this_process() -> Any:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
+def retries() -> int:
+    """How often Ray has run the task of this worker before and lost it; 0 outside of a task."""
+    import ray
+
+    if not ray.is_initialized():
+        return 0
+    return int(ray._private.worker.global_worker.core_worker.get_current_task_attempt_number())
+
+
 def anywhere(cpus: float, gpus: float = 0) -> dict[str, Any]:
     """The options of a task that takes its resources from the cluster, also where whoever asks is a trial of Ray Tune.
 

@@ -47,7 +47,29 @@ class Ended:
 
 
 def _is_progress(line: str) -> bool:
-    stages = ("read", "embed", "build", "search", "merge", "stage", "decide", "write", "find", "mine", "rewrite")
+    stages = (
+        "read",
+        "embed",
+        "build",
+        "search",
+        "merge",
+        "stage",
+        "decide",
+        "write",
+        "find",
+        "mine",
+        "rewrite",
+        "take",
+        "bury",
+        "ledger",
+        "select",
+        "match",
+        "settle",
+        "living",
+        "orphans",
+        "revive",
+        "compare",
+    )
     return line.split()[0] in stages if line.strip() else False
 
 

@@ -74,7 +74,7 @@ NEEDS_NOTHING: list[tuple[list[str], int, list[str]]] = [
     (
         ["index", "paint"],
         2,
-        ["action='paint'", "'list', 'info', 'verify', 'dead-letters', 'compact', 'rollback' or 'gc'"],
+        ["action='paint'", "'list', 'info', 'verify', 'dead-letters', 'report', 'compact', 'rollback' or 'gc'"],
     ),
     (["index", "info"], 2, ["info needs the name of an index"]),
     (["index", "list", "x"], 2, ["list shows every index"]),

@@ -163,7 +163,7 @@ def test_a_failed_run_keeps_what_it_has_finished_and_a_finished_one_nothing(tmp_
     assert found["groups read"] == found["groups embedded"] > 1
     assert list(storage.list("indexes/test/work")) == list(storage.list("indexes/test/leases")) == []
     left = {item.key.rsplit("/", 1)[1] for item in storage.list("runs")}
-    assert left == {"config.json", "events.jsonl", "metrics.json"}
+    assert left == {"config.json", "events.jsonl", "metrics.json", "report.html"}
     assert list((tmp_path / "store" / ".scratch").iterdir()) == []
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from ray_jobs.runtime import (
     Machine,
     find_cause,
     raise_if_interrupted,
+    retries,
     session,
     stream,
     terminated_as_interrupt,
@@ -68,6 +71,24 @@ def test_an_error_raised_in_a_worker_arrives_as_itself_in_one_line() -> None:
         list(stream([{"number": number} for number in range(4)], double, arguments=(2,)))
     assert type(caught.value) is StorageError
     assert str(caught.value) == "number=2: refused; choose another"
+
+
+def dying(batch: dict[str, Any], arguments: tuple[str]) -> Iterator[dict[str, Any]]:
+    """Its worker dies when it does the first item for the first time."""
+    mark = Path(arguments[0])
+    for number in batch["number"]:
+        if number == 0 and not mark.exists():
+            mark.touch()
+            os._exit(1)
+        yield {"number": [int(number)], "retries": [retries()]}
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_task_whose_worker_was_lost_says_how_often_it_was_tried(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"number": number} for number in range(3)]
+    rows = stream(items, dying, arguments=(str(tmp_path / "mark"),))
+    assert sorted((row["number"], row["retries"]) for row in rows) == [(0, 1), (1, 0), (2, 0)]
+    assert retries() == 0
 
 
 @pytest.mark.usefixtures("ray_session")

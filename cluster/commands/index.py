@@ -1,4 +1,4 @@
-"""`tandem index list|info|verify|dead-letters|compact|rollback|gc`: look after snapshots."""
+"""`tandem index list|info|verify|dead-letters|report|compact|rollback|gc`: look after snapshots."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from ray_jobs.storage import DEFAULT_STORE, Storage, open_storage
 
 
 class IndexCommand(Command):
-    """Look after the indices of a store: list, show, verify, say what failed, compact, roll back, collect garbage."""
+    """Look after the indices of a store: list, show, verify, say what failed and how, compact, roll back, collect."""
 
-    action: CliPositionalArg[Literal["list", "info", "verify", "dead-letters", "compact", "rollback", "gc"]] = Field(
-        description="what to do"
-    )
+    action: CliPositionalArg[
+        Literal["list", "info", "verify", "dead-letters", "report", "compact", "rollback", "gc"]
+    ] = Field(description="what to do")
     index: CliPositionalArg[str | None] = Field(None, description="name of the index, for all but list")
     store: str = Field(DEFAULT_STORE, description="path or URI of the store")
-    snapshot: int | None = Field(None, ge=1, description="number of the snapshot; None: the live one")
+    snapshot: int | None = Field(
+        None, ge=1, description="number of the snapshot; None: the live one, or of the last run"
+    )
     keep: int | None = Field(None, ge=1, description="newest snapshots that gc keeps; None: all")
     grace_hours: float = Field(24, ge=0, description="gc removes nothing that is younger")
     dry_run: bool = Field(False, description="gc says what it would remove, and removes nothing")
@@ -53,6 +55,9 @@ def run(command: IndexCommand) -> None:
     assert command.index is not None, "the model requires it"
     if command.action == "gc":
         _collect(storage, command.index, command)
+        return
+    if command.action == "report":
+        _report(storage, command.index, command)
         return
     if command.action == "compact":
         _compact(storage, command.index, command)
@@ -184,6 +189,16 @@ def _collect(storage: Storage, index: str, command: IndexCommand) -> None:
         return
     verb = "would remove" if command.dry_run else "removed"
     show(f"{verb} {len(found.snapshots)} snapshots and {found.objects:,} objects ({found.bytes:,} bytes) of {index}")
+
+
+def _report(storage: Storage, index: str, command: IndexCommand) -> None:
+    from ray_jobs.ingest.report import last
+
+    found = last(storage, index, command.snapshot)
+    if command.json_output:
+        show(json.dumps(vars(found), indent=1))
+        return
+    show(found.report)
 
 
 def _compact(storage: Storage, index: str, command: IndexCommand) -> None:

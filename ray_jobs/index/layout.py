@@ -10,7 +10,7 @@
     STORE/indexes/NAME/dead_letters/<id>.parquet  what could not be indexed, with the reason
     STORE/indexes/NAME/work/000007/           what a run has finished that builds on snapshot 7 and has not published
     STORE/indexes/NAME/leases/<id>.json       signs of life of the run that writes
-    STORE/runs/JOB-ID/                        config.json, events.jsonl, metrics.json
+    STORE/runs/JOB-ID/                        config.json, events.jsonl, metrics.json, report.html
 
 Guaranteed: pure functions of their arguments; no key is ever reused by two runs.
 """

@@ -9,7 +9,7 @@ Not guaranteed: that recall on queries unlike the corpus.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,14 @@ def nprobe_ladder(lists: int) -> list[int]:
     return [*ladder, lists]
 
 
-def tune(snapshot: Snapshot, target: float, seed: int = 0) -> RecallReport | None:
+def tune(
+    snapshot: Snapshot, target: float, seed: int = 0, seen: Callable[[RecallReport], None] = lambda _: None
+) -> RecallReport | None:
     """The nprobe and oversampling that reach recall@10 `target` for the least work; None for an exact index.
 
     Where nothing reaches it, what comes nearest. Recall is that of search as users get it (candidates rescored from the
     stored vectors) against an exact scan, on a random sample of rows; each row is left out of its own lists.
+    `seen` is called after each pair that was tried.
     """
     index_type = IndexType(snapshot.manifest.template.factory, "")
     if index_type.is_exact or not snapshot.manifest.live_rows:
@@ -119,6 +122,7 @@ def tune(snapshot: Snapshot, target: float, seed: int = 0) -> RecallReport | Non
             )
             recall = _recall(truth, _neighbours(snapshot, queries, own, report))
             tried.append(report.model_copy(update={"recall": recall}))
+            seen(tried[-1])
             if recall >= target:
                 # More candidates pay only where fewer lists do, too.
                 probes = [fewer for fewer in probes if fewer < nprobe]

@@ -13,6 +13,8 @@ from ray_jobs.ingest import job, workers
 from ray_jobs.ingest.compact import MovedPartition, Rewritten, compacted, digest_of, moves_of, plan
 from ray_jobs.ingest.compact_settings import CompactSettings
 from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.dispatch import content_of, watched
+from ray_jobs.ingest.stage_record import Piece
 from ray_jobs.ingest.work import key_of
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import raise_if_interrupted, session, stream, terminated_as_interrupt
@@ -30,7 +32,7 @@ def run(storage: Storage, index: str, settings: CompactSettings, progress: Progr
     if not plans:
         return before
     with session() as cluster, terminated_as_interrupt():
-        under_way = Run.over(storage, before, cluster, progress or SilentProgress())
+        under_way = Run.over(storage, before, cluster, progress or SilentProgress(), "compact")
         with job.writing(under_way):
             return _publish(under_way, before, plans)
 
@@ -63,10 +65,11 @@ def _rewrite(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> list[R
     arguments = (run.config.store, before.index, run.parent, template, schema)
     cpus = run.task_cpus(run.config.resources.build_cpus)
     made = []
-    with run.timed("rewrite"), run.progress.stage("rewrite", len(items)) as stage:
+    with run.stage("rewrite", len(items), cpus) as watch, run.progress.stage("rewrite", len(items)) as shown:
         for row in stream(items, workers.rewrite, arguments=arguments, num_cpus=cpus):
             receipt = Rewritten.model_validate_json(row["receipt"]).model_copy(update={"number": row["number"]})
-            stage.advance(1, chunks=receipt.record.rows)
+            watch.piece(Piece.of(row), content_of(receipt.record))
+            shown.advance(1, chunks=receipt.record.rows)
             made.append(receipt)
     return sorted(made, key=lambda receipt: receipt.number)
 
@@ -80,7 +83,6 @@ def _move(run: Run, before: Manifest, plans: list[tuple[int, ...]], rewritten: l
     ]
     arguments = (run.config.store, before.index, run.parent, moves)
     found: dict[int, MovedPartition] = {}
-    with run.timed("ledger"):
-        for row in stream(items, workers.move, arguments=arguments):
-            found[row["number"]] = MovedPartition.model_validate_json(row["receipt"])
+    for row in watched(run, "ledger", stream(items, workers.move, arguments=arguments), len(items)):
+        found[row["number"]] = MovedPartition.model_validate_json(row["receipt"])
     return [found[number] for number in sorted(found)]

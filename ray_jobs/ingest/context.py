@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 
 import pyarrow as pa
 
-from ray_jobs.index.manifest import Manifest
+from ray_jobs.index.manifest import Manifest, RecallReport
 from ray_jobs.ingest.config import IngestConfig
+from ray_jobs.ingest.findings import Findings
 from ray_jobs.ingest.plan import SourcePlan, partition_count, shard_count
 from ray_jobs.ingest.receipts import EmbeddedGroup
+from ray_jobs.ingest.record import Record, StageWatch
 from ray_jobs.ingest.seen import Changes, read
 from ray_jobs.ingest.stage import Reading
+from ray_jobs.ingest.stage_record import Places
+from ray_jobs.ingest.usage import Used
 from ray_jobs.ingest.work import Work
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import ClusterSize
@@ -38,9 +41,14 @@ class Run:
     rebuilds: bool = True  # False: what has not changed stays in its shards
     job_id: str = field(default_factory=new_id)
     started: float = field(default_factory=time.monotonic)
-    seconds: dict[str, float] = field(default_factory=dict)  # a stage
-    events: list[dict[str, object]] = field(default_factory=list)  # stages as they ended
     found: Counter[str] = field(default_factory=Counter)  # by stage, pieces that an earlier run had finished
+    command: str = "ingest"
+    findings: Findings = field(default_factory=Findings)
+
+    @cached_property
+    def record(self) -> Record:
+        """What it leaves for those who look at it."""
+        return Record(self.config.index, self.job_id)
 
     @cached_property
     def work(self) -> Work:
@@ -58,23 +66,47 @@ class Run:
         return self.before.number if self.before else 0
 
     @classmethod
-    def over(cls, storage: Storage, before: Manifest, cluster: ClusterSize, progress: Progress) -> Run:
+    def over(cls, storage: Storage, before: Manifest, cluster: ClusterSize, progress: Progress, command: str) -> Run:
         """A run that reads no source: it changes what the snapshot holds, under the configuration that made it."""
         made_by = IngestConfig.model_validate(before.config)
         once = {"prune": False, "retrain": False, "retry_dead_letters": False}
         config = made_by.model_copy(update={"store": storage.uri, **once})
         plan = SourcePlan(Changes((), (), ()), 0, ())
-        return cls(storage, config, plan, before, read(storage, before.seen), cluster, progress, rebuilds=False)
+        seen = read(storage, before.seen)
+        return cls(storage, config, plan, before, seen, cluster, progress, rebuilds=False, command=command)
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to the stage `name`."""
-        started = time.monotonic()
-        yield
-        seconds = time.monotonic() - started
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-        ended = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.events.append({"time": ended, "stage": name, "seconds": round(seconds, 3)})
+    def stage(
+        self, name: str, pieces: int, cpus: float = 1, gpus: float = 0, actors: int | None = None
+    ) -> AbstractContextManager[StageWatch]:
+        """A stage of so many pieces, each of which takes so many CPUs and GPUs, or is made by one of the `actors`."""
+        room = actors or max(1, self.cluster.room(cpus, gpus))
+        return self.record.stage(name, pieces, Places(min(max(1, pieces), room), cpus, gpus))
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Keep its record in the store as long as it goes on."""
+        return self.record.kept(
+            self.storage,
+            self.config,
+            command=self.command,
+            builds_on=self.parent,
+            sources=len(self.plan.changes.to_read),
+            bytes=self.plan.bytes,
+            cpus=self.cluster.cpus,
+            gpus=self.cluster.gpus,
+        )
+
+    def used(self) -> Used:
+        """What it has used until now."""
+        return Used.of(self.record.usage, self.record.elapsed, self.cluster.cpus, self.cluster.gpus)
+
+    def measured(self, recall: RecallReport) -> None:
+        """Recall was measured at one nprobe."""
+        self.findings.recalls.append(recall)
+        self.record.event("recall", **recall.model_dump())
+
+    def timed(self, name: str) -> AbstractContextManager[None]:
+        """A stage that this process does by itself."""
+        return self.record.driver_stage(name)
 
     @cached_property
     def partitions(self) -> int:

@@ -57,7 +57,7 @@ def run(config: DeleteConfig, progress: Progress | None = None) -> IngestSummary
     before = manifest.read_live(storage, config.index)
     _check(storage, before, config)
     with session() as cluster, terminated_as_interrupt():
-        under_way = Run.over(storage, before, cluster, progress or SilentProgress())
+        under_way = Run.over(storage, before, cluster, progress or SilentProgress(), "delete")
         with job.writing(under_way):
             return _publish(under_way, before, config)
 

@@ -6,14 +6,14 @@ Guaranteed: receipts are sorted by group or shard, so that what follows does not
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from ray_jobs.corpus.metadata import Schema
-from ray_jobs.index.manifest import FileRecord, Manifest, TemplateRecord
+from ray_jobs.index.manifest import FileRecord, Manifest, ShardRecord, TemplateRecord
 from ray_jobs.ingest import workers
 from ray_jobs.ingest.build import ShardReceipt
 from ray_jobs.ingest.bury import BuriedShard
@@ -22,6 +22,7 @@ from ray_jobs.ingest.gone import read_gone
 from ray_jobs.ingest.ledger import Places
 from ray_jobs.ingest.plan import plan_shards
 from ray_jobs.ingest.receipts import Alike, Cut, DecidedPartition, EmbeddedGroup, SketchedGroup, StagedGroup
+from ray_jobs.ingest.stage_record import Content, Piece
 from ray_jobs.ingest.work import key_of
 from ray_jobs.models.embedder import EmbedderConfig, EmbedderIdentity
 from ray_jobs.runtime import stream
@@ -42,10 +43,12 @@ def stage(run: Run) -> list[StagedGroup]:
     sizes = [sum(part.size for part in parts) for parts in run.plan.groups]
     cpus = run.task_cpus(run.config.resources.stage_cpus)
     staged = []
-    with run.timed("read"), run.progress.stage("read", sum(sizes)) as stage:
+    with run.stage("read", len(items), cpus) as watch, run.progress.stage("read", sum(sizes)) as shown:
         for row in stream(items, workers.stage, arguments=arguments, num_cpus=cpus):
             receipt = in_group(run, "groups read", row, StagedGroup)
-            stage.advance(sizes[receipt.group], documents=receipt.produced)
+            size = sizes[receipt.group]
+            watch.piece(Piece.of(row), Content(receipt.produced, bytes=size, failed=receipt.reasons))
+            shown.advance(size, documents=receipt.produced)
             staged.append(receipt)
     return _in_order(staged)
 
@@ -93,9 +96,14 @@ def take_over(run: Run, before: Manifest, gone_key: str | None) -> list[StagedGr
         }
         for number, record in enumerate(before.documents)
     ]
-    with run.timed("take over"):
-        rows = stream(items, workers.take_over, arguments=arguments)
-        return _in_order([in_group(run, "groups taken over", row, StagedGroup) for row in rows])
+    taken = []
+    with run.stage("take over", len(items)) as watch, run.progress.stage("take over", len(items)) as shown:
+        for row in stream(items, workers.take_over, arguments=arguments):
+            receipt = in_group(run, "groups taken over", row, StagedGroup)
+            watch.piece(Piece.of(row), Content(receipt.produced, bytes=receipt.text_bytes))
+            shown.advance(1, documents=receipt.produced)
+            taken.append(receipt)
+    return _in_order(taken)
 
 
 def select(run: Run, before: Manifest, where: str) -> list[str]:
@@ -105,8 +113,8 @@ def select(run: Run, before: Manifest, where: str) -> list[str]:
     items: Items = [
         {"number": number, "record": record.model_dump_json()} for number, record in enumerate(before.shards)
     ]
-    with run.timed("select"):
-        return sorted(str(row["receipt"]) for row in stream(items, workers.select, arguments=arguments))
+    rows = watched(run, "select", stream(items, workers.select, arguments=arguments), len(items))
+    return sorted(str(row["receipt"]) for row in rows)
 
 
 def decide(
@@ -125,9 +133,8 @@ def decide(
         deleted_keys=tuple(deleted_keys),
     )
     items: Items = [{"number": number} for number in range(run.partitions)]
-    with run.timed("decide"):
-        rows = stream(items, workers.decide, arguments=(deciding,))
-        decided = [counted(run, "decided", row, DecidedPartition) for row in rows]
+    rows = watched(run, "decide", stream(items, workers.decide, arguments=(deciding,)), len(items))
+    decided = [counted(run, "decided", row, DecidedPartition) for row in rows]
     return sorted(decided, key=lambda receipt: receipt.partition)
 
 
@@ -156,7 +163,8 @@ def embed(
     )
     actors, cpus, gpus = run.embed_resources(embedder.device)
     embedded = []
-    with run.timed("embed"), run.progress.stage("embed", sum(sizes.values())) as stage:
+    under_watch = run.stage("embed", len(items), cpus, gpus, actors)
+    with under_watch as watch, run.progress.stage("embed", sum(sizes.values())) as shown:
         for row in stream(
             items,
             workers.Embed,
@@ -167,9 +175,15 @@ def embed(
             num_gpus=gpus,
         ):
             receipt = in_group(run, "groups embedded", row, EmbeddedGroup)
-            stage.advance(sizes[receipt.group], documents=receipt.indexed, chunks=receipt.rows)
+            size = sizes[receipt.group]
+            watch.piece(Piece.of(row), _embedded(receipt, size))
+            shown.advance(size, documents=receipt.indexed, chunks=receipt.rows)
             embedded.append(receipt)
     return _in_order(embedded)
+
+
+def _embedded(group: EmbeddedGroup, size: int) -> Content:
+    return Content(group.indexed + group.empty, group.rows, size, group.forward_seconds, group.reasons)
 
 
 def items_of(
@@ -234,12 +248,18 @@ def build(
     )
     cpus = run.task_cpus(run.config.resources.build_cpus)
     built = []
-    with run.timed("build"), run.progress.stage("build", len(items)) as stage:
+    with run.stage("build", len(items), cpus) as watch, run.progress.stage("build", len(items)) as shown:
         for row in stream(items, workers.build, arguments=arguments, num_cpus=cpus):
             receipt = counted(run, "shards built", row, ShardReceipt)
-            stage.advance(1, chunks=receipt.record.rows)
+            watch.piece(Piece.of(row), content_of(receipt.record))
+            shown.advance(1, chunks=receipt.record.rows)
             built.append(receipt)
     return sorted((receipt for receipt in built if receipt.record.rows), key=lambda receipt: receipt.number)
+
+
+def content_of(shard: ShardRecord) -> Content:
+    """What a new shard holds."""
+    return Content(shard.documents, shard.rows, sum(file.size for file in shard.files.values()))
 
 
 def bury(run: Run, before: Manifest, decided: Sequence[DecidedPartition]) -> list[BuriedShard]:
@@ -252,9 +272,8 @@ def bury(run: Run, before: Manifest, decided: Sequence[DecidedPartition]) -> lis
         if digests:
             described = record.model_dump_json()
             items.append({"number": number, "key": key_of(described, digests), "record": described})
-    with run.timed("bury"):
-        rows = stream(items, workers.bury, arguments=arguments)
-        buried = [counted(run, "shards marked", row, BuriedShard) for row in rows]
+    rows = watched(run, "bury", stream(items, workers.bury, arguments=arguments), len(items))
+    buried = [counted(run, "shards marked", row, BuriedShard) for row in rows]
     return sorted(buried, key=lambda receipt: receipt.number)
 
 
@@ -274,10 +293,18 @@ def publish_ledger(
     ]
     arguments = (run.config.store, run.config.index, run.parent, places)
     records: dict[int, FileRecord] = {}
-    with run.timed("ledger"):
-        for row in stream(items, workers.ledger, arguments=arguments):
-            records[row["number"]] = counted(run, "parts of the ledger", row, FileRecord)
+    for row in watched(run, "ledger", stream(items, workers.ledger, arguments=arguments), len(items)):
+        records[row["number"]] = counted(run, "parts of the ledger", row, FileRecord)
     return tuple(records[number] for number in sorted(records))
+
+
+def watched(run: Run, name: str, rows: Iterable[dict[str, Any]], pieces: int) -> Iterator[dict[str, Any]]:
+    """The rows of a stage whose pieces are partitions, as they come: each is recorded and shown."""
+    with run.stage(name, pieces) as watch, run.progress.stage(name, pieces) as shown:
+        for row in rows:
+            watch.piece(Piece.of(row), Content())
+            shown.advance(1)
+            yield row
 
 
 def _in_order(groups: Sequence[Group]) -> list[Group]:

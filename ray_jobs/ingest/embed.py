@@ -8,6 +8,7 @@ chunked in a thread. Memory: two groups of text, one of vectors.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -153,6 +154,7 @@ class GroupEmbedder:
             duplicates=prepared.sorted.duplicates,
             examples=tuple(prepared.sorted.examples),
             misfits=prepared.sorted.misfits,
+            reasons=dict(Counter(letter.reason for letter in prepared.sorted.letters)),
             forward_seconds=forward,
             seconds=prepared.seconds + time.monotonic() - started,
         )

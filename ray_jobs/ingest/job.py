@@ -14,17 +14,14 @@ from contextlib import contextmanager, suppress
 from ray_jobs.corpus import metadata
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.corpus.sources import list_sources
-from ray_jobs.errors import ConflictError, CorruptError, NotFoundError, RejectedError, StorageError, UsageError
-from ray_jobs.index import layout, manifest
-from ray_jobs.index.factory import IndexType, training_size
-from ray_jobs.index.ladder import Wanted, check_budget, choose
-from ray_jobs.index.manifest import FileRecord, Manifest, TemplateRecord
+from ray_jobs.errors import NotFoundError, RejectedError, StorageError, UsageError
+from ray_jobs.index import manifest
+from ray_jobs.index.manifest import FileRecord, Manifest
 from ray_jobs.index.search import Partition
 from ray_jobs.index.snapshot import Snapshot
-from ray_jobs.index.template import default_nprobe, train, tune, with_recall
+from ray_jobs.index.template import tune, with_recall
 from ray_jobs.index.verify import check_new_files
-from ray_jobs.ingest import dead_letters, dispatch, outcome, preflight, seen
-from ray_jobs.ingest.build import sample_vectors
+from ray_jobs.ingest import dead_letters, dispatch, outcome, preflight, report, seen
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.context import Run
 from ray_jobs.ingest.duplicates.over_cluster import find_alike, revive
@@ -33,11 +30,13 @@ from ray_jobs.ingest.lease import held
 from ray_jobs.ingest.outcome import Made
 from ray_jobs.ingest.plan import SourcePlan, plan_sources
 from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
+from ray_jobs.ingest.record import START
 from ray_jobs.ingest.summary import IngestSummary
+from ray_jobs.ingest.training import template_of
 from ray_jobs.models.embedder import Embedder, EmbedderConfig, EmbedderIdentity, check_compatible, choose_engine
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import raise_if_interrupted, session, terminated_as_interrupt
-from ray_jobs.storage import Storage, open_storage, sha256_of
+from ray_jobs.storage import Storage, open_storage
 
 
 def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary:
@@ -61,7 +60,7 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     # Ray handles signals its own way; what comes after its start counts.
     with session() as cluster, terminated_as_interrupt():
         under_way = Run(storage, config, plan, before, known, cluster, progress or SilentProgress())
-        with writing(under_way):
+        with writing(under_way), report.of_failure(under_way):
             return _publish(under_way)
 
 
@@ -69,7 +68,7 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
 def writing(run: Run) -> Iterator[None]:
     """Write to the index as the only run; says of an interruption that the same command goes on."""
     preflight.check_writable(run.storage, run.job_id)
-    with held(run.storage, run.config.index, run.job_id), _told_how_to_go_on(run):
+    with held(run.storage, run.config.index, run.job_id), run.kept(), _told_how_to_go_on(run):
         yield
 
 
@@ -128,11 +127,12 @@ def make(
     _check_failures(run, staged, decided, embedded)
     letters = outcome.letters_of(staged, embedded)
     if run.before is not None and not outcome.changes(run, decided, embedded, letters):
+        run.record.event("unchanged", snapshot=run.before.number)
         summary = outcome.unchanged(run.storage, run.before, run.plan, letters)
         clean_up(run, outcome.files_of(staged, alike, letters), run.before)
         return summary
     failed = dead_letters.sources_of(run.storage, letters)
-    template = _template(run, embedded, identity.dimension)
+    template = template_of(run, embedded, identity.dimension)
     built = dispatch.build(run, embedded, template, schema, identity.dimension)
     buried = [] if run.before is None or run.rebuilds else dispatch.bury(run, run.before, decided)
     ledger = dispatch.publish_ledger(run, decided, embedded, built)
@@ -146,7 +146,8 @@ def commit(run: Run, made: Made) -> IngestSummary:
     published = _verify(run, outcome.make_manifest(run, made))
     raise_if_interrupted()
     manifest.commit(run.storage, published)
-    summary = outcome.summarise(run, published, made)
+    run.record.event("published", snapshot=published.number)
+    summary = report.leave(run, published, made)
     letters = outcome.letters_of(made.staged, made.embedded)
     clean_up(run, outcome.files_of(made.staged, made.alike, letters), published)
     return summary
@@ -193,7 +194,7 @@ def _check_failures(
 
 def choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
     """Fix model, engine and precision once, for every worker; a model that must be converted is converted here."""
-    with run.timed("start"):
+    with run.timed(START):
         chosen = choose_engine(run.config.embedder, run.storage)
         if chosen.threads is None and chosen.device == "cpu":
             chosen = chosen.model_copy(update={"threads": run.embed_cpus()})
@@ -202,59 +203,9 @@ def choose_embedder(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
         return chosen, embedder.identity
 
 
-def _template(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int) -> TemplateRecord:
-    """That of the snapshot that is built on, or one of the index type that fits, trained on a random sample."""
-    if run.before is not None and not run.rebuilds:
-        template = run.before.template
-        if any(group.rows for group in embedded):
-            check_budget(IndexType(template.factory, ""), _wanted(run, embedded, dimension, run.before))
-        return template
-    rows = sum(group.rows for group in embedded)
-    if rows == 0:
-        raise RejectedError(
-            f"index={run.config.index}: none of the sources has any text to index; nothing was published, name sources "
-            f"with text"
-        )
-    with run.timed("train"), run.storage.scratch() as folder:
-        chosen = choose(run.config.index_type, _wanted(run, embedded, dimension))
-        count = training_size(chosen, rows)
-        sample = sample_vectors(run.storage, embedded, count, dimension, folder / "sample.f16", seed=0)
-        path = folder / "template.faiss"
-        trained_on = train(chosen, sample, dimension, path)
-        digest = sha256_of(path)
-        key = layout.template(run.config.index, digest)
-        size = path.stat().st_size
-        try:
-            run.storage.upload(key, path)
-        except ConflictError:
-            # Its name is the hash of its bytes: an earlier run left the very same template.
-            if run.storage.fingerprint(key) != (size, digest):
-                raise CorruptError(
-                    f"{run.storage.uri}/{key}: content differs from its sha256 {digest[:12]}…; restore it from a backup"
-                ) from None
-    return TemplateRecord(
-        factory=chosen.factory,
-        file=FileRecord(key=key, size=size, sha256=digest),
-        metric="inner_product",
-        nprobe=default_nprobe(chosen),
-        trained_on=trained_on,
-    )
-
-
-def _wanted(run: Run, embedded: Sequence[EmbeddedGroup], dimension: int, beside: Manifest | None = None) -> Wanted:
-    """What the index is for: the embedded groups, and the snapshot that they come beside."""
-    stayed = () if beside is None else beside.shards
-    return Wanted(
-        vectors=sum(group.rows for group in embedded) + sum(shard.rows for shard in stayed),
-        dimension=dimension,
-        shards=run.shard_count(embedded) + len(stayed),
-        budget=run.config.memory_budget,
-        recall_target=run.config.recall_target,
-    )
-
-
 def _verify(run: Run, candidate: Manifest) -> Manifest:
     """Check what was written, measure recall, and refuse what does not reach the target."""
+    run.findings.candidate, run.findings.counts = candidate, candidate.counts
     with run.timed("verify"):
         problems = check_new_files(run.storage, candidate, run.before)
         problems += candidate.counts.check()
@@ -264,17 +215,17 @@ def _verify(run: Run, candidate: Manifest) -> Manifest:
                 f"published, run the command again"
             )
         snapshot = Snapshot(candidate, Partition.open(run.storage, candidate))
-        report = tune(snapshot, run.config.recall_target)
-    if report is not None and report.recall < report.target:
+        found = tune(snapshot, run.config.recall_target, seen=run.measured)
+    if found is not None and found.recall < found.target:
         # Documents have come that the template was not trained on.
         remedy = "lower recall_target or choose another index_type"
         if not run.rebuilds:
             remedy = f"train it on what there is now with --retrain, {remedy}"
         raise RejectedError(
-            f"recall_target={report.target}: index_type={candidate.template.factory} reaches recall@{report.k} "
-            f"{report.recall:.3f} at most; nothing was published, {remedy}"
+            f"recall_target={found.target}: index_type={candidate.template.factory} reaches recall@{found.k} "
+            f"{found.recall:.3f} at most; nothing was published, {remedy}"
         )
-    return with_recall(candidate, report)
+    return with_recall(candidate, found)
 
 
 def _schema(run: Run, staged: Sequence[StagedGroup]) -> Schema:

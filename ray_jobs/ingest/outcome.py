@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 
 from ray_jobs.corpus.metadata import Schema
-from ray_jobs.errors import RejectedError, StorageError
-from ray_jobs.index import layout
+from ray_jobs.errors import RejectedError
 from ray_jobs.index.manifest import Counts, FileRecord, LexicalRecord, MadeBy, Manifest, TemplateRecord
 from ray_jobs.ingest import dead_letters
 from ray_jobs.ingest.build import ShardReceipt
 from ray_jobs.ingest.bury import BuriedShard
 from ray_jobs.ingest.context import Run
+from ray_jobs.ingest.failures import EXAMPLES, failures_in
 from ray_jobs.ingest.ledger import DELETED, DUPLICATE, EMPTY, FILTERED, INDEXED
 from ray_jobs.ingest.plan import SourcePlan
 from ray_jobs.ingest.receipts import Alike, DecidedPartition, EmbeddedGroup, StagedGroup
 from ray_jobs.ingest.seen import after, publish
 from ray_jobs.ingest.summary import IngestSummary
+from ray_jobs.ingest.usage import Used
 from ray_jobs.models.embedder import EmbedderIdentity
 from ray_jobs.storage import Storage
-
-EXAMPLES = 5  # failed documents named in a summary
 
 
 def count(
@@ -76,16 +72,16 @@ def check_failures(
     embedded: Sequence[EmbeddedGroup] = (),
 ) -> None:
     """Raise RejectedError when a larger share of documents failed than the configuration allows."""
-    counts = count(run, staged, decided, embedded)
+    counts = run.findings.counts = count(run, staged, decided, embedded)
     failed = counts.failed + counts.sources_failed
     total = sum(group.produced for group in staged if not group.taken_over) + counts.sources_failed
     if failed <= run.config.max_failed * total:
         return
-    reasons, examples = _failures(run.storage, letters_of(staged, embedded))
-    listed = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
+    found = run.findings.failures = failures_in(run.storage, letters_of(staged, embedded))
+    listed = ", ".join(f"{number} {reason}" for reason, number in sorted(found.reasons.items()))
     raise RejectedError(
-        f"max_failed={run.config.max_failed}: {failed} of {total} documents failed ({listed}), first: {examples[0]}; "
-        f"nothing was published, mend the sources or raise --max-failed"
+        f"max_failed={run.config.max_failed}: {failed} of {total} documents failed ({listed}), first: "
+        f"{found.examples[0]}; nothing was published, mend the sources or raise --max-failed"
     )
 
 
@@ -169,45 +165,40 @@ def _still_dead(run: Run) -> list[FileRecord]:
     return list(dead_letters.without_sources(run.storage, run.config.index, run.before.dead_letters, settled))
 
 
-def summarise(run: Run, published: Manifest, made: Made) -> IngestSummary:
-    """The summary of a published run, stored beside its configuration where the store takes it."""
-    reasons, examples = _failures(run.storage, letters_of(made.staged, made.embedded))
-    summary = IngestSummary(
+def summarise(run: Run, published: Manifest, made: Made, used: Used, report: str) -> IngestSummary:
+    """The summary of a published run."""
+    return IngestSummary(
         index=published.index,
         store=run.storage.uri,
         outcome="published",
         snapshot=published.number,
         job_id=run.job_id,
         counts=published.counts,
-        reasons=dict(reasons),
-        examples=tuple(examples),
+        reasons=dict(run.findings.failures.reasons),
+        examples=tuple(run.findings.failures.examples),
         masked=dict(sum((Counter(group.masked) for group in made.staged), Counter())),
-        set_aside=_examples(made.embedded),
+        set_aside=run.findings.set_aside,
         shards=len(published.shards),
         index_type=published.template.factory,
         recall=published.recall,
         embedder=published.embedder.model,
         engine=f"{published.embedder.engine} {published.embedder.precision}",
         bytes=sum(file.size for file in published.files()),
-        seconds={name: round(value, 3) for name, value in run.seconds.items()},
+        seconds={name: round(value, 3) for name, value in run.record.seconds.items()},
         gone=sum(part.dead for part in made.decided),
         found={name: number for name, number in run.found.items() if number},
+        usage=dict(used.stages),
+        bottleneck=used.bottleneck,
+        cost=used.cost,
+        report=report,
     )
-    # The snapshot is live, and its manifest holds the counts: a disk that is full by now costs only these copies.
-    with suppress(StorageError):
-        folder = layout.run_folder(run.job_id)
-        run.storage.create(f"{folder}/config.json", run.config.model_dump_json(indent=1).encode())
-        events = "".join(json.dumps(event) + "\n" for event in run.events)
-        run.storage.create(f"{folder}/events.jsonl", events.encode())
-        run.storage.create(f"{folder}/metrics.json", summary.model_dump_json(indent=1).encode())
-    return summary
 
 
 def unchanged(
     storage: Storage, before: Manifest, plan: SourcePlan, letters: Sequence[FileRecord] = ()
 ) -> IngestSummary:
     """The summary of a run that found its inputs in the live snapshot already; what failed failed again."""
-    reasons, examples = _failures(storage, letters)
+    found = failures_in(storage, letters)
     return IngestSummary(
         index=before.index,
         store=storage.uri,
@@ -215,8 +206,8 @@ def unchanged(
         snapshot=before.number,
         job_id=before.made_by.job_id,
         counts=Counts(sources=plan.files, unchanged=plan.files),
-        reasons=dict(reasons),
-        examples=tuple(examples),
+        reasons=dict(found.reasons),
+        examples=tuple(found.examples),
         shards=len(before.shards),
         index_type=before.template.factory,
         recall=before.recall,
@@ -226,10 +217,14 @@ def unchanged(
         seconds={},
         gone=0,
         found={},
+        usage={},
+        bottleneck=None,
+        cost=None,
+        report=None,
     )
 
 
-def _examples(embedded: Sequence[EmbeddedGroup]) -> tuple[tuple[str, str, str], ...]:
+def examples_of(embedded: Sequence[EmbeddedGroup]) -> tuple[tuple[str, str, str], ...]:
     """Some filtered documents and duplicates, of each fate as many as a summary names."""
     seen: Counter[str] = Counter()
     found = []
@@ -251,10 +246,3 @@ def files_of(staged: Sequence[StagedGroup], alike: Alike, letters: Sequence[File
     texts = [group.documents for group in staged if not group.taken_over]
     sketches = [file for group in alike.sketched for file in (group.record.bands, group.record.sketches)]
     return (*texts, *sketches, *letters)
-
-
-def _failures(storage: Storage, files: Sequence[FileRecord]) -> tuple[Counter[str], list[str]]:
-    """How many failed for each reason, and some examples."""
-    letters = islice(dead_letters.read_letters(storage, files), EXAMPLES)
-    examples = [f"{letter.source} ({letter.locator}): {letter.message}" for letter in letters]
-    return dead_letters.count_reasons(storage, files), examples

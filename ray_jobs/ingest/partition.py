@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,6 +60,12 @@ def dropped_of(storage: Storage, keys: Sequence[str], group: int) -> pa.Table:
     """The documents of a group that are not embedded, DROPPED_SCHEMA."""
     tables = [pq.read_table(storage.local(key), filters=[("group", "=", group)]) for key in keys]
     return pa.concat_tables([DROPPED_SCHEMA.empty_table(), *(table.cast(DROPPED_SCHEMA) for table in tables)])
+
+
+def dropped_rows(storage: Storage, key: str, reason: str, most: int) -> list[dict[str, Any]]:
+    """Some documents that are not embedded for this reason, as DROPPED_SCHEMA has them."""
+    table = pq.read_table(storage.local(key), filters=[("reason", "=", reason)])
+    return list(table.slice(0, most).to_pylist())
 
 
 def cuts(table: pa.Table, by: str, columns: Sequence[str]) -> dict[str, Cut]:

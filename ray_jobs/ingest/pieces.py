@@ -1,14 +1,19 @@
 """Pieces of a stage as rows of Ray Data: columns of JSON in, one receipt a row out.
 
-Guaranteed: a piece whose receipt is in the store is not made again.
+Each row that comes back also says when its piece was begun (`began`), how long that took here (`seconds`), by which
+`worker`, and after how many `retries` of its task. Guaranteed: a piece whose receipt is in the store is not made again.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray_jobs.ingest.work import Work
+from ray_jobs.runtime import retries
 
 Batch = dict[str, Any]
 
@@ -20,10 +25,26 @@ def rows_of(batch: Batch, *columns: str) -> Iterator[tuple[Any, ...]]:
 
 def once(work: Work, kind: str, number: int, key: str, make: Callable[[], str]) -> Batch:
     """The row of a piece: its receipt as it was found, else as it is made now."""
+    clock = Clock()
     found = work.find(kind, key)
-    return row_of(number, found or work.keep(kind, key, make()), found=found is not None)
+    return clock.row(number, found or work.keep(kind, key, make()), found=found is not None)
 
 
-def row_of(number: int, receipt: str, found: bool) -> Batch:
-    """The row of a piece; `found`: an earlier run had made it."""
-    return {"number": [number], "receipt": [receipt], "found": [found]}
+class Clock:
+    """Time of one piece."""
+
+    def __init__(self) -> None:
+        self._began = time.time()
+        self._started = time.monotonic()
+
+    def row(self, number: int, receipt: str, found: bool) -> Batch:
+        """The row of a piece that is there now; `found`: an earlier run had made it."""
+        return {
+            "number": [number],
+            "receipt": [receipt],
+            "found": [found],
+            "began": [self._began],
+            "seconds": [time.monotonic() - self._started],
+            "worker": [f"{socket.gethostname()}:{os.getpid()}"],
+            "retries": [retries()],
+        }

@@ -6,7 +6,7 @@ again writes new objects under new ids and returns its own receipt; the objects 
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ray_jobs.corpus.metadata import ColumnType
 from ray_jobs.index.manifest import FileRecord, SketchRecord
@@ -28,6 +28,7 @@ class StagedGroup(_Frozen):
     sources_failed: int
     produced: int  # documents, those that failed included
     failed: int
+    reasons: dict[str, int] = Field(default_factory=dict)  # why, files among them
     text_bytes: int
     masked: dict[str, int]  # personal data, by kind
     metadata: dict[str, ColumnType]
@@ -112,6 +113,7 @@ class EmbeddedGroup(_Frozen):
     duplicates: int  # of documents with other ids
     examples: tuple[tuple[str, str, str], ...]  # of filtered ones and duplicates: fate, id, why
     misfits: int  # documents whose metadata do not fit their columns
+    reasons: dict[str, int] = Field(default_factory=dict)  # of dead letters
     forward_seconds: float
     seconds: float
 

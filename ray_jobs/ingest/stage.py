@@ -57,6 +57,7 @@ class _Tally:
     sources_read: int = 0
     sources_failed: int = 0
     failed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of dead letters
     text_bytes: int = 0
     masked: Counter[str] = field(default_factory=Counter)
     schema: metadata.Schema = field(default_factory=dict)
@@ -109,6 +110,7 @@ class Stager:
                 if isinstance(item, Reject):
                     broken = broken or item.locator == WHOLE_FILE
                     tally.failed += item.locator != WHOLE_FILE
+                    tally.reasons[item.reason] += 1
                     letters.add(DeadLetter(part.file.doc_id, None, item.locator, item.reason, item.message))
                     continue
                 produced += 1
@@ -146,6 +148,7 @@ class Stager:
             sources_failed=tally.sources_failed,
             produced=len(tally.ids) + tally.failed,
             failed=tally.failed,
+            reasons=dict(tally.reasons),
             text_bytes=tally.text_bytes,
             masked=dict(tally.masked),
             metadata=tally.schema,

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from ray_jobs.index.manifest import Counts, RecallReport
+from ray_jobs.ingest.usage import Bottleneck, Cost, StageUsage
+from ray_jobs.reporting.figures import size
 
 
 class IngestSummary(BaseModel):
@@ -33,6 +35,10 @@ class IngestSummary(BaseModel):
     seconds: dict[str, float]  # a stage
     gone: int  # documents of the snapshot before that were replaced or removed
     found: dict[str, int]  # by stage, pieces that a run which did not end had finished
+    usage: dict[str, StageUsage]  # by stage
+    bottleneck: Bottleneck | None
+    cost: Cost | None
+    report: str | None  # where the page about this run is
 
     def lines(self) -> list[str]:
         """The summary as people read it."""
@@ -61,6 +67,8 @@ class IngestSummary(BaseModel):
             lines.append(f"failed    {listed}")
             lines += [f"          {example}" for example in self.examples]
             lines.append(f"          'tandem index dead-letters {self.index}' lists what failed, and why")
+        if self.report:
+            lines.append(f"report    {self.report}")
         return lines
 
     def _published(self) -> list[str]:
@@ -75,16 +83,27 @@ class IngestSummary(BaseModel):
             f"documents {counts.documents:,} produced = {counts.indexed:,} indexed + {filtered:,} filtered "
             f"+ {counts.duplicates:,} duplicates + {counts.empty:,} empty + {counts.failed:,} failed"
             + (f" ({counts.kept:,} kept from before)" if counts.kept else ""),
-            f"chunks    {counts.chunks:,} in {self.shards} shards of {self.index_type} ({recall}), {_size(self.bytes)}",
+            f"chunks    {counts.chunks:,} in {self.shards} shards of {self.index_type} ({recall}), {size(self.bytes)}",
             f"embedder  {self.embedder} ({self.engine})",
             f"time      {sum(self.seconds.values()):.1f} s: {stages}",
+            *self._used(),
+        ]
+
+    def _used(self) -> list[str]:
+        rates = "; ".join(filter(None, map(_rates, self.usage, self.usage.values())))
+        return [
+            *([f"rates     {rates}"] if rates else []),
+            *([f"slowest   {self.bottleneck.line()}"] if self.bottleneck else []),
+            *([f"cost      {self.cost.line()}"] if self.cost else []),
         ]
 
 
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
+def _rates(name: str, stage: StageUsage) -> str:
+    """What a stage has made a second; empty for one that makes no documents and no chunks."""
+    parts = [
+        *([f"{stage.rate(stage.documents):,.1f} documents/s"] if stage.documents else []),
+        *([f"{stage.rate(stage.chunks):,.1f} chunks/s"] if stage.chunks else []),
+    ]
+    if not parts:
+        return ""
+    return f"{name} {', '.join(parts)}, {stage.rate(stage.bytes) / 1e6:,.2f} MB/s"

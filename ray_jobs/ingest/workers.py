@@ -26,7 +26,7 @@ from ray_jobs.ingest.embed import GroupEmbedder
 from ray_jobs.ingest.gone import read_gone
 from ray_jobs.ingest.ledger import Places, deleted_documents, known_documents, live_documents, publish_partition
 from ray_jobs.ingest.partition import decide_partition, dropped_of
-from ray_jobs.ingest.pieces import Batch, once, row_of, rows_of
+from ray_jobs.ingest.pieces import Batch, Clock, once, rows_of
 from ray_jobs.ingest.receipts import ShardPlan, StagedGroup
 from ray_jobs.ingest.select import write_selected
 from ray_jobs.ingest.stage import Reading, Stager
@@ -96,12 +96,13 @@ def decide(batch: Batch, arguments: tuple[Deciding]) -> Iterator[Batch]:
     storage = open_storage(on.store)
     folder = Work(storage, on.index, on.parent).folder
     for (number,) in rows_of(batch, "number"):
+        clock = Clock()
         if on.rebuilds:
             known = deleted_documents(storage, on.ledger, number, on.partitions)
         else:
             known = known_documents(storage, on.ledger[number])
         decided = decide_partition(storage, folder, number, on.groups, known, on.gone_key, on.deleted_keys)
-        yield row_of(number, decided.model_dump_json(), found=False)
+        yield clock.row(number, decided.model_dump_json(), found=False)
 
 
 def select(batch: Batch, arguments: tuple[str, str, int, int, Schema, str]) -> Iterator[Batch]:
@@ -110,8 +111,9 @@ def select(batch: Batch, arguments: tuple[str, str, int, int, Schema, str]) -> I
     storage = open_storage(store)
     folder = Work(storage, index, parent).folder
     for number, record in rows_of(batch, "number", "record"):
+        clock = Clock()
         shard = Shard.open(storage, ShardRecord.model_validate_json(record), number, dimension)
-        yield row_of(number, write_selected(storage, folder, shard, where, schema), found=False)
+        yield clock.row(number, write_selected(storage, folder, shard, where, schema), found=False)
 
 
 class Embed:
@@ -144,19 +146,22 @@ class Embed:
         """Embed the groups of a batch, one ahead of the other."""
         missing = []
         for number, key, staged, dropped in rows_of(batch, "number", "key", "staged", "dropped"):
+            clock = Clock()
             receipt = self._work.find("embedded", key)
             if receipt is None:
                 missing.append((number, key, staged, dropped))
             else:
-                yield row_of(number, receipt, found=True)
+                yield clock.row(number, receipt, found=True)
         if not missing:
             return
+        clock = Clock()
         groups = (
             (StagedGroup.model_validate_json(staged), dropped_of(self._storage, json.loads(dropped), number))
             for number, _, staged, dropped in missing
         )
         for (number, key, *_), made in zip(missing, self._groups.embed_all(groups), strict=True):
-            yield row_of(number, self._work.keep("embedded", key, made.model_dump_json()), found=False)
+            yield clock.row(number, self._work.keep("embedded", key, made.model_dump_json()), found=False)
+            clock = Clock()
 
 
 def build(batch: Batch, arguments: tuple[str, str, int, FileRecord, Schema, int, str]) -> Iterator[Batch]:

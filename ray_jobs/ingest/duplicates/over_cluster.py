@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ray_jobs.corpus.metadata import Schema
 from ray_jobs.index.manifest import Manifest, SketchRecord
 from ray_jobs.ingest.context import Run
-from ray_jobs.ingest.dispatch import NOTHING_ALIKE, Items, counted, in_group, is_left, items_of
+from ray_jobs.ingest.dispatch import NOTHING_ALIKE, Items, counted, in_group, is_left, items_of, watched
 from ray_jobs.ingest.duplicates import tasks
 from ray_jobs.ingest.ledger import DUPLICATE
 from ray_jobs.ingest.receipts import (
@@ -25,6 +25,7 @@ from ray_jobs.ingest.receipts import (
     SketchedGroup,
     StagedGroup,
 )
+from ray_jobs.ingest.stage_record import Content, Piece
 from ray_jobs.ingest.work import key_of
 from ray_jobs.runtime import stream
 
@@ -37,19 +38,17 @@ def revive(run: Run, before: Manifest, decided: Sequence[DecidedPartition], firs
         return []
     place = (run.config.store, run.config.index, run.parent)
     items: Items = [{"number": part.partition, "kept": part.kept_key} for part in concerned]
-    with run.timed("orphans"):
-        rows = stream(items, tasks.orphans, arguments=(*place, dead))
-        found = [counted(run, "orphans", row, OrphanedPartition) for row in rows]
-        objects: Counter[str] = Counter()
-        for part in found:
-            objects.update(part.objects)
-        records = [record for record in before.documents if record.key in objects]
-        items = [
-            {"number": first + number, "documents": record.model_dump_json()} for number, record in enumerate(records)
-        ]
-        keys = sorted(part.key for part in found if part.objects)
-        rows = stream(items, tasks.revive, arguments=(*place, run.partitions, run.reading, keys))
-        revived = [in_group(run, "groups revived", row, StagedGroup) for row in rows]
+    rows = watched(run, "orphans", stream(items, tasks.orphans, arguments=(*place, dead)), len(items))
+    found = [counted(run, "orphans", row, OrphanedPartition) for row in rows]
+    objects: Counter[str] = Counter()
+    for part in found:
+        objects.update(part.objects)
+    records = [record for record in before.documents if record.key in objects]
+    items = [{"number": first + number, "documents": record.model_dump_json()} for number, record in enumerate(records)]
+    keys = sorted(part.key for part in found if part.objects)
+    arguments = (*place, run.partitions, run.reading, keys)
+    rows = watched(run, "revive", stream(items, tasks.revive, arguments=arguments), len(items))
+    revived = [in_group(run, "groups revived", row, StagedGroup) for row in rows]
     return sorted(revived, key=lambda group: group.group)
 
 
@@ -58,20 +57,18 @@ def find_alike(run: Run, staged: Sequence[StagedGroup], decided: Sequence[Decide
     groups = [group for group in staged if is_left(group, decided)]
     if not run.config.deduplicate.on or not groups:
         return NOTHING_ALIKE
-    with run.timed("compare"):
-        sketched = _sketch(run, groups, decided, schema)
-        matched = _match(run, sketched)
-        alike = Alike(sketched=tuple(sketched))
-        if not any(part.edges for part in matched):
-            return alike
-        keys = [part.key for part in matched if part.edges]
-        living = _living(run, decided, [part.key for part in matched if part.old])
-        arguments = (run.config.store, run.config.index, run.parent, keys, living)
-        items: Items = [{"number": run.partitions}]
-        (settled,) = [
-            counted(run, "settled", row, Alike) for row in stream(items, tasks.settle_all, arguments=arguments)
-        ]
-        return alike.model_copy(update={"settled": settled.settled})
+    sketched = _sketch(run, groups, decided, schema)
+    matched = _match(run, sketched)
+    alike = Alike(sketched=tuple(sketched))
+    if not any(part.edges for part in matched):
+        return alike
+    keys = [part.key for part in matched if part.edges]
+    living = _living(run, decided, [part.key for part in matched if part.old])
+    arguments = (run.config.store, run.config.index, run.parent, keys, living)
+    items: Items = [{"number": run.partitions}]
+    rows = watched(run, "settle", stream(items, tasks.settle_all, arguments=arguments), len(items))
+    (settled,) = [counted(run, "settled", row, Alike) for row in rows]
+    return alike.model_copy(update={"settled": settled.settled})
 
 
 def _sketch(
@@ -84,10 +81,13 @@ def _sketch(
     arguments = (run.config.store, run.config.index, run.parent, run.partitions, schema, how)
     cpus = run.task_cpus(run.config.resources.stage_cpus)
     sketched = []
-    with run.progress.stage("compare", sum(sizes.values())) as stage:
+    total = sum(sizes.values())
+    with run.stage("compare", len(items), cpus) as watch, run.progress.stage("compare", total) as shown:
         for row in stream(items, tasks.sketch, arguments=arguments, num_cpus=cpus):
             receipt = in_group(run, "groups compared", row, SketchedGroup)
-            stage.advance(sizes[receipt.group], documents=receipt.documents)
+            size = sizes[receipt.group]
+            watch.piece(Piece.of(row), Content(receipt.documents, bytes=size))
+            shown.advance(size, documents=receipt.documents)
             sketched.append(receipt)
     return sorted(sketched, key=lambda receipt: receipt.group)
 
@@ -108,7 +108,7 @@ def _match(run: Run, sketched: Sequence[SketchedGroup]) -> list[MatchedPartition
         ranges,
         run.config.deduplicate.threshold,
     )
-    rows = stream(items, tasks.match, arguments=arguments)
+    rows = watched(run, "match", stream(items, tasks.match, arguments=arguments), len(items))
     return sorted(
         (counted(run, "partitions matched", row, MatchedPartition) for row in rows), key=lambda part: part.partition
     )
@@ -121,7 +121,8 @@ def _living(run: Run, decided: Sequence[DecidedPartition], matched_keys: Sequenc
     documents = [record.documents for _, record in _before(run)]
     arguments = (run.config.store, run.config.index, run.parent, matched_keys, documents)
     items: Items = [{"number": part.partition, "kept": part.kept_key} for part in decided]
-    return sorted(str(row["receipt"]) for row in stream(items, tasks.live, arguments=arguments))
+    rows = watched(run, "living", stream(items, tasks.live, arguments=arguments), len(items))
+    return sorted(str(row["receipt"]) for row in rows)
 
 
 def _before(run: Run) -> list[tuple[int, SketchRecord]]:

@@ -15,7 +15,7 @@ from ray_jobs.ingest.duplicates.orphans import find_orphans, orphans_of
 from ray_jobs.ingest.duplicates.settling import living, settle
 from ray_jobs.ingest.duplicates.sketches import Sketcher
 from ray_jobs.ingest.partition import dropped_of
-from ray_jobs.ingest.pieces import Batch, once, row_of, rows_of
+from ray_jobs.ingest.pieces import Batch, Clock, once, rows_of
 from ray_jobs.ingest.receipts import Alike, StagedGroup
 from ray_jobs.ingest.stage import Reading, Stager
 from ray_jobs.ingest.work import Work
@@ -30,7 +30,8 @@ def orphans(batch: Batch, arguments: tuple[str, str, int, list[str]]) -> Iterato
     storage = open_storage(store)
     folder = Work(storage, index, parent).folder
     for number, kept in rows_of(batch, "number", "kept"):
-        yield row_of(number, find_orphans(storage, folder, number, kept, dead_keys).model_dump_json(), found=False)
+        clock = Clock()
+        yield clock.row(number, find_orphans(storage, folder, number, kept, dead_keys).model_dump_json(), found=False)
 
 
 def revive(batch: Batch, arguments: tuple[str, str, int, int, Reading, list[str]]) -> Iterator[Batch]:
@@ -39,9 +40,10 @@ def revive(batch: Batch, arguments: tuple[str, str, int, int, Reading, list[str]
     storage = open_storage(store)
     stager = Stager(storage, index, Work(storage, index, parent).folder, partitions, reading)
     for number, documents in rows_of(batch, "number", "documents"):
+        clock = Clock()
         record = FileRecord.model_validate_json(documents)
         entries = orphans_of(storage, orphan_keys, record.key)
-        yield row_of(number, stager.take_over(number, record, entries).model_dump_json(), found=False)
+        yield clock.row(number, stager.take_over(number, record, entries).model_dump_json(), found=False)
 
 
 def sketch(batch: Batch, arguments: tuple[str, str, int, int, Schema, Deduplicate]) -> Iterator[Batch]:
@@ -80,7 +82,8 @@ def live(batch: Batch, arguments: tuple[str, str, int, list[str], list[str]]) ->
     storage = open_storage(store)
     folder = Work(storage, index, parent).folder
     for number, kept in rows_of(batch, "number", "kept"):
-        yield row_of(number, living(storage, folder, kept, matched_keys, documents), found=False)
+        clock = Clock()
+        yield clock.row(number, living(storage, folder, kept, matched_keys, documents), found=False)
 
 
 def settle_all(batch: Batch, arguments: tuple[str, str, int, list[str], list[str]]) -> Iterator[Batch]:
@@ -89,5 +92,6 @@ def settle_all(batch: Batch, arguments: tuple[str, str, int, list[str], list[str
     storage = open_storage(store)
     folder = Work(storage, index, parent).folder
     for (number,) in rows_of(batch, "number"):
+        clock = Clock()
         settled = settle(storage, folder, matched_keys, living_keys, number)
-        yield row_of(number, Alike(settled=tuple(settled)).model_dump_json(), found=False)
+        yield clock.row(number, Alike(settled=tuple(settled)).model_dump_json(), found=False)
