@@ -59,7 +59,14 @@ def read(reader: Reader, path: Path) -> list[Document | Reject]:
 
 
 def helpers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if apart.MODULE in child.cmdline()]
+    return [child for child in psutil.Process().children() if _is_helper(child)]
+
+
+def _is_helper(process: psutil.Process) -> bool:
+    try:
+        return apart.MODULE in process.cmdline()
+    except psutil.Error:  # it has ended
+        return False
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -166,7 +173,7 @@ def test_a_helper_that_is_lost_between_documents_is_replaced(tmp_path: Path, rea
     path = written(tmp_path, "tell-process")
     first = text_of(read(reader, path))
     os.kill(int(first), signal.SIGKILL)
-    psutil.wait_procs(helpers(), timeout=30)
+    wait_for(lambda: not helpers())
     assert text_of(read(reader, path)) != first
 
 

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from ingest_runs import doc_ids, ingest, live, write_jsonl
 
 from ray_jobs.corpus.sketch import shingles
+from ray_jobs.errors import UsageError
 from ray_jobs.index.verify import verify
-from ray_jobs.ingest import compact_job, delete
+from ray_jobs.ingest import compact_job, delete, job
 from ray_jobs.ingest.compact_settings import CompactSettings
+from ray_jobs.ingest.context import Run
 from ray_jobs.ingest.delete import DeleteConfig
 from ray_jobs.ingest.ledger import known_documents
+from ray_jobs.models.embedder import EmbedderConfig, EmbedderIdentity
 from ray_jobs.storage import LocalStorage
 
 pytest_plugins = ["in_process"]
@@ -101,6 +104,32 @@ def test_the_one_that_is_searched_stays_and_when_it_is_deleted_another_comes_in(
     assert doc_ids(tmp_path) == ["c"]
     assert live(tmp_path).counts.check() == []
     assert verify(LocalStorage(tmp_path / "store"), live(tmp_path)).problems == ()
+
+
+def other_model(monkeypatch: pytest.MonkeyPatch, **differs: str) -> None:
+    """The model that a deletion finds is not as it was in these respects."""
+    choose = job.choose_embedder
+
+    def chosen(run: Run) -> tuple[EmbedderConfig, EmbedderIdentity]:
+        config, identity = choose(run)
+        return config, identity.model_copy(update=differs)
+
+    monkeypatch.setattr(job, "choose_embedder", chosen)
+
+
+def test_a_duplicate_comes_in_by_the_model_of_the_index_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[Row] = [{"id": name, "text": text(1, changed=n)} for n, name in enumerate("ab")]
+    ingest(tmp_path, write_jsonl(tmp_path / "a.jsonl", rows), **NEAR)
+    before = live(tmp_path)
+    with monkeypatch.context() as patch:
+        other_model(patch, revision="another")
+        with pytest.raises(UsageError, match="revision='another'"):
+            remove(tmp_path, "a")
+    assert live(tmp_path) == before
+    other_model(monkeypatch, precision="another")
+    remove(tmp_path, "a")
+    assert doc_ids(tmp_path) == ["b"]
+    assert live(tmp_path).embedder == before.embedder
 
 
 def test_a_document_that_changes_gives_way_to_its_duplicate(tmp_path: Path) -> None:

@@ -122,5 +122,5 @@ def test_many_shards_are_shown_by_how_they_are_spread() -> None:
 
 
 def test_an_exact_index_needs_no_gate() -> None:
-    found = Findings(candidate=manifest_of([shard(0, 5)]))
+    found = Findings(candidate=manifest_of([shard(0, 5)]).model_copy(update={"recall": None}))
     assert "Flat is exact" in Words(recall(found, 0.95)).text

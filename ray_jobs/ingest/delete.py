@@ -23,6 +23,7 @@ from ray_jobs.ingest.outcome import Made
 from ray_jobs.ingest.plan import partition_of
 from ray_jobs.ingest.select import write_ids
 from ray_jobs.ingest.summary import IngestSummary
+from ray_jobs.models.embedder import check_compatible
 from ray_jobs.progress import Progress, SilentProgress
 from ray_jobs.runtime import session, terminated_as_interrupt
 from ray_jobs.storage import DEFAULT_STORE, Storage, open_storage
@@ -50,8 +51,9 @@ def run(config: DeleteConfig, progress: Progress | None = None) -> IngestSummary
     """Publish a snapshot without the documents that are meant.
 
     Raises NotFoundError for an id that the index does not have and for a filter that no document passes, UsageError for
-    a filter that does not fit the metadata, ConflictError when another run writes to the index or published first; in
-    every case nothing is deleted.
+    a filter that does not fit the metadata, and for a model that is not the one that embedded the index any more when a
+    duplicate must be embedded, ConflictError when another run writes to the index or published first; in every case
+    nothing is deleted.
     """
     storage = open_storage(config.store)
     before = manifest.read_live(storage, config.index)
@@ -73,7 +75,9 @@ def _publish(run: Run, before: Manifest, config: DeleteConfig) -> IngestSummary:
     revived = revive(run, before, decided, 0)
     if revived:
         # Duplicates of what goes: they are embedded now.
-        return job.make(run, revived, decided, job.choose_embedder(run))
+        embedder, identity = job.choose_embedder(run)
+        check_compatible(before.embedder, identity)
+        return job.make(run, revived, decided, (embedder, identity))
     made = Made(
         staged=[],
         decided=decided,

@@ -99,8 +99,6 @@ def live(storage: Storage, name: str) -> Manifest | None:
 def _publish(run: Run) -> IngestSummary:
     embedder, identity = choose_embedder(run)
     run.rebuilds = _rebuilds(run, identity)
-    if run.before is not None and not run.rebuilds:
-        identity = run.before.embedder  # engine and precision may differ
     staged = dispatch.stage(run)
     _check_failures(run, staged)
     failed = dead_letters.sources_of(run.storage, outcome.letters_of(staged))
@@ -121,6 +119,8 @@ def make(
 ) -> IngestSummary:
     """Embed what is new, build its shards, bury what has died, and publish; or find that nothing has changed."""
     embedder, identity = model
+    if run.before is not None and not run.rebuilds:
+        identity = run.before.embedder  # engine and precision may differ
     schema = _schema(run, staged)
     alike = find_alike(run, staged, decided, schema)
     embedded = dispatch.embed(run, staged, decided, alike, embedder, identity, schema)
