@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_jobs.ingest import compact_job, delete, dispatch
+from ray_jobs.ingest import compact_job, dispatch
 from ray_jobs.ingest import job as ingest
 from ray_jobs.ingest.duplicates import over_cluster
 from ray_jobs.runtime import ClusterSize
@@ -23,7 +23,7 @@ from ray_jobs.train import making, negatives, prepare
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Preparation, mining and ingest run in this process."""
-    for job in (making, ingest, delete, compact_job):
+    for job in (making, ingest):
         monkeypatch.setattr(job, "session", session)
     for job in (prepare, negatives, dispatch, over_cluster, compact_job):
         monkeypatch.setattr(job, "stream", stream)

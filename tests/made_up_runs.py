@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ray_jobs.corpus.planning import SourcePart
-from ray_jobs.corpus.sources import SourceFile
 from ray_jobs.index.manifest import (
     Counts,
     FileRecord,
@@ -109,7 +107,6 @@ def made_up(text: str, workers: int = 4, pieces: int = 60, letters: int = 30) ->
         empty=[text] * 5,
     )
     stages = stages_of(workers, pieces, text)
-    file = SourceFile(text, f"/{text}", "", 100, "1", "jsonl")
     usage = {name: stage.usage() for name, stage in stages.items()}
     shown = Shown(
         title=text,
@@ -123,6 +120,6 @@ def made_up(text: str, workers: int = 4, pieces: int = 60, letters: int = 30) ->
         used=Used.of(usage, 255.0, 8, 1),
         found_before=Counter({"groups read": 3}),
         findings=findings,
-        sources=[(SourcePart(file, 0, 100, 100),)] * pieces,
+        files=lambda number: [text],
     )
     return render(shown)

@@ -233,15 +233,15 @@ def test_letters_are_taken_out_and_compared_by_their_source(tmp_path: Path) -> N
         return [] if record is None else [record]
 
     one, other = written(("a", "1"), ("b", "1")), written(("c", "1"))
-    assert sources_of(storage, [*one, *other]) == {"a", "b", "c"}
-    left = list(without_sources(storage, "x", [*one, *other], {"a", "d"}))
-    assert sources_of(storage, left) == {"b", "c"}
+    assert set(sources_of(storage, [*one, *other])) == {"a", "b", "c"}
+    left = list(without_sources(storage, "x", [*one, *other], {"a", "d"}.intersection))
+    assert set(sources_of(storage, left)) == {"b", "c"}
     assert left[1:] == other
-    assert list(without_sources(storage, "x", one, {"a", "b"})) == []
-    assert not differ(storage, one, written(("b", "1"), ("e", "1"), ("a", "1")), {"a", "b"})
+    assert list(without_sources(storage, "x", one, {"a", "b"}.intersection)) == []
+    assert not differ(storage, one, written(("b", "1"), ("e", "1"), ("a", "1")), {"a", "b"}.intersection)
     for changed in ([], written(("a", "2"), ("b", "1")), written(("a", "1"), ("a", "1"), ("b", "1"))):
-        assert differ(storage, one, changed, {"a", "b"})
-    assert not differ(storage, one, [], {"z"})
+        assert differ(storage, one, changed, {"a", "b"}.intersection)
+    assert not differ(storage, one, [], {"z"}.intersection)
     assert written() == []
 
 

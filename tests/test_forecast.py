@@ -14,6 +14,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.index.factory import IndexType
 from ray_jobs.index.ladder import RUNGS, Wanted
 from ray_jobs.ingest import forecast, trial
+from ray_jobs.ingest.changes import compared
 from ray_jobs.ingest.dry_run import IngestPlan, dry_run
 from ray_jobs.ingest.forecast import Expected, Machine
 from ray_jobs.ingest.trial import Trial
@@ -100,11 +101,12 @@ def test_what_cannot_be_read_leaves_a_plan(tmp_path: Path) -> None:
 @given(sizes=st.lists(st.integers(0, 1 << 22), min_size=1, max_size=30), bound=st.integers(1 << 12, 1 << 18))
 def test_parts_are_drawn_once_each_until_there_are_enough(sizes: list[int], bound: int) -> None:
     files = [SourceFile("s", f"/s/{n}.jsonl", f"{n}.jsonl", size, "1", "jsonl") for n, size in enumerate(sizes)]
-    parts = list(trial._draw(files, bound))
+    with compared(files) as changes:
+        parts = list(trial._draw(changes, bound))
+        assert parts == list(trial._draw(changes, bound))
     assert len({(part.file.doc_id, part.start) for part in parts}) == len(parts) >= 1
     assert all(part.size <= bound for part in parts)
     assert sum(part.size for part in parts[:-1]) < trial.SOURCE_BYTES
-    assert parts == list(trial._draw(files, bound))
 
 
 @given(rows=st.integers(1_000, 10**9), more=st.integers(1, 10**9), shards=st.integers(1, 2_000))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.sources import SourceFile
 from ray_jobs.index.manifest import FileRecord
 from ray_jobs.ingest.build import shard_rows
+from ray_jobs.ingest.changes import compared
+from ray_jobs.ingest.groups import read_parts, store_groups
 from ray_jobs.ingest.plan import (
     BYTES_A_DOCUMENT,
     IDS_A_PARTITION,
@@ -25,15 +32,22 @@ from ray_jobs.ingest.plan import (
     shard_count,
 )
 from ray_jobs.ingest.receipts import EmbeddedGroup
-from ray_jobs.ingest.seen import SEEN_SCHEMA, compare
+from ray_jobs.storage import LocalStorage
 
 
 def source_file(name: str, size: int, modified: str = "1") -> SourceFile:
     return SourceFile("folder", f"/folder/{name}", name, size, modified, "txt")
 
 
-def plan_of(files: list[SourceFile], group_bytes: int) -> SourcePlan:
-    return plan_sources(compare(files, SEEN_SCHEMA.empty_table()), group_bytes)
+@contextmanager
+def planned(files: Iterable[SourceFile], group_bytes: int) -> Iterator[SourcePlan]:
+    with compared(files) as changes:
+        yield plan_sources(changes, group_bytes)
+
+
+def groups_of(files: Iterable[SourceFile], group_bytes: int) -> list[tuple[SourcePart, ...]]:
+    with planned(files, group_bytes) as plan:
+        return [group.parts for group in plan.groups]
 
 
 def embedded(number: int, rows: int) -> EmbeddedGroup:
@@ -60,16 +74,38 @@ def embedded(number: int, rows: int) -> EmbeddedGroup:
 @given(sizes=st.lists(st.integers(0, 3_000_000), min_size=1, max_size=60), bound=st.integers(1 << 12, 1 << 22))
 def test_every_file_is_in_one_group_in_order(sizes: list[int], bound: int) -> None:
     files = [source_file(f"{n:03d}", size) for n, size in enumerate(sizes)]
-    plan = plan_of(files, bound)
-    assert [part.file for group in plan.groups for part in group] == files
-    assert (plan.files, plan.bytes) == (len(files), sum(sizes))
-    for group in plan.groups:
-        assert len(group) == 1 or sum(part.size for part in group) <= max(bound, SMALLEST_GROUP)
+    with planned(files, bound) as plan:
+        assert [part.file for group in plan.groups for part in group.parts] == files
+        assert (plan.files, plan.bytes) == (len(files), sum(sizes))
+        for number, group in enumerate(plan.groups):
+            assert plan.groups[number] == group
+            assert plan.groups.files(number) == [part.file.doc_id for part in group.parts]
+            assert group.size == sum(part.size for part in group.parts)
+            assert len(group.parts) == 1 or group.size <= max(bound, SMALLEST_GROUP)
+        assert plan.groups.files(len(plan.groups)) == []
 
 
 def test_little_work_is_still_divided_so_that_it_spreads() -> None:
-    plan = plan_of([source_file(f"{n:03d}", 100_000) for n in range(100)], 4 << 20)
-    assert len(plan.groups) >= 32
+    assert len(groups_of([source_file(f"{n:03d}", 100_000) for n in range(100)], 4 << 20)) >= 32
+
+
+@pytest.mark.parametrize("size", [0, 1 << 30])
+def test_much_work_is_divided_into_so_many_groups_that_the_driver_can_hold_them(size: int) -> None:
+    """Of empty files and of large ones; larger groups are the price."""
+    with patch("ray_jobs.ingest.plan.MAX_GROUPS", 100):
+        count = len(groups_of((source_file(f"{n:05d}", size) for n in range(10_000)), 4 << 20))
+    assert 50 <= count <= 200
+
+
+def test_groups_come_back_from_the_store(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    files = [source_file(f"{n:04d}", 100_000) for n in range(300)]
+    with planned(files, 4 << 20) as plan, patch("ray_jobs.ingest.groups.OBJECT_CHARACTERS", 2_000):
+        stored = list(store_groups(storage, "work", plan.groups))
+        assert [group for group, _, _ in stored] == list(plan.groups)
+    assert len({record.key for _, record, _ in stored}) > 10
+    for group, record, place in stored:
+        assert read_parts(storage, record, place) == group.parts
 
 
 @pytest.mark.parametrize("change", ["come", "gone", "grown"])
@@ -84,7 +120,7 @@ def test_a_file_that_comes_goes_or_grows_changes_the_groups_near_it_alone(change
             "gone": [*kept[0], *kept[1]],
             "grown": [*kept[0], source_file(f"{place:04d}", 99_999, "2"), *kept[1]],
         }[change]
-        before, after = (set(plan_of(listed, SMALLEST_GROUP).groups) for listed in (files, new))
+        before, after = (set(groups_of(listed, SMALLEST_GROUP)) for listed in (files, new))
         shares.append(sum(map(len, after - before)) / len(new))
     assert sum(shares) / len(shares) < 0.02
 

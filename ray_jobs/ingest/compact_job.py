@@ -16,8 +16,8 @@ from ray_jobs.ingest.context import Run
 from ray_jobs.ingest.dispatch import content_of, watched
 from ray_jobs.ingest.stage_record import Piece
 from ray_jobs.ingest.work import key_of
-from ray_jobs.progress import Progress, SilentProgress
-from ray_jobs.runtime import raise_if_interrupted, session, stream, terminated_as_interrupt
+from ray_jobs.progress import Progress
+from ray_jobs.runtime import raise_if_interrupted, stream
 from ray_jobs.storage import Storage
 
 
@@ -31,10 +31,8 @@ def run(storage: Storage, index: str, settings: CompactSettings, progress: Progr
     plans = plan(before.shards, settings.max_dead, settings.shard_bytes)
     if not plans:
         return before
-    with session() as cluster, terminated_as_interrupt():
-        under_way = Run.over(storage, before, cluster, progress or SilentProgress(), "compact")
-        with job.writing(under_way):
-            return _publish(under_way, before, plans)
+    with job.over(storage, before, "compact", progress) as under_way:
+        return _publish(under_way, before, plans)
 
 
 def _publish(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> Manifest:

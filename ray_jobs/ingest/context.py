@@ -9,15 +9,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import pyarrow as pa
-
 from ray_jobs.index.manifest import Manifest, RecallReport
+from ray_jobs.ingest.changes import Changes
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.findings import Findings
-from ray_jobs.ingest.plan import SourcePlan, partition_count, shard_count
+from ray_jobs.ingest.plan import SourcePlan, partition_count, plan_sources, shard_count
 from ray_jobs.ingest.receipts import EmbeddedGroup
 from ray_jobs.ingest.record import Record, StageWatch
-from ray_jobs.ingest.seen import Changes, read
 from ray_jobs.ingest.stage import Reading
 from ray_jobs.ingest.stage_record import Places
 from ray_jobs.ingest.usage import Used
@@ -35,7 +33,6 @@ class Run:
     config: IngestConfig
     plan: SourcePlan
     before: Manifest | None  # the live snapshot when the run began
-    seen: pa.Table  # SEEN_SCHEMA, of that snapshot
     cluster: ClusterSize
     progress: Progress
     rebuilds: bool = True  # False: what has not changed stays in its shards
@@ -66,14 +63,21 @@ class Run:
         return self.before.number if self.before else 0
 
     @classmethod
-    def over(cls, storage: Storage, before: Manifest, cluster: ClusterSize, progress: Progress, command: str) -> Run:
+    def over(
+        cls,
+        storage: Storage,
+        before: Manifest,
+        changes: Changes,
+        cluster: ClusterSize,
+        progress: Progress,
+        command: str,
+    ) -> Run:
         """A run that reads no source: it changes what the snapshot holds, under the configuration that made it."""
         made_by = IngestConfig.model_validate(before.config)
         once = {"prune": False, "retrain": False, "retry_dead_letters": False}
         config = made_by.model_copy(update={"store": storage.uri, **once})
-        plan = SourcePlan(Changes((), (), ()), 0, ())
-        seen = read(storage, before.seen)
-        return cls(storage, config, plan, before, seen, cluster, progress, rebuilds=False, command=command)
+        plan = plan_sources(changes, config.group_bytes)
+        return cls(storage, config, plan, before, cluster, progress, rebuilds=False, command=command)
 
     def stage(
         self, name: str, pieces: int, cpus: float = 1, gpus: float = 0, actors: int | None = None
@@ -89,7 +93,7 @@ class Run:
             self.config,
             command=self.command,
             builds_on=self.parent,
-            sources=len(self.plan.changes.to_read),
+            sources=self.plan.changes.fresh,
             bytes=self.plan.bytes,
             cpus=self.cluster.cpus,
             gpus=self.cluster.gpus,

@@ -6,8 +6,9 @@ there are. A snapshot's letters are of the sources as they were last read.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,8 @@ DEAD_LETTER_SCHEMA = pa.schema(
         pa.field("message", pa.string(), nullable=False),
     ]
 )
+Among = Callable[[Collection[str]], Collection[str]]
+"""Which of some sources are meant."""
 LONGEST_MESSAGE = 500  # characters; what it quotes may be a whole file
 _WRITTEN_AT_ONCE = 10_000
 
@@ -90,14 +93,11 @@ def write_dead_letters(storage: Storage, index: str, letters: Sequence[DeadLette
     return file.publish(storage, index)
 
 
-def without_sources(
-    storage: Storage, index: str, records: Sequence[FileRecord], sources: Collection[str]
-) -> Iterator[FileRecord]:
-    """The objects of `records`, those that hold letters of `sources` written anew without them."""
-    settled = pa.array(sorted(sources), pa.string())
+def without_sources(storage: Storage, index: str, records: Sequence[FileRecord], among: Among) -> Iterator[FileRecord]:
+    """The objects of `records`, those that hold letters of the sources meant by `among` written anew without them."""
     for record in records:
         table = _read(storage, record)
-        rest = table.filter(pc.invert(pc.is_in(table.column("source"), value_set=settled)))
+        rest = table.filter(pc.invert(_of(table, among)))
         if rest.num_rows == table.num_rows:
             yield record
         elif rest.num_rows:
@@ -107,16 +107,15 @@ def without_sources(
                 yield publish_file(storage, layout.dead_letters(index, new_id()), path)
 
 
-def differ(storage: Storage, one: Sequence[FileRecord], other: Sequence[FileRecord], sources: Collection[str]) -> bool:
-    """Whether what `one` and `other` say of `sources` differs in more than words."""
-    asked = pa.array(sorted(sources), pa.string())
-    return _places(storage, one, asked) != _places(storage, other, asked)
+def differ(storage: Storage, one: Sequence[FileRecord], other: Sequence[FileRecord], among: Among) -> bool:
+    """Whether what `one` and `other` say of the sources meant by `among` differs in more than words."""
+    return _places(storage, one, among) != _places(storage, other, among)
 
 
-def sources_of(storage: Storage, records: Sequence[FileRecord]) -> set[str]:
-    """The sources of which something could not be indexed."""
-    tables = [_read(storage, record, ["source"]) for record in records]
-    return {source for table in tables for source in pc.unique(table.column("source")).to_pylist()}
+def sources_of(storage: Storage, records: Sequence[FileRecord]) -> Iterator[str]:
+    """The sources of which something could not be indexed; once for each object that speaks of them."""
+    for record in records:
+        yield from pc.unique(_read(storage, record, ["source"]).column("source")).to_pylist()
 
 
 def count_reasons(storage: Storage, records: Sequence[FileRecord]) -> Counter[str]:
@@ -146,10 +145,18 @@ def _read(storage: Storage, record: FileRecord, columns: list[str] | None = None
     return pq.read_table(storage.local(record.key, record.sha256), columns=columns)
 
 
-def _places(storage: Storage, records: Sequence[FileRecord], sources: pa.Array) -> Counter[tuple[str, str, str]]:
-    found: Counter[tuple[str, str, str]] = Counter()
+def _places(storage: Storage, records: Sequence[FileRecord], among: Among) -> int:
+    """A hash of what the letters say, in any order: the sum of hashes of each (Clarke et al. 2003, MSet-Add-Hash)."""
+    found = 0
     for record in records:
         table = _read(storage, record, ["source", "locator", "reason"])
-        rows = table.filter(pc.is_in(table.column("source"), value_set=sources))
-        found.update(zip(*(rows.column(name).to_pylist() for name in ("source", "locator", "reason")), strict=True))
+        for row in table.filter(_of(table, among)).to_pylist():
+            digest = hashlib.sha256(repr(tuple(row.values())).encode()).digest()
+            found = (found + int.from_bytes(digest, "little")) % (1 << 256)
     return found
+
+
+def _of(table: pa.Table, among: Among) -> pa.ChunkedArray:
+    """Which letters are of the sources that are meant."""
+    meant = among(pc.unique(table.column("source")).to_pylist())
+    return pc.is_in(table.column("source"), value_set=pa.array(sorted(meant), pa.string()))

@@ -24,8 +24,7 @@ from ray_jobs.ingest.plan import partition_of
 from ray_jobs.ingest.select import write_ids
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.models.embedder import check_compatible
-from ray_jobs.progress import Progress, SilentProgress
-from ray_jobs.runtime import session, terminated_as_interrupt
+from ray_jobs.progress import Progress
 from ray_jobs.storage import DEFAULT_STORE, Storage, open_storage
 
 
@@ -58,10 +57,8 @@ def run(config: DeleteConfig, progress: Progress | None = None) -> IngestSummary
     storage = open_storage(config.store)
     before = manifest.read_live(storage, config.index)
     _check(storage, before, config)
-    with session() as cluster, terminated_as_interrupt():
-        under_way = Run.over(storage, before, cluster, progress or SilentProgress(), "delete")
-        with job.writing(under_way):
-            return _publish(under_way, before, config)
+    with job.over(storage, before, "delete", progress) as under_way:
+        return _publish(under_way, before, config)
 
 
 def _publish(run: Run, before: Manifest, config: DeleteConfig) -> IngestSummary:
@@ -89,7 +86,6 @@ def _publish(run: Run, before: Manifest, config: DeleteConfig) -> IngestSummary:
         schema=before.metadata,
         identity=before.embedder,
         ledger=dispatch.publish_ledger(run, decided, [], []),
-        failed=set(),
     )
     return job.commit(run, made)
 

@@ -18,7 +18,7 @@ from ray_jobs.ingest import workers
 from ray_jobs.ingest.build import ShardReceipt
 from ray_jobs.ingest.bury import BuriedShard
 from ray_jobs.ingest.context import Run
-from ray_jobs.ingest.gone import read_gone
+from ray_jobs.ingest.groups import SourceGroup, store_groups
 from ray_jobs.ingest.ledger import Places
 from ray_jobs.ingest.plan import plan_shards
 from ray_jobs.ingest.receipts import Alike, Cut, DecidedPartition, EmbeddedGroup, SketchedGroup, StagedGroup
@@ -36,11 +36,15 @@ Group = TypeVar("Group", StagedGroup, SketchedGroup, EmbeddedGroup)
 
 def stage(run: Run) -> list[StagedGroup]:
     """Read the sources that are new or have changed, or of which something failed and is tried again."""
-    items = _to_read(run)
     if run.config.retry_dead_letters and run.work.begun():
-        _forget_failures(run, items)
+        _forget_failures(run)
+    items: Items = []
+    sizes: list[int] = []
+    for group, record, place in store_groups(run.storage, run.work.folder, run.plan.groups):
+        plan = record.model_dump_json()
+        items.append({"number": group.number, "key": _key(run, group), "plan": plan, "place": place})
+        sizes.append(group.size)
     arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading)
-    sizes = [sum(part.size for part in parts) for parts in run.plan.groups]
     cpus = run.task_cpus(run.config.resources.stage_cpus)
     staged = []
     with run.stage("read", len(items), cpus) as watch, run.progress.stage("read", sum(sizes)) as shown:
@@ -55,43 +59,38 @@ def stage(run: Run) -> list[StagedGroup]:
 
 def read_again(run: Run, staged: Sequence[StagedGroup]) -> None:
     """Let the next run read the groups again in which something failed: sources may be mended, or be back."""
-    items = _to_read(run)
     for group in staged:
         if not group.taken_over and _failed(group):
-            run.work.forget("staged", str(items[group.group]["key"]))
+            run.work.forget("staged", _key(run, run.plan.groups[group.group]))
 
 
-def _forget_failures(run: Run, items: Items) -> None:
+def _forget_failures(run: Run) -> None:
     """Of groups that a run which did not end has read, let those be read again in which something failed."""
-    for item in items:
-        found = run.work.find("staged", str(item["key"]))
+    for group in run.plan.groups:
+        key = _key(run, group)
+        found = run.work.find("staged", key)
         if found is not None and _failed(StagedGroup.model_validate_json(found)):
-            run.work.forget("staged", str(item["key"]))
+            run.work.forget("staged", key)
 
 
 def _failed(group: StagedGroup) -> bool:
     return bool(group.failed or group.sources_failed)
 
 
-def _to_read(run: Run) -> Items:
-    items: Items = []
-    for number, parts in enumerate(run.plan.groups):
-        described = workers.PARTS.dump_json(parts).decode()
-        key = key_of(described, run.partitions, *run.reading.described())
-        items.append({"number": number, "key": key, "parts": described})
-    return items
+def _key(run: Run, group: SourceGroup) -> str:
+    return key_of(group.described, run.partitions, *run.reading.described())
 
 
-def take_over(run: Run, before: Manifest, gone_key: str | None) -> list[StagedGroup]:
-    """Take the documents of the snapshot before, but for those of the sources that `gone_key` names."""
+def take_over(run: Run, before: Manifest, gone: FileRecord | None) -> list[StagedGroup]:
+    """Take the documents of the snapshot before, but for those of the sources that are `gone`."""
     ledger = workers.FILES.dump_json(before.ledger)
-    arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading, ledger, gone_key)
-    gone = sorted(read_gone(run.storage, gone_key))
+    arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading, ledger, gone)
+    without = gone.sha256 if gone else ""
     first = len(run.plan.groups)
     items: Items = [
         {
             "number": first + number,
-            "key": key_of(record.sha256, gone, run.partitions, *run.reading.described()),
+            "key": key_of(record.sha256, without, run.partitions, *run.reading.described()),
             "documents": record.model_dump_json(),
         }
         for number, record in enumerate(before.documents)
@@ -118,7 +117,7 @@ def select(run: Run, before: Manifest, where: str) -> list[str]:
 
 
 def decide(
-    run: Run, staged: Sequence[StagedGroup], gone_key: str | None = None, deleted_keys: Sequence[str] = ()
+    run: Run, staged: Sequence[StagedGroup], gone: FileRecord | None = None, deleted_keys: Sequence[str] = ()
 ) -> list[DecidedPartition]:
     """What is embedded, what stays as it is and what is dead, a hash partition of document ids."""
     deciding = workers.Deciding(
@@ -129,7 +128,7 @@ def decide(
         groups=[(group.group, group.taken_over, group.ids_key) for group in staged],
         ledger=run.before.ledger if run.before else (),
         rebuilds=run.rebuilds,
-        gone_key=gone_key,
+        gone=gone,
         deleted_keys=tuple(deleted_keys),
     )
     items: Items = [{"number": number} for number in range(run.partitions)]

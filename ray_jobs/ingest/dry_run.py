@@ -9,20 +9,18 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ray_jobs.corpus.sources import SourceFile, list_sources
+from ray_jobs.corpus.sources import list_sources
 from ray_jobs.index.ladder import Wanted, choose
 from ray_jobs.ingest import forecast, trial
+from ray_jobs.ingest.changes import compared
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.forecast import Expected, Machine
 from ray_jobs.ingest.plan import SourcePlan, plan_sources, shard_count
 from ray_jobs.ingest.preflight import check_choices
-from ray_jobs.ingest.seen import SEEN_SCHEMA, compare
 from ray_jobs.ingest.trial import Trial
 from ray_jobs.models.embedder import Embedder, choose_engine
 from ray_jobs.runtime import ClusterSize
@@ -79,15 +77,18 @@ class IngestPlan(BaseModel):
 
 def dry_run(config: IngestConfig) -> IngestPlan:
     """Estimate a run; raises what the run itself would raise for its sources, model and configuration."""
-    files = list(list_sources(config.sources, config.id_prefix))
-    plan = plan_sources(compare(files, SEEN_SCHEMA.empty_table()), config.group_bytes)
+    with compared(list_sources(config.sources, config.id_prefix)) as changes:
+        return _estimated(config, plan_sources(changes, config.group_bytes))
+
+
+def _estimated(config: IngestConfig, plan: SourcePlan) -> IngestPlan:
     cluster = ClusterSize(os.cpu_count() or 1, 0)
     threads = min(config.resources.embed_cpus or cluster.actor_cpus, cluster.largest)
     started = time.monotonic()
     embedder = _load(config, threads)
     load_seconds = time.monotonic() - started
     check_choices(config, embedder)
-    tried = trial.run(config, files, embedder)
+    tried = trial.run(config, plan.changes, embedder)
     machine = Machine(
         workers=max(1, int(cluster.cpus / min(config.resources.stage_cpus, cluster.largest))),
         embedders=config.resources.embed_actors or max(1, cluster.room(threads)),
@@ -96,24 +97,17 @@ def dry_run(config: IngestConfig) -> IngestPlan:
         comparisons=_comparisons(embedder.dimension),
         resident=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
     )
-    return _planned(config, plan, files, embedder, tried, machine)
+    return _planned(config, plan, embedder, tried, machine)
 
 
-def _planned(
-    config: IngestConfig,
-    plan: SourcePlan,
-    files: Sequence[SourceFile],
-    embedder: Embedder,
-    tried: Trial,
-    machine: Machine,
-) -> IngestPlan:
+def _planned(config: IngestConfig, plan: SourcePlan, embedder: Embedder, tried: Trial, machine: Machine) -> IngestPlan:
     expected = _expected(config, plan, tried, embedder.dimension)
     stages = forecast.seconds(tried, expected, machine)
     return IngestPlan(
         index=config.index,
         sources=plan.files,
         source_bytes=plan.bytes,
-        formats=dict(Counter(file.format for file in files)),
+        formats=plan.changes.formats(),
         groups=len(plan.groups),
         sampled_documents=tried.documents,
         documents=round(tried.documents / expected.share),

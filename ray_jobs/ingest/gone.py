@@ -5,23 +5,25 @@ Guaranteed: a source of which something failed in this run is not among them: wh
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_jobs.ingest.seen import Changes
-from ray_jobs.ingest.select import write_names
-from ray_jobs.storage import Storage
+from ray_jobs.index.manifest import FileRecord
+from ray_jobs.ingest.changes import Changes
+from ray_jobs.ingest.in_flight import store_tables
+from ray_jobs.storage import Storage, new_id
+
+_SCHEMA = pa.schema([pa.field("source", pa.string(), nullable=False)])
 
 
-def write_gone(storage: Storage, folder: str, changes: Changes, failed: Collection[str]) -> str:
-    """Store the sources that vanished, and those that were read whole; returns the key."""
-    read = {file.doc_id for file in changes.to_read} - set(failed)
-    return write_names(storage, f"{folder}/gone", "source", sorted(read | set(changes.vanished)))
+def write_gone(storage: Storage, folder: str, changes: Changes) -> FileRecord:
+    """Store the sources that vanished, and those that were read whole and were known before."""
+    tables = (pa.table([names], schema=_SCHEMA) for names in changes.gone())
+    return store_tables(storage, f"{folder}/gone/{new_id()}.parquet", _SCHEMA, tables)
 
 
-def read_gone(storage: Storage, key: str | None) -> frozenset[str]:
-    """What was stored; nothing for None."""
-    if key is None:
-        return frozenset()
-    return frozenset(pq.read_table(storage.local(key)).column("source").to_pylist())
+def read_gone(storage: Storage, record: FileRecord | None) -> pa.Array | None:
+    """What was stored; None for None."""
+    if record is None:
+        return None
+    return pq.read_table(storage.local(record.key, record.sha256)).column("source").combine_chunks()

@@ -22,13 +22,14 @@ from ray_jobs.index.snapshot import Snapshot
 from ray_jobs.index.template import tune, with_recall
 from ray_jobs.index.verify import check_new_files
 from ray_jobs.ingest import dead_letters, dispatch, outcome, preflight, report, seen
+from ray_jobs.ingest.changes import Changes, compared
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.context import Run
 from ray_jobs.ingest.duplicates.over_cluster import find_alike, revive
 from ray_jobs.ingest.gone import write_gone
 from ray_jobs.ingest.lease import held
 from ray_jobs.ingest.outcome import Made
-from ray_jobs.ingest.plan import SourcePlan, plan_sources
+from ray_jobs.ingest.plan import plan_sources
 from ray_jobs.ingest.receipts import DecidedPartition, EmbeddedGroup, StagedGroup
 from ray_jobs.ingest.record import START
 from ray_jobs.ingest.summary import IngestSummary
@@ -51,21 +52,30 @@ def run(config: IngestConfig, progress: Progress | None = None) -> IngestSummary
     config = config.model_copy(update={"store": storage.uri})
     before = live(storage, config.index)
     preflight.check_masks(before, config)
+    listed = list_sources(config.sources, config.id_prefix)
     known = seen.read(storage, before.seen if before else None)
-    again = seen.failed(known) if config.retry_dead_letters else set()
-    changes = seen.compare(list(list_sources(config.sources, config.id_prefix)), known, again)
-    plan = plan_sources(changes, config.group_bytes)
-    if before is not None and not _is_asked_for_more(before, config, plan):
-        return outcome.unchanged(storage, before, plan)
-    # Ray handles signals its own way; what comes after its start counts.
-    with session() as cluster, terminated_as_interrupt():
-        under_way = Run(storage, config, plan, before, known, cluster, progress or SilentProgress())
-        with writing(under_way), report.of_failure(under_way):
-            return _publish(under_way)
+    with compared(listed, known, again=config.retry_dead_letters) as changes:
+        plan = plan_sources(changes, config.group_bytes)
+        if before is not None and not _is_asked_for_more(before, config, changes):
+            return outcome.unchanged(storage, before, plan)
+        # Ray handles signals its own way; what comes after its start counts.
+        with session() as cluster, terminated_as_interrupt():
+            under_way = Run(storage, config, plan, before, cluster, progress or SilentProgress())
+            with _writing(under_way), report.of_failure(under_way):
+                return _publish(under_way)
 
 
 @contextmanager
-def writing(run: Run) -> Iterator[None]:
+def over(storage: Storage, before: Manifest, command: str, progress: Progress | None) -> Iterator[Run]:
+    """A run that reads no source and writes to the index, as the only one."""
+    with session() as cluster, terminated_as_interrupt(), compared(seen=seen.read(storage, before.seen)) as changes:
+        under_way = Run.over(storage, before, changes, cluster, progress or SilentProgress(), command)
+        with _writing(under_way):
+            yield under_way
+
+
+@contextmanager
+def _writing(run: Run) -> Iterator[None]:
     """Write to the index as the only run; says of an interruption that the same command goes on."""
     preflight.check_writable(run.storage, run.job_id)
     with held(run.storage, run.config.index, run.job_id), run.kept(), _told_how_to_go_on(run):
@@ -101,11 +111,11 @@ def _publish(run: Run) -> IngestSummary:
     run.rebuilds = _rebuilds(run, identity)
     staged = dispatch.stage(run)
     _check_failures(run, staged)
-    failed = dead_letters.sources_of(run.storage, outcome.letters_of(staged))
-    gone_key = write_gone(run.storage, run.work.folder, run.plan.changes, failed) if run.config.prune else None
+    run.plan.changes.fail(dead_letters.sources_of(run.storage, outcome.letters_of(staged)))
+    gone = write_gone(run.storage, run.work.folder, run.plan.changes) if run.config.prune else None
     if run.before is not None and run.rebuilds:
-        staged += dispatch.take_over(run, run.before, gone_key)
-    decided = dispatch.decide(run, staged, gone_key)
+        staged += dispatch.take_over(run, run.before, gone)
+    decided = dispatch.decide(run, staged, gone)
     if run.before is not None and not run.rebuilds:
         staged += revive(run, run.before, decided, len(staged))
     return make(run, staged, decided, (embedder, identity))
@@ -131,14 +141,12 @@ def make(
         summary = outcome.unchanged(run.storage, run.before, run.plan, letters)
         clean_up(run, outcome.files_of(staged, alike, letters), run.before)
         return summary
-    failed = dead_letters.sources_of(run.storage, letters)
+    run.plan.changes.fail(dead_letters.sources_of(run.storage, letters))
     template = template_of(run, embedded, identity.dimension)
     built = dispatch.build(run, embedded, template, schema, identity.dimension)
     buried = [] if run.before is None or run.rebuilds else dispatch.bury(run, run.before, decided)
     ledger = dispatch.publish_ledger(run, decided, embedded, built)
-    return commit(
-        run, Made(staged, decided, alike, embedded, buried, built, template, schema, identity, ledger, failed)
-    )
+    return commit(run, Made(staged, decided, alike, embedded, buried, built, template, schema, identity, ledger))
 
 
 def commit(run: Run, made: Made) -> IngestSummary:
@@ -161,10 +169,9 @@ def clean_up(run: Run, made: Sequence[FileRecord], live: Manifest) -> None:
             run.storage.delete(key)
 
 
-def _is_asked_for_more(before: Manifest, config: IngestConfig, plan: SourcePlan) -> bool:
+def _is_asked_for_more(before: Manifest, config: IngestConfig, changes: Changes) -> bool:
     """Whether the live snapshot is not yet what this configuration makes of these files."""
-    changes = plan.changes
-    changed = bool(changes.to_read) or (config.prune and bool(changes.vanished))
+    changed = bool(changes.fresh) or (config.prune and bool(changes.vanished))
     return changed or config.retrain or before.made_by.config_hash != config.content_hash()
 
 

@@ -7,7 +7,7 @@ while a run is under way, one file a partition once it is published.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,12 +118,11 @@ def publish_entries(storage: Storage, index: str, partition: int, entries: pa.Ta
 
 
 def live_documents(
-    storage: Storage, files: Sequence[FileRecord], documents_key: str, gone: Collection[str] = ()
+    storage: Storage, files: Sequence[FileRecord], documents_key: str, gone: pa.Array | None = None
 ) -> pa.Table:
     """The documents of one object that are neither deleted nor of a source in `gone`, LEDGER_SCHEMA."""
     found = _filtered(storage, files, [("documents_key", "=", documents_key), ("status", "!=", DELETED)])
-    removed = pc.is_in(found.column("source"), value_set=pa.array(sorted(gone), pa.string()))
-    return found.filter(pc.invert(removed))
+    return found if gone is None else found.filter(pc.invert(pc.is_in(found.column("source"), value_set=gone)))
 
 
 def known_documents(storage: Storage, file: FileRecord) -> pa.Table:

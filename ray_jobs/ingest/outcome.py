@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ray_jobs.corpus.metadata import Schema
@@ -18,7 +18,7 @@ from ray_jobs.ingest.failures import EXAMPLES, failures_in
 from ray_jobs.ingest.ledger import DELETED, DUPLICATE, EMPTY, FILTERED, INDEXED
 from ray_jobs.ingest.plan import SourcePlan
 from ray_jobs.ingest.receipts import Alike, DecidedPartition, EmbeddedGroup, StagedGroup
-from ray_jobs.ingest.seen import after, publish
+from ray_jobs.ingest.seen import publish
 from ray_jobs.ingest.summary import IngestSummary
 from ray_jobs.ingest.usage import Used
 from ray_jobs.models.embedder import EmbedderIdentity
@@ -99,7 +99,6 @@ class Made:
     schema: Schema
     identity: EmbedderIdentity
     ledger: tuple[FileRecord, ...]
-    failed: set[str]  # sources of which something could not be indexed
 
 
 def make_manifest(run: Run, made: Made) -> Manifest:
@@ -111,7 +110,6 @@ def make_manifest(run: Run, made: Made) -> Manifest:
     length = 0 if before is None else before.lexical.total_length
     length += sum(shard.total_length for shard in made.built) - sum(shard.total_length for shard in made.buried)
     chunks = sum(record.rows - record.dead_rows for record in shards)
-    seen = after(run.plan.changes, run.seen, made.failed, run.config.prune)
     return Manifest(
         index=run.config.index,
         number=run.parent + 1,
@@ -125,7 +123,7 @@ def make_manifest(run: Run, made: Made) -> Manifest:
         lexical=LexicalRecord(language=run.config.language, chunks=chunks, total_length=length),
         documents=_documents(before, made),
         ledger=made.ledger,
-        seen=publish(run.storage, run.config.index, seen),
+        seen=publish(run.storage, run.config.index, run.plan.changes.seen_after(run.config.prune)),
         sketches=(*(before.sketches if before else ()), *(group.record for group in made.alike.sketched)),
         dead_letters=(*_still_dead(run), *letters_of(made.staged, made.embedded)),
         counts=count(run, made.staged, made.decided, made.embedded).model_copy(update={"chunks": chunks}),
@@ -149,19 +147,21 @@ def changes(
         return True
     if any(group.indexed or group.empty or group.filtered or group.duplicates for group in embedded):
         return True
-    read = {file.doc_id for file in run.plan.changes.to_read}
-    known = set(run.seen.column("source").to_pylist())
-    if not read <= known or (run.config.prune and run.plan.changes.vanished):
+    files = run.plan.changes
+    if files.new or (run.config.prune and files.vanished):
         return True
-    return dead_letters.differ(run.storage, run.before.dead_letters, letters, read)
+    return dead_letters.differ(run.storage, run.before.dead_letters, letters, files.read_among)
 
 
 def _still_dead(run: Run) -> list[FileRecord]:
     """The dead letters of the snapshot before, but for those of sources that were read again or are gone."""
     if run.before is None:
         return []
-    changes = run.plan.changes
-    settled = {file.doc_id for file in changes.to_read} | (set(changes.vanished) if run.config.prune else set())
+    files = run.plan.changes
+
+    def settled(sources: Collection[str]) -> set[str]:
+        return files.read_among(sources) | (files.vanished_among(sources) if run.config.prune else set())
+
     return list(dead_letters.without_sources(run.storage, run.config.index, run.before.dead_letters, settled))
 
 

@@ -26,15 +26,15 @@ def decide_partition(
     partition: int,
     groups: Sequence[tuple[int, bool, str]],
     known: pa.Table,
-    gone_key: str | None,
+    gone: pa.Array | None,
     deleted_keys: Sequence[str] = (),
 ) -> DecidedPartition:
     """Decide for one partition; `groups` are (number, taken over, key of the ids), in order of precedence.
 
-    `known` is what stays of that partition of the ledger of the snapshot before unless something says otherwise.
+    `known` is what stays of that partition of the ledger of the snapshot before unless something says otherwise; `gone`
+    are the sources whose documents go.
     """
     tables = read_partition(storage, [key for _, _, key in groups], partition, COLUMNS)
-    gone = None if gone_key is None else _column(storage, [gone_key], "source")
     deleted = _column(storage, deleted_keys, "doc_id") if deleted_keys else None
     named = [(number, taken_over, table) for (number, taken_over, _), table in zip(groups, tables, strict=True)]
     decision = decide(named, known, gone, deleted)

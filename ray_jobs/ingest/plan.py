@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ray_jobs.corpus.planning import SourcePart, pack
+from ray_jobs.corpus.planning import pack
 from ray_jobs.corpus.readers import parts_of
+from ray_jobs.ingest.changes import Changes
+from ray_jobs.ingest.groups import Groups
 from ray_jobs.ingest.receipts import EmbeddedGroup, GroupSlice, ShardPlan
-from ray_jobs.ingest.seen import Changes
 
 MIN_GROUPS = 32  # below which groups are made smaller, so that work spreads and progress shows
+MAX_GROUPS = 20_000
 SMALLEST_GROUP = 256 << 10
 IDS_A_PARTITION = 1_000_000
 BYTES_A_DOCUMENT = 1 << 12  # assumed when the number of hash partitions is fixed, before anything is read
@@ -27,23 +29,32 @@ class SourcePlan:
     """What a run reads."""
 
     changes: Changes
-    bytes: int  # to be read
-    groups: tuple[tuple[SourcePart, ...], ...]
+    groups: Groups
 
     @property
     def files(self) -> int:
         """Files that were listed."""
-        return len(self.changes.listed)
+        return self.changes.files
+
+    @property
+    def bytes(self) -> int:
+        """To be read."""
+        return self.changes.bytes
 
 
 def plan_sources(changes: Changes, group_bytes: int) -> SourcePlan:
-    """Divide the files to read into groups of at most `group_bytes`, smaller ones where there is little to read."""
-    total = sum(file.size for file in changes.to_read)
-    # A power of two where it follows from the total: a file more does not move the borders of all groups.
-    little = 1 << max(total // MIN_GROUPS, SMALLEST_GROUP).bit_length() - 1
-    bound = min(group_bytes, little)
-    parts = (part for file in changes.to_read for part in parts_of(file, bound))
-    return SourcePlan(changes, total, tuple(pack(parts, bound)))
+    """Divide the files to read into groups of at most `group_bytes`.
+
+    Smaller ones where there is little to read, and larger ones where there would be more than about MAX_GROUPS, since
+    what is known of a group is held by the driver.
+    """
+    # Powers of two where they follow from the total: a file more does not move the borders of all groups.
+    little = 1 << max(changes.bytes // MIN_GROUPS, SMALLEST_GROUP).bit_length() - 1
+    much = 1 << (changes.weight // MAX_GROUPS).bit_length()
+    bound = max(min(group_bytes, little), much)
+    groups = Groups(changes.database)
+    groups.add(pack((part for file in changes.to_read() for part in parts_of(file, bound)), bound))
+    return SourcePlan(changes, groups)
 
 
 def partition_count(total_bytes: int) -> int:

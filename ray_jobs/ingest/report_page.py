@@ -40,7 +40,7 @@ class Shown:
     used: Used
     found_before: Mapping[str, int]  # pieces that a run which did not end had finished
     findings: Findings
-    sources: report_stages.Sources
+    files: report_stages.Files
 
     @classmethod
     def of(cls, run: Run, used: Used, title: str, refused: str | None = None) -> Shown:
@@ -57,7 +57,7 @@ class Shown:
             used=used,
             found_before={name: number for name, number in run.found.items() if number},
             findings=run.findings,
-            sources=run.plan.groups,
+            files=run.plan.groups.files,
         )
 
 
@@ -69,7 +69,7 @@ def render(shown: Shown) -> str:
         report_documents.section(shown.findings, shown.found_before),
         report_stages.throughput(shown.stages, shown.seconds),
         report_stages.utilisation(shown.stages, shown.used, shown.seconds),
-        report_stages.slowest(shown.stages, shown.sources),
+        report_stages.slowest(shown.stages, shown.files),
         report_index.recall(shown.findings, shown.config.recall_target),
         report_documents.failures(shown.findings.failures),
         report_index.shards(shown.findings.candidate),

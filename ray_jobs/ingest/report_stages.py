@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.ingest.record import DRIVER
 from ray_jobs.ingest.stage_record import SLOWEST, StageRecord
 from ray_jobs.ingest.usage import StageUsage, Used
@@ -15,7 +14,8 @@ from ray_jobs.reporting.charts import Series, line_chart
 from ray_jobs.reporting.drawing import short
 from ray_jobs.reporting.figures import duration, size
 
-Sources = Sequence[Sequence[SourcePart]]
+Files = Callable[[int], Sequence[str]]
+"""The names of the files of a group."""
 _WORKERS = 24  # rows of the chart
 _IDLE = 0.02  # busy share of a worker below which nothing is drawn
 _AMOUNTS = (("chunks", "chunks", 1.0), ("documents", "documents", 1.0), ("bytes", "MB", 1e6))
@@ -48,7 +48,7 @@ def utilisation(stages: Mapping[str, StageRecord], used: Used, seconds: float) -
     return page.section("Where the time went", *parts)
 
 
-def slowest(stages: Mapping[str, StageRecord], sources: Sources) -> str:
+def slowest(stages: Mapping[str, StageRecord], files: Files) -> str:
     """The pieces that took the longest, of all stages."""
     found = (
         (seconds, stage.name, number, count, worker)
@@ -57,7 +57,7 @@ def slowest(stages: Mapping[str, StageRecord], sources: Sources) -> str:
         if worker != DRIVER
     )
     rows = [
-        (f"{name} {number}", duration(seconds), size(count) if count else "", worker, _content(name, number, sources))
+        (f"{name} {number}", duration(seconds), size(count) if count else "", worker, _content(name, number, files))
         for seconds, name, number, count, worker in heapq.nlargest(SLOWEST, found)
     ]
     if not rows:
@@ -139,11 +139,11 @@ def _joined(spans: Sequence[Span]) -> list[Span]:
     return found
 
 
-def _content(stage: str, number: int, sources: Sources) -> str:
+def _content(stage: str, number: int, files: Files) -> str:
     """Of which files a group is made; those of documents that the snapshot before holds are not told."""
-    if stage not in ("read", "embed") or number >= len(sources):
+    names = files(number) if stage in ("read", "embed") else ()
+    if not names:
         return ""
-    names = list(dict.fromkeys(part.file.doc_id for part in sources[number]))
     return names[0] + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 

@@ -22,9 +22,4 @@ def write_selected(storage: Storage, folder: str, shard: Shard, where: str, sche
 
 def write_ids(storage: Storage, folder: str, ids: pa.Array | Sequence[str]) -> str:
     """Store ids of documents; returns the key."""
-    return write_names(storage, f"{folder}/selected", "doc_id", ids)
-
-
-def write_names(storage: Storage, folder: str, column: str, names: pa.Array | Sequence[str]) -> str:
-    """Store one column of strings in an object of its own below `folder`; returns the key."""
-    return store_table(storage, folder, pa.table({column: pa.array(names, pa.string())})).key
+    return store_table(storage, f"{folder}/selected", pa.table({"doc_id": pa.array(ids, pa.string())})).key

@@ -30,6 +30,7 @@ from ray_jobs.index.factory import IndexType
 from ray_jobs.index.manifest import FileRecord
 from ray_jobs.index.template import train
 from ray_jobs.ingest.build import ShardBuilder
+from ray_jobs.ingest.changes import Changes
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.decide import DROPPED_SCHEMA
 from ray_jobs.ingest.embed import DocumentEmbedder, GroupEmbedder
@@ -88,11 +89,11 @@ class _Listening:
         return vectors
 
 
-def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmbedder) -> Trial:
-    """Stage, embed and build a sample of `files`."""
+def run(config: IngestConfig, changes: Changes, embedder: DocumentEmbedder) -> Trial:
+    """Stage, embed and build a sample of the files that are to be read."""
     with tempfile.TemporaryDirectory(prefix="tandem-trial-") as folder:
         storage = LocalStorage(Path(folder))
-        staged, size, read = _stage(storage, files, config)
+        staged, size, read = _stage(storage, changes, config)
         schema: Schema = {}
         for group in staged:
             schema = metadata.merge(schema, group.metadata)
@@ -115,13 +116,11 @@ def run(config: IngestConfig, files: Sequence[SourceFile], embedder: DocumentEmb
     )
 
 
-def _stage(
-    storage: LocalStorage, files: Sequence[SourceFile], config: IngestConfig
-) -> tuple[list[StagedGroup], int, float]:
+def _stage(storage: LocalStorage, changes: Changes, config: IngestConfig) -> tuple[list[StagedGroup], int, float]:
     """Staged parts of the sources, the bytes of the sources that they are, and the seconds that it took."""
     reading = Reading(config.filters, config.mask, config.limits)
     stager = Stager(storage, _NAME, layout.work(_NAME, 0), 1, reading)
-    parts = list(_draw(files, min(config.group_bytes, SMALLEST_GROUP)))
+    parts = list(_draw(changes, min(config.group_bytes, SMALLEST_GROUP)))
     groups = list(pack(parts, min(config.group_bytes, GROUP_BYTES)))
     with closing(Reader(config.limits)) as reader:
         for part in {part.file.format: part for part in parts}.values():
@@ -131,23 +130,35 @@ def _stage(
         return staged, sum(part.size for part in parts), time.monotonic() - started
 
 
-def _draw(files: Sequence[SourceFile], max_bytes: int) -> Iterator[SourcePart]:
+def _draw(changes: Changes, max_bytes: int) -> Iterator[SourcePart]:
     """Parts of the files at random, each once; a file is drawn by its size."""
     rng = np.random.default_rng(0)
-    weights = np.array([file.size for file in files], np.float64) + 1
-    parts_of_file: dict[int, list[SourcePart]] = {}
-    drawn: set[tuple[int, int]] = set()
+    drawn_files = _draw_files(changes, rng)
+    parts_of_file: dict[str, list[SourcePart]] = {}
+    drawn: set[tuple[str, int]] = set()
     size = 0
-    for position in rng.choice(len(files), DRAWS, p=weights / weights.sum()).tolist():
+    for place in rng.permutation(len(drawn_files)).tolist():
         if size >= SOURCE_BYTES:
             return
-        if position not in parts_of_file:
-            parts_of_file[position] = parts_of(files[position], max_bytes)
-        number = int(rng.integers(len(parts_of_file[position])))
-        if (position, number) not in drawn:
-            drawn.add((position, number))
-            size += parts_of_file[position][number].size
-            yield parts_of_file[position][number]
+        file = drawn_files[place]
+        if file.uri not in parts_of_file:
+            parts_of_file[file.uri] = parts_of(file, max_bytes)
+        number = int(rng.integers(len(parts_of_file[file.uri])))
+        if (file.uri, number) not in drawn:
+            drawn.add((file.uri, number))
+            size += parts_of_file[file.uri][number].size
+            yield parts_of_file[file.uri][number]
+
+
+def _draw_files(changes: Changes, rng: np.random.Generator) -> list[SourceFile]:
+    """DRAWS files at random, in their order, each as often as it is drawn; they are passed over once."""
+    places = np.sort(rng.random(DRAWS)) * (changes.bytes + changes.fresh)
+    drawn: list[SourceFile] = []
+    end = 0
+    for file in changes.to_read():
+        end += file.size + 1
+        drawn += [file] * (int(np.searchsorted(places, end)) - len(drawn))
+    return drawn
 
 
 def _embed(

@@ -16,7 +16,6 @@ from ray_jobs.corpus.apart import Reader
 from ray_jobs.corpus.chunking import ChunkingConfig
 from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.metadata import Schema
-from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.index.manifest import FileRecord, ShardRecord
 from ray_jobs.index.shard import Shard
 from ray_jobs.ingest import compact
@@ -24,6 +23,7 @@ from ray_jobs.ingest.build import ShardBuilder
 from ray_jobs.ingest.bury import bury_rows
 from ray_jobs.ingest.embed import GroupEmbedder
 from ray_jobs.ingest.gone import read_gone
+from ray_jobs.ingest.groups import read_parts
 from ray_jobs.ingest.ledger import Places, deleted_documents, known_documents, live_documents, publish_partition
 from ray_jobs.ingest.partition import decide_partition, dropped_of
 from ray_jobs.ingest.pieces import Batch, Clock, once, rows_of
@@ -34,20 +34,21 @@ from ray_jobs.ingest.work import Work
 from ray_jobs.models.embedder import Embedder, EmbedderConfig
 from ray_jobs.storage import open_storage
 
-PARTS: TypeAdapter[tuple[SourcePart, ...]] = TypeAdapter(tuple[SourcePart, ...])
 SHARDS: TypeAdapter[tuple[ShardRecord, ...]] = TypeAdapter(tuple[ShardRecord, ...])
 FILES: TypeAdapter[tuple[FileRecord, ...]] = TypeAdapter(tuple[FileRecord, ...])
 
 
 def stage(batch: Batch, arguments: tuple[str, str, int, int, Reading]) -> Iterator[Batch]:
-    """Rows {number, key, parts} to {number, receipt: StagedGroup, found}."""
+    """Rows {number, key, plan, place} to {number, receipt: StagedGroup, found}."""
     store, index, parent, partitions, reading = arguments
-    work = Work(open_storage(store), index, parent)
-    stager = Stager(open_storage(store), index, work.folder, partitions, reading)
-    for number, key, parts in rows_of(batch, "number", "key", "parts"):
+    storage = open_storage(store)
+    work = Work(storage, index, parent)
+    stager = Stager(storage, index, work.folder, partitions, reading)
+    for number, key, plan, place in rows_of(batch, "number", "key", "plan", "place"):
 
-        def make(number: int = number, parts: str = parts) -> str:
-            return stager.stage(number, PARTS.validate_json(parts), _reader(reading.limits)).model_dump_json()
+        def make(number: int = number, plan: str = plan, place: int = place) -> str:
+            parts = read_parts(storage, FileRecord.model_validate_json(plan), place)
+            return stager.stage(number, parts, _reader(reading.limits)).model_dump_json()
 
         yield once(work, "staged", number, key, make)
 
@@ -58,9 +59,9 @@ def _reader(limits: Limits) -> Reader:
     return Reader(limits)
 
 
-def take_over(batch: Batch, arguments: tuple[str, str, int, int, Reading, bytes, str | None]) -> Iterator[Batch]:
+def take_over(batch: Batch, arguments: tuple[str, str, int, int, Reading, bytes, FileRecord | None]) -> Iterator[Batch]:
     """Rows {number, key, documents} to {number, receipt: StagedGroup, found}, of the snapshot before."""
-    store, index, parent, partitions, reading, ledger, gone_key = arguments
+    store, index, parent, partitions, reading, ledger, gone = arguments
     storage = open_storage(store)
     work = Work(storage, index, parent)
     stager = Stager(storage, index, work.folder, partitions, reading)
@@ -68,8 +69,7 @@ def take_over(batch: Batch, arguments: tuple[str, str, int, int, Reading, bytes,
 
         def make(number: int = number, documents: str = documents) -> str:
             record = FileRecord.model_validate_json(documents)
-            gone = read_gone(storage, gone_key)
-            entries = live_documents(storage, FILES.validate_json(ledger), record.key, gone)
+            entries = live_documents(storage, FILES.validate_json(ledger), record.key, read_gone(storage, gone))
             return stager.take_over(number, record, entries).model_dump_json()
 
         yield once(work, "taken over", number, key, make)
@@ -86,7 +86,7 @@ class Deciding:
     groups: list[tuple[int, bool, str]]
     ledger: tuple[FileRecord, ...]  # of the snapshot before
     rebuilds: bool  # of the ledger only what is deleted stays
-    gone_key: str | None = None
+    gone: FileRecord | None = None  # sources, see gone.py
     deleted_keys: tuple[str, ...] = ()
 
 
@@ -101,7 +101,8 @@ def decide(batch: Batch, arguments: tuple[Deciding]) -> Iterator[Batch]:
             known = deleted_documents(storage, on.ledger, number, on.partitions)
         else:
             known = known_documents(storage, on.ledger[number])
-        decided = decide_partition(storage, folder, number, on.groups, known, on.gone_key, on.deleted_keys)
+        gone = read_gone(storage, on.gone)
+        decided = decide_partition(storage, folder, number, on.groups, known, gone, on.deleted_keys)
         yield clock.row(number, decided.model_dump_json(), found=False)
 
 
