@@ -12,10 +12,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,27 @@ class Machine:
 
     cpus: float
     gpus: float = 0
+    resources: Mapping[str, float] = field(default_factory=dict)  # those that whoever started it has named
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one task or actor takes of a machine, in Ray's terms."""
+
+    cpus: float = 1
+    gpus: float = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As `stream` takes them."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": self.resources}
+
+    def fit(self, machine: Machine) -> int:
+        """How many times they are on a machine."""
+        named = [(each, machine.resources.get(name, 0.0)) for name, each in self.resources.items()]
+        asked = [(self.cpus, machine.cpus), (self.gpus, machine.gpus), *named]
+        return min(int(there / each + 1e-9) for each, there in asked if each)
 
 
 @dataclass(frozen=True)
@@ -54,12 +75,10 @@ class ClusterSize:
         """CPUs of an actor that runs a model: all of a small machine, so that actors do not compete."""
         return min(ACTOR_CPUS, self.largest)
 
-    def room(self, cpus: float, gpus: float = 0) -> int:
-        """How many places of so many CPUs and GPUs there are; each is on one machine."""
-        return sum(
-            min(int(there / each + 1e-9) for each, there in ((cpus, machine.cpus), (gpus, machine.gpus)) if each)
-            for machine in self.each_machine
-        )
+    def room(self, cpus: float, gpus: float = 0, resources: Mapping[str, float] | None = None) -> int:
+        """How many places of so many CPUs, GPUs and named resources there are; each is on one machine."""
+        needs = Needs(cpus, gpus, resources or {})
+        return sum(needs.fit(machine) for machine in self.each_machine)
 
     @property
     def each_machine(self) -> tuple[Machine, ...]:
@@ -116,8 +135,14 @@ def cluster_size() -> ClusterSize:
 
     resources = ray.cluster_resources()
     nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    machines = tuple(Machine(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
+    machines = tuple(Machine(node.get("CPU", 0.0), node.get("GPU", 0.0), _named(node)) for node in nodes)
     return ClusterSize(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)), machines)
+
+
+def _named(resources: Mapping[str, float]) -> dict[str, float]:
+    """Those that are not Ray's own."""
+    own = ("CPU", "GPU", "memory", "object_store_memory")
+    return {name: amount for name, amount in resources.items() if name not in own and ":" not in name}
 
 
 @contextmanager
@@ -155,16 +180,18 @@ def stream(
     worker: Callable[..., Any] | type,
     *,
     arguments: Sequence[object] = (),
-    actors: tuple[int, int] | None = None,
+    actors: tuple[int, int | None] | None = None,
     batch_size: int = 1,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    resources: Mapping[str, float] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run `worker` over `items` with Ray Data and yield what it returns as it comes, in any order.
 
-    Each item is one row; `worker` gets batches of rows as columns and yields batches. With `actors` (least, most) it is
-    a class whose instances live as long as the stage, built from `arguments`; without, a function of the batch and
-    `arguments=`. Raises what the worker raised.
+    Each item is one row; `worker` gets batches of rows as columns and yields batches. With `actors` (least, most; None:
+    as many as the cluster has room for, also on machines that come while the stage goes on) it is a class whose
+    instances live as long as the stage, built from `arguments`; without, a function of the batch and `arguments=`.
+    `num_cpus`, `num_gpus` and `resources`, by name, are what one task or actor takes. Raises what the worker raised.
     """
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -179,6 +206,7 @@ def stream(
         compute=strategy,
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
+        resources=dict(resources or {}) or None,
     )
     try:
         for row in mapped.iter_rows():

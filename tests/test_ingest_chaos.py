@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -159,3 +160,24 @@ def test_a_machine_that_is_lost_in_the_middle_of_a_stage_costs_nothing(
     two_machines.remove_node(lost, allow_graceful=False)  # type: ignore[attr-defined]
     assert "published snapshot 3" in end(process).succeeded()
     assert_as_undisturbed(store, undisturbed)
+
+
+def test_a_machine_that_comes_in_the_middle_of_embedding_is_used(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    size = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    machines = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
+    try:
+        corpus, store = write_articles(tmp_path / "articles.jsonl", 1500), tmp_path / "store"
+        settings = ("--embedder.engine", "torch", "--group-bytes", 16384, *CHUNKING)
+        environment = {**os.environ, "RAY_ADDRESS": machines.address}
+        process = start(environment, tmp_path, "ingest", corpus, "--index", "x", "--store", store, *settings)
+        wait_beside(process, lambda: list(store.glob("indexes/x/work/*/receipts/embedded/*.json")), DEADLINE_SECONDS)
+        machines.add_node(**size)
+        assert "published snapshot 1" in end(process).succeeded()
+    finally:
+        machines.shutdown()
+    (told,) = store.glob("runs/*/events.jsonl")
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    embedders = {event["worker"] for event in events if event["event"] == "piece" and event["stage"] == "embed"}
+    assert len(embedders) == 2

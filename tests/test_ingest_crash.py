@@ -12,8 +12,7 @@ from ingest_runs import all_rows, article, ingest, live, write_jsonl
 from ray_jobs.errors import ConflictError
 from ray_jobs.index import layout
 from ray_jobs.index.verify import verify
-from ray_jobs.ingest import job, workers
-from ray_jobs.ingest.duplicates import tasks
+from ray_jobs.ingest import job, work
 from ray_jobs.storage import LocalStorage
 
 pytest_plugins = ["in_process"]
@@ -65,7 +64,7 @@ def old_and_new(tmp_path: Path, **settings: object) -> Path:
 
 
 def stored_in(monkeypatch: pytest.MonkeyPatch, storage: LocalStorage) -> None:
-    for module in (job, workers, tasks):
+    for module in (job, work):
         monkeypatch.setattr(module, "open_storage", lambda uri: storage)
 
 

@@ -21,6 +21,7 @@ from ray_jobs.errors import StorageError, UsageError
 from ray_jobs.runtime import (
     ClusterSize,
     Machine,
+    Needs,
     find_cause,
     raise_if_interrupted,
     retries,
@@ -166,3 +167,20 @@ def test_signals_that_come_while_one_is_handled_are_one_interrupt() -> None:
 @pytest.mark.parametrize(("cpus", "laptop"), [(2, True), (4, True), (8, False)])
 def test_few_cpus_mean_the_laptop_profile(cpus: int, laptop: bool) -> None:
     assert ClusterSize(cpus, 0).is_laptop is laptop
+
+
+NAMED = (Machine(4, 0, {"readers": 2}), Machine(4, 1, {"gpu_box": 1.5}), Machine(16))
+
+
+@pytest.mark.parametrize(
+    ("needs", "room"),
+    [
+        (Needs(1), 24),
+        (Needs(1, resources={"readers": 1}), 2),
+        (Needs(3, resources={"readers": 1}), 1),
+        (Needs(1, 0.25, {"gpu_box": 0.5}), 3),
+        (Needs(1, 0, {"absent": 1}), 0),
+    ],
+)
+def test_named_resources_bound_the_room_as_cpus_do(needs: Needs, room: int) -> None:
+    assert ClusterSize(24, 1, NAMED).room(needs.cpus, needs.gpus, needs.resources) == room

@@ -60,11 +60,11 @@ def _rewrite(run: Run, before: Manifest, plans: list[tuple[int, ...]]) -> list[R
         records = tuple(before.shards[n] for n in group)
         key = key_of(*digest_of(records, template, schema))
         items.append({"number": number, "key": key, "records": workers.SHARDS.dump_json(records).decode()})
-    arguments = (run.config.store, before.index, run.parent, template, schema)
-    cpus = run.task_cpus(run.config.resources.build_cpus)
+    arguments = (run.place, template, schema)
+    needs = run.building_needs()
     made = []
-    with run.stage("rewrite", len(items), cpus) as watch, run.progress.stage("rewrite", len(items)) as shown:
-        for row in stream(items, workers.rewrite, arguments=arguments, num_cpus=cpus):
+    with run.stage("rewrite", len(items), needs) as watch, run.progress.stage("rewrite", len(items)) as shown:
+        for row in stream(items, workers.rewrite, arguments=arguments, **needs.options):
             receipt = Rewritten.model_validate_json(row["receipt"]).model_copy(update={"number": row["number"]})
             watch.piece(Piece.of(row), content_of(receipt.record))
             shown.advance(1, chunks=receipt.record.rows)
@@ -79,7 +79,7 @@ def _move(run: Run, before: Manifest, plans: list[tuple[int, ...]], rewritten: l
         {"number": number, "key": key_of(content, record.sha256), "ledger": record.model_dump_json()}
         for number, record in enumerate(before.ledger)
     ]
-    arguments = (run.config.store, before.index, run.parent, moves)
+    arguments = (run.place, moves)
     found: dict[int, MovedPartition] = {}
     for row in watched(run, "ledger", stream(items, workers.move, arguments=arguments), len(items)):
         found[row["number"]] = MovedPartition.model_validate_json(row["receipt"])

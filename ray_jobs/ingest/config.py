@@ -14,6 +14,7 @@ from ray_jobs.corpus.masking import Kind
 from ray_jobs.corpus.metadata import ColumnType
 from ray_jobs.corpus.quality import Filters
 from ray_jobs.index.layout import check_name
+from ray_jobs.ingest.work import PIECE_SECONDS
 from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.setting import EmbedderSetting
 from ray_jobs.storage import DEFAULT_STORE
@@ -26,8 +27,19 @@ class Resources(BaseModel):
 
     stage_cpus: float = Field(1, gt=0, description="CPUs of one task that reads documents")
     embed_cpus: int | None = Field(None, ge=1, description="CPUs of one embedding actor")
+    embed_gpus: float = Field(1, gt=0, description="GPUs of one embedding actor on GPUs; below 1 they share one")
     embed_actors: int | None = Field(None, ge=1, description="embedding actors at most")
     build_cpus: float = Field(1, gt=0, description="CPUs of one task that builds a shard")
+    stage_on: dict[str, float] = Field(
+        {}, description="named resources of Ray that one task takes that reads documents"
+    )
+    embed_on: dict[str, float] = Field({}, description="named resources of Ray that one embedding actor takes")
+    build_on: dict[str, float] = Field({}, description="named resources of Ray that one task takes that builds a shard")
+    piece_seconds: float = Field(
+        PIECE_SECONDS,
+        gt=0,
+        description="after which a group or shard is taken from its worker, twice",
+    )
 
 
 class Deduplicate(BaseModel):

@@ -19,10 +19,12 @@ from ray_jobs.ingest.record import Record, StageWatch
 from ray_jobs.ingest.stage import Reading
 from ray_jobs.ingest.stage_record import Places
 from ray_jobs.ingest.usage import Used
-from ray_jobs.ingest.work import Work
+from ray_jobs.ingest.work import Place, Work
 from ray_jobs.progress import Progress
-from ray_jobs.runtime import ClusterSize
+from ray_jobs.runtime import ClusterSize, Needs
 from ray_jobs.storage import Storage, new_id
+
+ONE_CPU = Needs()
 
 
 @dataclass
@@ -50,7 +52,12 @@ class Run:
     @cached_property
     def work(self) -> Work:
         """What runs that build on the same snapshot have finished."""
-        return Work(self.storage, self.config.index, self.parent)
+        return Work(self.storage, self.config.index, self.parent, self.config.resources.piece_seconds)
+
+    @property
+    def place(self) -> Place:
+        """Where it writes."""
+        return Place(self.config.store, self.config.index, self.parent, self.config.resources.piece_seconds)
 
     @property
     def reading(self) -> Reading:
@@ -80,11 +87,11 @@ class Run:
         return cls(storage, config, plan, before, cluster, progress, rebuilds=False, command=command)
 
     def stage(
-        self, name: str, pieces: int, cpus: float = 1, gpus: float = 0, actors: int | None = None
+        self, name: str, pieces: int, needs: Needs = ONE_CPU, actors: int | None = None
     ) -> AbstractContextManager[StageWatch]:
-        """A stage of so many pieces, each of which takes so many CPUs and GPUs, or is made by one of the `actors`."""
-        room = actors or max(1, self.cluster.room(cpus, gpus))
-        return self.record.stage(name, pieces, Places(min(max(1, pieces), room), cpus, gpus))
+        """A stage of so many pieces, each of which needs so much, or is made by one of the `actors`."""
+        room = actors or max(1, self.cluster.room(needs.cpus, needs.gpus, needs.resources))
+        return self.record.stage(name, pieces, Places(min(max(1, pieces), room), needs.cpus, needs.gpus))
 
     def kept(self) -> AbstractContextManager[None]:
         """Keep its record in the store as long as it goes on."""
@@ -129,14 +136,23 @@ class Run:
         """CPUs of one embedding actor, never more than a machine has."""
         return min(self.config.resources.embed_cpus or self.cluster.actor_cpus, self.cluster.largest)
 
-    def embed_resources(self, device: str) -> tuple[int, float, float]:
-        """Embedding actors at most, and CPUs and GPUs of each."""
-        wished = self.config.resources.embed_actors
-        if device == "cuda":
-            return wished or max(1, self.cluster.gpus), 1, 1
-        cpus = self.embed_cpus()
-        return wished or max(1, self.cluster.room(cpus)), cpus, 0
+    def reading_needs(self) -> Needs:
+        """What one task takes that reads documents."""
+        resources = self.config.resources
+        return Needs(self._task_cpus(resources.stage_cpus), resources=resources.stage_on)
 
-    def task_cpus(self, wished: float) -> float:
+    def embedding_needs(self, device: str) -> Needs:
+        """What one embedding actor takes."""
+        resources = self.config.resources
+        if device == "cuda":
+            return Needs(resources.embed_cpus or 1, resources.embed_gpus, resources.embed_on)
+        return Needs(self.embed_cpus(), resources=resources.embed_on)
+
+    def building_needs(self) -> Needs:
+        """What one task takes that builds a shard."""
+        resources = self.config.resources
+        return Needs(self._task_cpus(resources.build_cpus), resources=resources.build_on)
+
+    def _task_cpus(self, wished: float) -> float:
         """CPUs of one task: as wished, never more than a machine has, since Ray would wait for more for ever."""
         return min(wished, self.cluster.largest)

@@ -40,15 +40,15 @@ def stage(run: Run) -> list[StagedGroup]:
         _forget_failures(run)
     items: Items = []
     sizes: list[int] = []
-    for group, record, place in store_groups(run.storage, run.work.folder, run.plan.groups):
+    for group, record, at in store_groups(run.storage, run.work.folder, run.plan.groups):
         plan = record.model_dump_json()
-        items.append({"number": group.number, "key": _key(run, group), "plan": plan, "place": place})
+        items.append({"number": group.number, "key": _key(run, group), "plan": plan, "row": at})
         sizes.append(group.size)
-    arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading)
-    cpus = run.task_cpus(run.config.resources.stage_cpus)
+    arguments = (run.place, run.partitions, run.reading)
+    needs = run.reading_needs()
     staged = []
-    with run.stage("read", len(items), cpus) as watch, run.progress.stage("read", sum(sizes)) as shown:
-        for row in stream(items, workers.stage, arguments=arguments, num_cpus=cpus):
+    with run.stage("read", len(items), needs) as watch, run.progress.stage("read", sum(sizes)) as shown:
+        for row in stream(items, workers.stage, arguments=arguments, **needs.options):
             receipt = in_group(run, "groups read", row, StagedGroup)
             size = sizes[receipt.group]
             watch.piece(Piece.of(row), Content(receipt.produced, bytes=size, failed=receipt.reasons))
@@ -84,7 +84,7 @@ def _key(run: Run, group: SourceGroup) -> str:
 def take_over(run: Run, before: Manifest, gone: FileRecord | None) -> list[StagedGroup]:
     """Take the documents of the snapshot before, but for those of the sources that are `gone`."""
     ledger = workers.FILES.dump_json(before.ledger)
-    arguments = (run.config.store, run.config.index, run.parent, run.partitions, run.reading, ledger, gone)
+    arguments = (run.place, run.partitions, run.reading, ledger, gone)
     without = gone.sha256 if gone else ""
     first = len(run.plan.groups)
     items: Items = [
@@ -108,7 +108,7 @@ def take_over(run: Run, before: Manifest, gone: FileRecord | None) -> list[Stage
 def select(run: Run, before: Manifest, where: str) -> list[str]:
     """Keys of the ids of the live documents that a filter lets through."""
     dimension = before.embedder.dimension
-    arguments = (run.config.store, run.config.index, run.parent, dimension, before.metadata, where)
+    arguments = (run.place, dimension, before.metadata, where)
     items: Items = [
         {"number": number, "record": record.model_dump_json()} for number, record in enumerate(before.shards)
     ]
@@ -121,9 +121,7 @@ def decide(
 ) -> list[DecidedPartition]:
     """What is embedded, what stays as it is and what is dead, a hash partition of document ids."""
     deciding = workers.Deciding(
-        store=run.config.store,
-        index=run.config.index,
-        parent=run.parent,
+        place=run.place,
         partitions=run.partitions,
         groups=[(group.group, group.taken_over, group.ids_key) for group in staged],
         ledger=run.before.ledger if run.before else (),
@@ -151,27 +149,20 @@ def embed(
     staged = [group for group in staged if is_left(group, decided)]
     items = items_of(staged, (*chosen, run.partitions), decided, alike)
     sizes = {group.group: group.text_bytes for group in staged}
-    arguments = (
-        run.config.store,
-        run.config.index,
-        run.parent,
-        run.partitions,
-        embedder,
-        run.config.chunking,
-        schema,
-    )
-    actors, cpus, gpus = run.embed_resources(embedder.device)
+    arguments = (run.place, run.partitions, embedder, run.config.chunking, schema)
+    needs = run.embedding_needs(embedder.device)
+    wished = run.config.resources.embed_actors
+    places = wished or max(1, run.cluster.room(needs.cpus, needs.gpus, needs.resources))
     embedded = []
-    under_watch = run.stage("embed", len(items), cpus, gpus, actors)
+    under_watch = run.stage("embed", len(items), needs, wished)
     with under_watch as watch, run.progress.stage("embed", sum(sizes.values())) as shown:
         for row in stream(
             items,
             workers.Embed,
             arguments=arguments,
-            actors=(1, actors),
-            batch_size=max(1, min(LOOK_AHEAD, len(items) // actors)),
-            num_cpus=cpus,
-            num_gpus=gpus,
+            actors=(1, wished),
+            batch_size=max(1, min(LOOK_AHEAD, len(items) // places)),
+            **needs.options,
         ):
             receipt = in_group(run, "groups embedded", row, EmbeddedGroup)
             size = sizes[receipt.group]
@@ -236,19 +227,11 @@ def build(
         {"number": plan.number, "key": key_of(described := plan.model_dump_json(), *chosen), "plan": described}
         for plan in plans
     ]
-    arguments = (
-        run.config.store,
-        run.config.index,
-        run.parent,
-        template.file,
-        schema,
-        dimension,
-        run.config.language,
-    )
-    cpus = run.task_cpus(run.config.resources.build_cpus)
+    arguments = (run.place, template.file, schema, dimension, run.config.language)
+    needs = run.building_needs()
     built = []
-    with run.stage("build", len(items), cpus) as watch, run.progress.stage("build", len(items)) as shown:
-        for row in stream(items, workers.build, arguments=arguments, num_cpus=cpus):
+    with run.stage("build", len(items), needs) as watch, run.progress.stage("build", len(items)) as shown:
+        for row in stream(items, workers.build, arguments=arguments, **needs.options):
             receipt = counted(run, "shards built", row, ShardReceipt)
             watch.piece(Piece.of(row), content_of(receipt.record))
             shown.advance(1, chunks=receipt.record.rows)
@@ -264,7 +247,7 @@ def content_of(shard: ShardRecord) -> Content:
 def bury(run: Run, before: Manifest, decided: Sequence[DecidedPartition]) -> list[BuriedShard]:
     """Mark what has died in the shards of the snapshot before; those without a dead row more are left out."""
     concerned = [part for part in decided if part.shards]
-    arguments = (run.config.store, run.config.index, run.parent, [part.dead_key for part in concerned])
+    arguments = (run.place, [part.dead_key for part in concerned])
     items: Items = []
     for number, record in enumerate(before.shards):
         digests = [part.shards[record.id].digest for part in concerned if record.id in part.shards]
@@ -290,7 +273,7 @@ def publish_ledger(
         {"number": part.partition, "key": key_of(content, part.partition, part.kept_sha256), "kept": part.kept_key}
         for part in decided
     ]
-    arguments = (run.config.store, run.config.index, run.parent, places)
+    arguments = (run.place, places)
     records: dict[int, FileRecord] = {}
     for row in watched(run, "ledger", stream(items, workers.ledger, arguments=arguments), len(items)):
         records[row["number"]] = counted(run, "parts of the ledger", row, FileRecord)

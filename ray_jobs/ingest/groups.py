@@ -73,18 +73,18 @@ class Groups:
 def store_groups(
     storage: Storage, folder: str, groups: Iterable[SourceGroup]
 ) -> Iterator[tuple[SourceGroup, FileRecord, int]]:
-    """Store groups below `folder`; yields each with the object that holds it and its place there."""
+    """Store groups below `folder`; yields each with the object that holds it and its row there."""
     for some in _some(groups):
         tables = (pa.table([[group.described]], schema=_SCHEMA) for group in some)
         record = store_tables(storage, f"{folder}/groups/{new_id()}.parquet", _SCHEMA, tables)
-        for place, group in enumerate(some):
-            yield group, record, place
+        for row, group in enumerate(some):
+            yield group, record, row
 
 
-def read_parts(storage: Storage, record: FileRecord, place: int) -> tuple[SourcePart, ...]:
-    """The parts of the group at a place of an object."""
+def read_parts(storage: Storage, record: FileRecord, row: int) -> tuple[SourcePart, ...]:
+    """The parts of the group in a row of an object."""
     with pq.ParquetFile(storage.local(record.key, record.sha256)) as file:
-        return _PARTS.validate_json(file.read_row_group(place).column("parts")[0].as_py())
+        return _PARTS.validate_json(file.read_row_group(row).column("parts")[0].as_py())
 
 
 def _some(groups: Iterable[SourceGroup]) -> Iterator[list[SourceGroup]]:

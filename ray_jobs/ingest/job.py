@@ -107,6 +107,7 @@ def live(storage: Storage, name: str) -> Manifest | None:
 
 
 def _publish(run: Run) -> IngestSummary:
+    preflight.check_resources(run.config, run.cluster)
     embedder, identity = choose_embedder(run)
     run.rebuilds = _rebuilds(run, identity)
     staged = dispatch.stage(run)

@@ -1,7 +1,8 @@
 """Pieces of a stage as rows of Ray Data: columns of JSON in, one receipt a row out.
 
 Each row that comes back also says when its piece was begun (`began`), how long that took here (`seconds`), by which
-`worker`, and after how many `retries` of its task. Guaranteed: a piece whose receipt is in the store is not made again.
+`worker`, and after how many `retries` of its task. Guaranteed: a piece whose receipt is in the store is not made again;
+one that takes too long is taken from its worker, as overdue.py says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ray_jobs.ingest.overdue import in_time
 from ray_jobs.ingest.work import Work
 from ray_jobs.runtime import retries
 
@@ -27,7 +29,18 @@ def once(work: Work, kind: str, number: int, key: str, make: Callable[[], str]) 
     """The row of a piece: its receipt as it was found, else as it is made now."""
     clock = Clock()
     found = work.find(kind, key)
-    return clock.row(number, found or work.keep(kind, key, make()), found=found is not None)
+    if found is not None:
+        return clock.row(number, found, found=True)
+    with in_time(work, kind, key):
+        made = make()
+    return clock.row(number, work.keep(kind, key, made), found=False)
+
+
+def anew(work: Work, kind: str, number: int, make: Callable[[], str]) -> Batch:
+    """The row of a piece that no run takes from another one: its receipt is not kept."""
+    clock = Clock()
+    with in_time(work, kind, str(number)):
+        return clock.row(number, make(), found=False)
 
 
 class Clock:

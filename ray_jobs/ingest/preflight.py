@@ -15,6 +15,7 @@ from ray_jobs.index.factory import check_factory
 from ray_jobs.index.manifest import Manifest
 from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.models.embedder import Embedder
+from ray_jobs.runtime import ClusterSize
 from ray_jobs.storage import Storage
 
 
@@ -24,6 +25,20 @@ def check_choices(config: IngestConfig, embedder: Embedder) -> None:
     Chunker(config.chunking, embedder.tokenizer, embedder.max_tokens)
     if config.index_type != "auto":
         check_factory(config.index_type.replace("{n}", "1"), embedder.dimension)
+
+
+def check_resources(config: IngestConfig, cluster: ClusterSize) -> None:
+    """Raise UsageError for a named resource that no machine has so much of: Ray would wait for it for ever."""
+    for key in ("stage_on", "embed_on", "build_on"):
+        for name, amount in getattr(config.resources, key).items():
+            most = max(machine.resources.get(name, 0.0) for machine in cluster.each_machine)
+            if most < amount:
+                named = sorted({name for machine in cluster.each_machine for name in machine.resources})
+                known = ", ".join(named) or "(no machine has a named resource)"
+                raise UsageError(
+                    f"resources.{key}={name}={amount:g}: no machine of the cluster has more than {most:g} of it; "
+                    f"expected some of {known}: start a machine that has it (ray start --resources), or ask for less"
+                )
 
 
 def check_masks(before: Manifest | None, config: IngestConfig) -> None:

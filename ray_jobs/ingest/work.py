@@ -11,19 +11,38 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import count
 
 from ray_jobs.errors import ConflictError, NotFoundError
 from ray_jobs.index import layout
-from ray_jobs.storage import Storage
+from ray_jobs.storage import Storage, open_storage
+
+PIECE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run writes, as its workers are told, and how long one of them may take for a piece."""
+
+    store: str
+    index: str
+    parent: int  # snapshot; 0 for none
+    piece_seconds: float
+
+    def open(self) -> Work:
+        """What is finished there."""
+        return Work(open_storage(self.store), self.index, self.parent, self.piece_seconds)
 
 
 class Work:
     """What runs that build on snapshot `parent` of an index (0: on none) have finished."""
 
-    def __init__(self, storage: Storage, index: str, parent: int) -> None:
-        self._storage = storage
-        self._index = index
+    def __init__(self, storage: Storage, index: str, parent: int, piece_seconds: float = PIECE_SECONDS) -> None:
+        self.storage = storage
+        self.index = index
+        self.piece_seconds = piece_seconds
         self._parent = parent
         self._receipts = layout.receipts(index, parent)
         self.folder = layout.work(index, parent)
@@ -32,36 +51,52 @@ class Work:
     def find(self, kind: str, key: str) -> str | None:
         """The receipt of a piece; None where there is none."""
         try:
-            return self._storage.read(self._place(kind, key)).decode()
+            return self.storage.read(self._place(kind, key)).decode()
         except NotFoundError:
             return None
 
     def keep(self, kind: str, key: str, receipt: str) -> str:
         """Say that a piece is finished; returns the receipt that counts, the first one."""
         try:
-            self._storage.create(self._place(kind, key), receipt.encode())
+            self.storage.create(self._place(kind, key), receipt.encode())
         except ConflictError:
             return self.find(kind, key) or receipt
         return receipt
 
     def forget(self, kind: str, key: str) -> None:
         """Let a piece be made again."""
-        self._storage.delete(self._place(kind, key))
+        self.storage.delete(self._place(kind, key))
+
+    def late(self, kind: str, key: str) -> int:
+        """How often a piece took too long."""
+        return next(number for number in count() if not self.storage.exists(f"{self._late(kind, key)}/{number}"))
+
+    def was_late(self, kind: str, key: str) -> None:
+        """Remember that a piece took too long."""
+        self.storage.create(f"{self._late(kind, key)}/{self.late(kind, key)}", b"")
+
+    def forgive(self, kind: str, key: str) -> None:
+        """Forget that a piece took too long."""
+        for item in list(self.storage.list(self._late(kind, key))):
+            self.storage.delete(item.key)
 
     def begun(self) -> bool:
         """Whether a run has finished a piece and has not published."""
-        return next(iter(self._storage.list(self._receipts)), None) is not None
+        return next(iter(self.storage.list(self._receipts)), None) is not None
 
     def clear(self) -> None:
         """Remove what is in flight here, and what runs have left that built on earlier snapshots.
 
         Receipts go first: cut short, it leaves none whose objects are gone.
         """
-        for parent in sorted({layout.work_parent(item.key) for item in self._storage.list(layout.works(self._index))}):
+        for parent in sorted({layout.work_parent(item.key) for item in self.storage.list(layout.works(self.index))}):
             if parent <= self._parent:
-                for below in (layout.receipts(self._index, parent), layout.work(self._index, parent)):
-                    for item in list(self._storage.list(below)):
-                        self._storage.delete(item.key)
+                for below in (layout.receipts(self.index, parent), layout.work(self.index, parent)):
+                    for item in list(self.storage.list(below)):
+                        self.storage.delete(item.key)
+
+    def _late(self, kind: str, key: str) -> str:
+        return f"{self.folder}/late/{kind}/{key}"
 
     def _place(self, kind: str, key: str) -> str:
         return f"{self._receipts}/{kind}/{key}.json"

@@ -36,9 +36,8 @@ def revive(run: Run, before: Manifest, decided: Sequence[DecidedPartition], firs
     dead = [part.dead_key for part in decided if part.dead]
     if not concerned or not dead:
         return []
-    place = (run.config.store, run.config.index, run.parent)
     items: Items = [{"number": part.partition, "kept": part.kept_key} for part in concerned]
-    rows = watched(run, "orphans", stream(items, tasks.orphans, arguments=(*place, dead)), len(items))
+    rows = watched(run, "orphans", stream(items, tasks.orphans, arguments=(run.place, dead)), len(items))
     found = [counted(run, "orphans", row, OrphanedPartition) for row in rows]
     objects: Counter[str] = Counter()
     for part in found:
@@ -46,7 +45,7 @@ def revive(run: Run, before: Manifest, decided: Sequence[DecidedPartition], firs
     records = [record for record in before.documents if record.key in objects]
     items = [{"number": first + number, "documents": record.model_dump_json()} for number, record in enumerate(records)]
     keys = sorted(part.key for part in found if part.objects)
-    arguments = (*place, run.partitions, run.reading, keys)
+    arguments = (run.place, run.partitions, run.reading, keys)
     rows = watched(run, "revive", stream(items, tasks.revive, arguments=arguments), len(items))
     revived = [in_group(run, "groups revived", row, StagedGroup) for row in rows]
     return sorted(revived, key=lambda group: group.group)
@@ -64,7 +63,7 @@ def find_alike(run: Run, staged: Sequence[StagedGroup], decided: Sequence[Decide
         return alike
     keys = [part.key for part in matched if part.edges]
     living = _living(run, decided, [part.key for part in matched if part.old])
-    arguments = (run.config.store, run.config.index, run.parent, keys, living)
+    arguments = (run.place, keys, living)
     items: Items = [{"number": run.partitions}]
     rows = watched(run, "settle", stream(items, tasks.settle_all, arguments=arguments), len(items))
     (settled,) = [counted(run, "settled", row, Alike) for row in rows]
@@ -78,12 +77,12 @@ def _sketch(
     chosen = (how.model_dump_json(), json.dumps(sorted(schema.items())), run.partitions)
     items = items_of(groups, chosen, decided)
     sizes = {group.group: group.text_bytes for group in groups}
-    arguments = (run.config.store, run.config.index, run.parent, run.partitions, schema, how)
-    cpus = run.task_cpus(run.config.resources.stage_cpus)
+    arguments = (run.place, run.partitions, schema, how)
+    needs = run.reading_needs()
     sketched = []
     total = sum(sizes.values())
-    with run.stage("compare", len(items), cpus) as watch, run.progress.stage("compare", total) as shown:
-        for row in stream(items, tasks.sketch, arguments=arguments, num_cpus=cpus):
+    with run.stage("compare", len(items), needs) as watch, run.progress.stage("compare", total) as shown:
+        for row in stream(items, tasks.sketch, arguments=arguments, **needs.options):
             receipt = in_group(run, "groups compared", row, SketchedGroup)
             size = sizes[receipt.group]
             watch.piece(Piece.of(row), Content(receipt.documents, bytes=size))
@@ -100,14 +99,7 @@ def _match(run: Run, sketched: Sequence[SketchedGroup]) -> list[MatchedPartition
     ranges = [total * (number + 1) // run.partitions for number in range(run.partitions)]
     key = key_of(described.decode(), run.config.deduplicate.model_dump_json(), run.partitions)
     items: Items = [{"number": number, "key": f"{key}-{number}"} for number in range(run.partitions)]
-    arguments = (
-        run.config.store,
-        run.config.index,
-        run.parent,
-        described,
-        ranges,
-        run.config.deduplicate.threshold,
-    )
+    arguments = (run.place, described, ranges, run.config.deduplicate.threshold)
     rows = watched(run, "match", stream(items, tasks.match, arguments=arguments), len(items))
     return sorted(
         (counted(run, "partitions matched", row, MatchedPartition) for row in rows), key=lambda part: part.partition
@@ -119,7 +111,7 @@ def _living(run: Run, decided: Sequence[DecidedPartition], matched_keys: Sequenc
     if not matched_keys:
         return []
     documents = [record.documents for _, record in _before(run)]
-    arguments = (run.config.store, run.config.index, run.parent, matched_keys, documents)
+    arguments = (run.place, matched_keys, documents)
     items: Items = [{"number": part.partition, "kept": part.kept_key} for part in decided]
     rows = watched(run, "living", stream(items, tasks.live, arguments=arguments), len(items))
     return sorted(str(row["receipt"]) for row in rows)
