@@ -34,6 +34,7 @@ class Machine:
 
     cpus: float
     gpus: float = 0
+    free_cpus: float | None = None  # that nobody held when it was asked; None: all
     resources: Mapping[str, float] = field(default_factory=dict)  # those that whoever started it has named
 
 
@@ -72,8 +73,12 @@ class ClusterSize:
 
     @property
     def actor_cpus(self) -> int:
-        """CPUs of an actor that runs a model: all of a small machine, so that actors do not compete."""
-        return min(ACTOR_CPUS, self.largest)
+        """CPUs of an actor that runs a model: all of a small machine, so that actors do not compete.
+
+        Of those that are free, where some are: others, such as deployments, may hold theirs as long as they live.
+        """
+        free = max(machine.cpus if machine.free_cpus is None else machine.free_cpus for machine in self.each_machine)
+        return min(ACTOR_CPUS, self.largest, int(free) or self.largest)
 
     def room(self, cpus: float, gpus: float = 0, resources: Mapping[str, float] | None = None) -> int:
         """How many places of so many CPUs, GPUs and named resources there are; each is on one machine."""
@@ -134,15 +139,15 @@ def cluster_size() -> ClusterSize:
     import ray
 
     resources = ray.cluster_resources()
-    nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    machines = tuple(Machine(node.get("CPU", 0.0), node.get("GPU", 0.0), _named(node)) for node in nodes)
+    free = ray._private.state.available_resources_per_node()
+    machines = tuple(_machine(node["Resources"], free.get(node["NodeID"], {})) for node in ray.nodes() if node["Alive"])
     return ClusterSize(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)), machines)
 
 
-def _named(resources: Mapping[str, float]) -> dict[str, float]:
-    """Those that are not Ray's own."""
+def _machine(has: Mapping[str, float], free: Mapping[str, float]) -> Machine:
     own = ("CPU", "GPU", "memory", "object_store_memory")
-    return {name: amount for name, amount in resources.items() if name not in own and ":" not in name}
+    named = {name: amount for name, amount in has.items() if name not in own and ":" not in name}
+    return Machine(has.get("CPU", 0.0), has.get("GPU", 0.0), free.get("CPU", 0.0), named)
 
 
 @contextmanager

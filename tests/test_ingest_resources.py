@@ -11,7 +11,7 @@ from ray_jobs.ingest.config import IngestConfig
 from ray_jobs.ingest.preflight import check_resources
 from ray_jobs.runtime import ClusterSize, Machine
 
-CLUSTER = ClusterSize(24, 0, (Machine(4, 0, {"readers": 2}), Machine(20)))
+CLUSTER = ClusterSize(24, 0, (Machine(4, resources={"readers": 2}), Machine(20)))
 
 
 def config(**resources: object) -> IngestConfig:

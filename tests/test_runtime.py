@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from signals import at_every_line
+from waiting import wait_for
 
 from ray_jobs.errors import StorageError, UsageError
 from ray_jobs.runtime import (
     ClusterSize,
     Machine,
     Needs,
+    cluster_size,
     find_cause,
     raise_if_interrupted,
     retries,
@@ -97,8 +99,32 @@ def test_a_session_under_way_is_used_and_left_running() -> None:
     import ray
 
     with session() as size:
-        assert size == ClusterSize(2, 0, (Machine(2),))
+        assert size == ClusterSize(2, 0, (Machine(2, free_cpus=size.machines[0].free_cpus),))
     assert ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("machines", "cpus"),
+    [
+        ([Machine(8, free_cpus=5)], 5),
+        ([Machine(8, free_cpus=1.5), Machine(4, free_cpus=4)], 4),
+        ([Machine(64, free_cpus=60)], 8),
+        ([Machine(8, free_cpus=0)], 8),
+    ],
+)
+def test_an_actor_takes_no_more_than_is_free_where_something_is(machines: list[Machine], cpus: int) -> None:
+    assert ClusterSize(int(sum(machine.cpus for machine in machines)), 0, tuple(machines)).actor_cpus == cpus
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_what_others_hold_is_not_free() -> None:
+    import ray
+
+    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda _: True})).remote()
+    assert ray.get(holder.ready.remote())
+    wait_for(lambda: cluster_size().actor_cpus == 1)
+    ray.kill(holder)
+    wait_for(lambda: cluster_size().actor_cpus == 2)
 
 
 MACHINES = st.lists(st.builds(Machine, st.integers(0, 64), st.integers(0, 8)), min_size=1, max_size=6)
@@ -169,7 +195,7 @@ def test_few_cpus_mean_the_laptop_profile(cpus: int, laptop: bool) -> None:
     assert ClusterSize(cpus, 0).is_laptop is laptop
 
 
-NAMED = (Machine(4, 0, {"readers": 2}), Machine(4, 1, {"gpu_box": 1.5}), Machine(16))
+NAMED = (Machine(4, resources={"readers": 2}), Machine(4, 1, resources={"gpu_box": 1.5}), Machine(16))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def config(method: str = "sft", **changes: Any) -> TrainConfig:
 
 def machine(alive: bool = True, **resources: float) -> dict[str, Any]:
     """A machine as Ray tells of it."""
-    return {"Alive": alive, "Resources": resources}
+    return {"NodeID": "1a", "Alive": alive, "Resources": resources}
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,7 @@ def test_a_gpu_that_no_machine_has_is_refused_and_not_waited_for(
     lost = machine(alive=False, CPU=4, GPU=1)
     monkeypatch.setattr(ray, "nodes", lambda: [*[machine(CPU=4)] * machines, lost])
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0 * machines})
+    monkeypatch.setattr(ray._private.state, "available_resources_per_node", dict)
     with pytest.raises(UsageError, match=NO_GPU):
         of_workers(config(workers={"gpus_per_worker": 1}), cluster_size())
 

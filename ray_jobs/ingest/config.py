@@ -14,7 +14,7 @@ from ray_jobs.corpus.masking import Kind
 from ray_jobs.corpus.metadata import ColumnType
 from ray_jobs.corpus.quality import Filters
 from ray_jobs.index.layout import check_name
-from ray_jobs.ingest.work import PIECE_SECONDS
+from ray_jobs.ingest.work import PieceLimits
 from ray_jobs.models.embedder import EmbedderConfig
 from ray_jobs.models.setting import EmbedderSetting
 from ray_jobs.storage import DEFAULT_STORE
@@ -36,9 +36,10 @@ class Resources(BaseModel):
     embed_on: dict[str, float] = Field({}, description="named resources of Ray that one embedding actor takes")
     build_on: dict[str, float] = Field({}, description="named resources of Ray that one task takes that builds a shard")
     piece_seconds: float = Field(
-        PIECE_SECONDS,
-        gt=0,
-        description="after which a group or shard is taken from its worker, twice",
+        PieceLimits.seconds, gt=0, description="after which a group or shard is taken from its worker, twice"
+    )
+    piece_retries: int = Field(
+        PieceLimits.retries, ge=0, description="workers lost with one group or shard before the run gives up"
     )
 
 

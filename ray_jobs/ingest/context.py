@@ -19,7 +19,7 @@ from ray_jobs.ingest.record import Record, StageWatch
 from ray_jobs.ingest.stage import Reading
 from ray_jobs.ingest.stage_record import Places
 from ray_jobs.ingest.usage import Used
-from ray_jobs.ingest.work import Place, Work
+from ray_jobs.ingest.work import PieceLimits, Place, Work
 from ray_jobs.progress import Progress
 from ray_jobs.runtime import ClusterSize, Needs
 from ray_jobs.storage import Storage, new_id
@@ -52,12 +52,14 @@ class Run:
     @cached_property
     def work(self) -> Work:
         """What runs that build on the same snapshot have finished."""
-        return Work(self.storage, self.config.index, self.parent, self.config.resources.piece_seconds)
+        return Work(self.storage, self.config.index, self.parent)
 
     @property
     def place(self) -> Place:
         """Where it writes."""
-        return Place(self.config.store, self.config.index, self.parent, self.config.resources.piece_seconds)
+        resources = self.config.resources
+        limits = PieceLimits(resources.piece_seconds, resources.piece_retries)
+        return Place(self.config.store, self.config.index, self.parent, limits)
 
     @property
     def reading(self) -> Reading:

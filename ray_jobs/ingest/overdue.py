@@ -1,6 +1,7 @@
 """A piece that takes too long is taken from its worker and made again by another one, a few times.
 
-Guaranteed: no piece holds up a run for longer than ATTEMPTS times its bound; then the run ends with an error that names
+Guaranteed: no piece holds up a run for longer than ATTEMPTS times its bound, and none that ends its worker each time,
+by a crash or for want of memory, is made for ever, as Ray would do; then the run ends with an error that names
 the piece, and the same command tries again. Not guaranteed: that the attempts are counted where native code holds the
 interpreter; such a process ends all the same, a little later.
 """
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 
 from ray_jobs.errors import RejectedError
 from ray_jobs.ingest.work import Work
+from ray_jobs.runtime import retries
 
 ATTEMPTS = 3
 _STATUS = 75  # of a process that gave up; EX_TEMPFAIL
@@ -25,7 +27,13 @@ _HELD_UP = 1.25  # times the bound, after which a process ends that cannot even 
 @contextmanager
 def in_time(work: Work, kind: str, key: str) -> Iterator[None]:
     """End this process when what is inside takes too long; raises RejectedError after the last attempt."""
-    seconds = work.piece_seconds
+    seconds = work.limits.seconds
+    if (lost := retries()) > work.limits.retries:
+        raise RejectedError(
+            f"resources.piece_retries={work.limits.retries}: {lost} workers were lost with a piece ({kind} {key[:8]}); "
+            f"nothing was published, what is finished is kept: look for crashes and want of memory in Ray's logs, "
+            f"lower group_bytes or shard_bytes, or raise it, and run the same command again"
+        )
     if work.late(kind, key) >= ATTEMPTS:
         work.forgive(kind, key)
         raise RejectedError(

@@ -19,30 +19,36 @@ from ray_jobs.errors import ConflictError, NotFoundError
 from ray_jobs.index import layout
 from ray_jobs.storage import Storage, open_storage
 
-PIECE_SECONDS = 3600.0
+
+@dataclass(frozen=True)
+class PieceLimits:
+    """What one piece may cost."""
+
+    seconds: float = 3600.0  # on one worker
+    retries: int = 10  # workers that are lost with it, but for those that were too slow
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run writes, as its workers are told, and how long one of them may take for a piece."""
+    """Where a run writes, as its workers are told, and what a piece may cost them."""
 
     store: str
     index: str
     parent: int  # snapshot; 0 for none
-    piece_seconds: float
+    limits: PieceLimits = PieceLimits()
 
     def open(self) -> Work:
         """What is finished there."""
-        return Work(open_storage(self.store), self.index, self.parent, self.piece_seconds)
+        return Work(open_storage(self.store), self.index, self.parent, self.limits)
 
 
 class Work:
     """What runs that build on snapshot `parent` of an index (0: on none) have finished."""
 
-    def __init__(self, storage: Storage, index: str, parent: int, piece_seconds: float = PIECE_SECONDS) -> None:
+    def __init__(self, storage: Storage, index: str, parent: int, limits: PieceLimits = PieceLimits()) -> None:
         self.storage = storage
         self.index = index
-        self.piece_seconds = piece_seconds
+        self.limits = limits
         self._parent = parent
         self._receipts = layout.receipts(index, parent)
         self.folder = layout.work(index, parent)

@@ -8,6 +8,7 @@ leaves nothing but the rest of the job. Not measured: a store across a network, 
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,7 +82,9 @@ def _timed(source: Path, folder: Path, embedder: dict[str, str], index: str, rec
 def _ray(receipts: bool) -> Iterator[None]:
     """A Ray whose workers keep receipts, or do not."""
     import ray
+    from ray import cloudpickle
 
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have this file on their path
     hook = {} if receipts else {"runtime_env": {"worker_process_setup_hook": forget_receipts}}
     ray.init(address="local", include_dashboard=False, log_to_driver=False, **hook)
     try:
