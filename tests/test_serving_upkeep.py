@@ -74,6 +74,7 @@ class Upkeep:
 
     def with_another_embedder(self) -> None:
         before = self.live
+        (self.facts / "other.txt").write_text("Another embedder reads everything anew.")
         ingest(self.folder, self.facts, embedder=OTHER_MODEL)
         assert self.live.embedder.model != before.embedder.model
 

@@ -32,7 +32,7 @@ class Size:
     many: int  # with the fake one
 
 
-FULL = Size(pairs=7, documents=600, many=10_000)
+FULL = Size(pairs=5, documents=400, many=10_000)
 QUICK = Size(pairs=1, documents=10, many=100)
 
 
