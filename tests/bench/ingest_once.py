@@ -85,12 +85,20 @@ def _ray(receipts: bool) -> Iterator[None]:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have this file on their path
-    hook = {} if receipts else {"runtime_env": {"worker_process_setup_hook": forget_receipts}}
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, **hook)
+    # Both have a hook: that a worker runs one takes time by itself.
+    environment = {"worker_process_setup_hook": keep_receipts if receipts else forget_receipts}
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, runtime_env=environment)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def keep_receipts() -> None:
+    """What the other hook imports."""
+    from ray_jobs.ingest.work import Work
+
+    assert Work.keep
 
 
 def forget_receipts() -> None:

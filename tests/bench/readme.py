@@ -23,6 +23,27 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
         "{Ingest of > (a) > chunks/s}, tuned {Ingest of > (b) > chunks/s}",
     ),
     (
+        "ingest_once",
+        "What exactly-once costs an ingest, interleaved pairs",
+        "{Exactly once > the carried > cost}",
+        "where nothing but the bookkeeping takes time (a made-up embedder): {Exactly once > the fake > cost}",
+    ),
+    (
+        "ingest_growth",
+        "Ingest of 1,000,000 documents, microseconds a document (made-up embedder)",
+        "{Growth: synthetic > 1,000,000 > us a document}",
+        "of 10,000 {Growth: synthetic > 10,000 > us a document}; peak of the driver "
+        "{Growth: synthetic > 1,000,000 > peak of the driver} MB, of a worker "
+        "{Growth: synthetic > 1,000,000 > peak of a worker} MB (to those of 10,000)",
+    ),
+    (
+        "ingest_forecast",
+        "Furthest off of `--dry-run`, 1,600 documents: time of the run, seconds",
+        "forecast {Forecast of 1,600 > time of the run > forecast}",
+        "came to {Forecast of 1,600 > time of the run > came to}, {Forecast of 1,600 > time of the run > error}; disk "
+        "{Forecast of 1,600 > disk > error}",
+    ),
+    (
         "search",
         "Dense search in batches, 200,000 vectors, recall@10 at least 0.95",
         "{Dense search > Tandem, IVF1789,PQ192x4fs, 1 > in batches, 2 threads} queries/s",

@@ -26,6 +26,7 @@ PACKAGES = (
     "ray",
     "langchain-community",
     "langchain-huggingface",
+    "llama-index-core",
     "hnswlib",
     "usearch",
     "lancedb",
@@ -40,6 +41,7 @@ PACKAGES = (
 )
 TITLES = {
     "ingest": "Ingest",
+    "ingest_pipelines": "Pipelines",
     "ingest_growth": "Ingest of growing corpora",
     "ingest_once": "Exactly once",
     "ingest_forecast": "Forecasts of ingests",
