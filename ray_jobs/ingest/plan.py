@@ -20,8 +20,9 @@ from ray_jobs.ingest.receipts import EmbeddedGroup, GroupSlice, ShardPlan
 MIN_GROUPS = 32  # below which groups are made smaller, so that work spreads and progress shows
 MAX_GROUPS = 20_000
 SMALLEST_GROUP = 256 << 10
-IDS_A_PARTITION = 1_000_000
-BYTES_A_DOCUMENT = 1 << 12  # assumed when the number of hash partitions is fixed, before anything is read
+IDS_A_PARTITION = 100_000
+BYTES_A_DOCUMENT = 1 << 10  # assumed when the number of hash partitions is fixed, before anything is read
+MAX_PARTITIONS = 1_024  # beyond, partitions grow: each is a part of every group's file of ids
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ def plan_sources(changes: Changes, group_bytes: int) -> SourcePlan:
 
 
 def partition_count(total_bytes: int) -> int:
-    """Hash partitions of document ids, for a corpus of so many bytes; a power of two, so that it rarely changes."""
+    """Hash partitions of document ids, for a corpus of so many bytes; a power of two, so that it rarely changes.
+
+    A worker holds what is known of the ids of one partition: some 100,000, and more in a corpus above 100 GB.
+    """
     needed = -(-total_bytes // (BYTES_A_DOCUMENT * IDS_A_PARTITION))
-    return 1 << max(0, needed - 1).bit_length()
+    return min(1 << max(0, needed - 1).bit_length(), MAX_PARTITIONS)
 
 
 def partition_of(doc_id: str, partitions: int) -> int:
