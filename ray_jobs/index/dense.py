@@ -19,6 +19,7 @@ from ray_jobs.index.quantiser import Floats, Probes, Quantiser, Rows, lacks_quan
 Mask = npt.NDArray[np.bool_]
 
 _BLOCK_ROWS = 16_384  # rows converted from float16 at a time: 25 MB at 384 dimensions
+_SORTED_QUERIES = 32  # whose scores of a block are sorted at a time: 4 MB of positions
 _CACHED_ROWS = 128  # rows converted to float64 at a time: they stay in the processor's cache
 
 
@@ -130,14 +131,23 @@ class DenseShard:
         for start in range(0, len(eligible), _BLOCK_ROWS):
             block = eligible[start : start + _BLOCK_ROWS]
             products = queries @ self.vectors[block].astype(np.float32).T
-            scores = np.concatenate([best_scores, products], axis=1)
-            rows = np.concatenate([best_rows, np.broadcast_to(block, products.shape)], axis=1)
-            if scores.shape[1] > count:
-                chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-                scores, rows = np.take_along_axis(scores, chosen, 1), np.take_along_axis(rows, chosen, 1)
-            best_scores, best_rows = scores, rows
+            chosen = _largest(products, count)
+            scores = np.concatenate([best_scores, np.take_along_axis(products, chosen, 1)], axis=1)
+            rows = np.concatenate([best_rows, block[chosen]], axis=1)
+            kept = _largest(scores, count)
+            best_scores, best_rows = np.take_along_axis(scores, kept, 1), np.take_along_axis(rows, kept, 1)
         order = np.argsort(-best_scores, axis=1, kind="stable")
         return np.take_along_axis(best_scores, order, 1), np.take_along_axis(best_rows, order, 1)
+
+
+def _largest(scores: Floats, count: int) -> Rows:
+    """Positions of the `count` largest of each row of (b, n), in any order; all of them where there are fewer."""
+    left_out = max(0, scores.shape[1] - count)
+    some = [
+        np.argpartition(scores[start : start + _SORTED_QUERIES], left_out, axis=1)[:, left_out:].copy()
+        for start in range(0, len(scores), _SORTED_QUERIES)
+    ]
+    return np.concatenate([np.empty((0, scores.shape[1] - left_out), np.int64), *some])
 
 
 def inner_products(vectors: npt.NDArray[np.float16], queries: Floats, query: Rows) -> npt.NDArray[np.float64]:
