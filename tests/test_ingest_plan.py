@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from receipts import embedded
 
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.corpus.sources import SourceFile
-from ray_jobs.index.manifest import FileRecord
 from ray_jobs.ingest.build import shard_rows
 from ray_jobs.ingest.changes import compared
 from ray_jobs.ingest.groups import read_parts, store_groups
@@ -32,7 +32,6 @@ from ray_jobs.ingest.plan import (
     plan_sources,
     shard_count,
 )
-from ray_jobs.ingest.receipts import EmbeddedGroup
 from ray_jobs.storage import LocalStorage
 
 
@@ -49,27 +48,6 @@ def planned(files: Iterable[SourceFile], group_bytes: int) -> Iterator[SourcePla
 def groups_of(files: Iterable[SourceFile], group_bytes: int) -> list[tuple[SourcePart, ...]]:
     with planned(files, group_bytes) as plan:
         return [group.parts for group in plan.groups]
-
-
-def embedded(number: int, rows: int) -> EmbeddedGroup:
-    return EmbeddedGroup(
-        group=number,
-        documents=FileRecord(key="d", size=0, sha256=""),
-        rows_key=f"r{number}",
-        vectors_key=f"v{number}",
-        ledger_key="l",
-        dead_letters=None,
-        rows=rows,
-        bytes=rows,
-        indexed=0,
-        empty=0,
-        filtered={},
-        duplicates=0,
-        examples=(),
-        misfits=0,
-        forward_seconds=0,
-        seconds=0,
-    )
 
 
 @given(sizes=st.lists(st.integers(0, 3_000_000), min_size=1, max_size=60), bound=st.integers(1 << 12, 1 << 22))

@@ -20,6 +20,8 @@ from ray_jobs.index.shard import publish_shard, write_shard
 from ray_jobs.ingest.receipts import EmbeddedGroup, GroupSlice, ShardPlan
 from ray_jobs.storage import Storage, new_id
 
+_HYPERGEOMETRIC = 10**9  # rows below which NumPy can draw from this distribution
+
 
 class ShardReceipt(BaseModel):
     """A shard in the store."""
@@ -83,16 +85,29 @@ def shard_rows(ordinals: npt.NDArray[np.int32], first_row: int, start: int, end:
 def sample_vectors(
     storage: Storage, groups: Sequence[EmbeddedGroup], count: int, dimension: int, path: Path, seed: int
 ) -> npt.NDArray[np.float16]:
-    """`count` vectors drawn at random from all rows, (count, d), kept in `path`; each row is equally likely."""
-    starts = np.r_[0, np.cumsum([group.rows for group in groups])]
-    chosen = np.sort(np.random.default_rng(seed).choice(starts[-1], min(count, int(starts[-1])), replace=False))
+    """`count` vectors drawn at random from all rows, (count, d), kept in `path`; each row is equally likely.
+
+    Memory: one group's share of them.
+    """
+    rng = np.random.default_rng(seed)
+    left = sum(group.rows for group in groups)
+    wanted = count = min(count, left)
     with path.open("wb") as file:
-        for group, first, last in zip(groups, starts, starts[1:], strict=False):
-            inside = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, last)]
-            if len(inside):
+        for group in groups:
+            share = _share(rng, wanted, group.rows, left)
+            if share:
                 vectors = _vectors(storage.local(group.vectors_key), group.rows, dimension)
-                file.write(vectors[inside - first].tobytes())
-    return _vectors(path, len(chosen), dimension)
+                file.write(vectors[np.sort(rng.choice(group.rows, share, replace=False))].tobytes())
+            wanted, left = wanted - share, left - group.rows
+    return _vectors(path, count, dimension)
+
+
+def _share(rng: np.random.Generator, wanted: int, rows: int, left: int) -> int:
+    """How many of `wanted` rows, drawn from `left` without replacement, are among these `rows`."""
+    if left < _HYPERGEOMETRIC:
+        return int(rng.hypergeometric(rows, left - rows, wanted)) if wanted else 0
+    # So many that drawing with replacement is the same, as far as anyone could see.
+    return int(min(rng.binomial(wanted, rows / left), rows))
 
 
 def _vectors(path: Path, rows: int, dimension: int) -> npt.NDArray[np.float16]:

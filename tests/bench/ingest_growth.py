@@ -1,8 +1,8 @@
 """Does an ingest stay within its bounds as the corpus grows?
 
 `tandem ingest` in a process of its own, with its own Ray, over ten and a hundred times as many documents: seconds a
-document, bytes on disk, and the most memory of its own (USS: what would be free without it) that any process had, seen
-every SECONDS_BETWEEN_LOOKS. The embedder is the fake one: what grows with a corpus is everything else. Not measured:
+document, bytes on disk, and the most anonymous memory that any process had, seen every SECONDS_BETWEEN_LOOKS: what the
+system cannot take back, as it can pages of mapped files. The embedder is the fake one: what grows with a corpus is everything else. Not measured:
 memory between two looks, several machines.
 """
 
@@ -44,7 +44,7 @@ QUICK = Size((200, 2_000), (50, 500))
 
 @dataclass
 class Peaks:
-    """The most private memory that was seen, in bytes."""
+    """The most anonymous memory that was seen, in bytes."""
 
     driver: int = 0
     worker: int = 0  # of any one
@@ -124,13 +124,13 @@ def _grown(folder: Path, corpus: Callable[[int], Iterator[dict[str, object]]], c
 def _look(driver: psutil.Process, peaks: Peaks) -> None:
     own = 0
     try:
-        peaks.driver = max(peaks.driver, driver.memory_full_info().uss)
+        peaks.driver = max(peaks.driver, _anonymous(driver))
         below = driver.children(recursive=True)
     except psutil.Error:
         return
     for process in below:
         try:
-            title, used = " ".join(process.cmdline()[:1]), process.memory_full_info().uss
+            title, used = " ".join(process.cmdline()[:1]), _anonymous(process)
         except psutil.Error:
             continue
         if title.startswith(WORKERS):
@@ -138,6 +138,15 @@ def _look(driver: psutil.Process, peaks: Peaks) -> None:
         else:
             own += used
     peaks.ray = max(peaks.ray, own)
+
+
+def _anonymous(process: psutil.Process) -> int:
+    """Bytes; raises psutil.NoSuchProcess."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:
+        raise psutil.NoSuchProcess(process.pid) from None
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
 def _table(title: str, runs: list[Grown]) -> Table:
@@ -168,7 +177,7 @@ def _table(title: str, runs: list[Grown]) -> Table:
             "Ray's own processes, MB",
         ],
         rows,
-        notes=("Private memory (USS); the fake embedder; seconds of the stages, Ray's start apart.",),
+        notes=("Anonymous memory; the fake embedder; seconds of the stages, Ray's start apart.",),
     )
 
 
