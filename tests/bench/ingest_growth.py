@@ -2,8 +2,8 @@
 
 `tandem ingest` in a process of its own, with its own Ray, over ten and a hundred times as many documents: seconds a
 document, bytes on disk, and the most anonymous memory that any process had, seen every SECONDS_BETWEEN_LOOKS: what the
-system cannot take back, as it can pages of mapped files. The embedder is the fake one: what grows with a corpus is everything else. Not measured:
-memory between two looks, several machines.
+system cannot take back, as it can pages of mapped files. The embedder is the fake one: what grows with a corpus is
+everything else. Not measured: memory between two looks, several machines.
 """
 
 from __future__ import annotations
