@@ -2,8 +2,8 @@
 
 Guaranteed: the same sample and factory string give the same template on one machine (FAISS's k-means is seeded); the
 recall in the manifest was measured on rows of this snapshot, as users search it (candidates are rescored from the
-stored vectors), against an exact scan of the stored vectors. Memory of training: the sample where there are at most
-`TWO_LEVEL_LISTS` lists, and for more of them a part of it that does not grow with it.
+stored vectors), against an exact scan of the stored vectors. Memory of training: the sample, mapped from a file, where
+there are at most `TWO_LEVEL_LISTS` lists, and for more of them a part of it that does not grow with it.
 Not guaranteed: that recall on queries unlike the corpus.
 """
 
@@ -24,6 +24,7 @@ from ray_jobs.index.files import write_faiss
 from ray_jobs.index.manifest import OVERSAMPLING, Manifest, RecallReport
 from ray_jobs.index.search import Queries, SearchConfig, Statistics, make_plan
 from ray_jobs.index.snapshot import Snapshot
+from ray_jobs.storage import new_id
 
 # efSearch of an HNSW quantiser. With FAISS's own 16, recall@10 on 200,000 embeddings stayed below 0.945 however many
 # lists were scanned; with 128 it is that of comparing with every centroid.
@@ -33,6 +34,7 @@ CODEC_SAMPLE = 131_072  # vectors from which codes and rotations are learned whe
 RECALL_K = 10
 RECALL_QUERIES = 256
 OVERSAMPLINGS = (OVERSAMPLING, 4 * OVERSAMPLING, 16 * OVERSAMPLING)  # candidates a hit to try
+_CONVERTED_ROWS = 16_384  # of the sample, at a time
 _RESCORED_CODES = 200  # codes that are scanned in the time in which one candidate is read and scored
 
 Places = list[tuple[int, int]]  # (shard, row) each
@@ -48,7 +50,7 @@ def train(index_type: IndexType, sample: Sample, dimension: int, path: Path) -> 
     trained_on = 0 if index.is_trained else len(sample)
     if trained_on:
         try:
-            _train(index, index_type, sample)
+            _train(index, index_type, sample, path.parent)
         except RuntimeError as error:
             reason = str(error).rsplit("Error: ", 1)[-1].strip()
             raise RejectedError(
@@ -59,11 +61,11 @@ def train(index_type: IndexType, sample: Sample, dimension: int, path: Path) -> 
     return trained_on
 
 
-def _train(index: Any, index_type: IndexType, sample: Sample) -> None:
+def _train(index: Any, index_type: IndexType, sample: Sample, folder: Path) -> None:
     import faiss
 
     if not TWO_LEVEL_LISTS < index_type.lists <= len(sample):
-        index.train(sample.astype(np.float32))
+        index.train(_mapped(sample, folder))
         return
     rows = np.random.default_rng(0).choice(len(sample), min(CODEC_SAMPLE, len(sample)), replace=False)
     some = sample[np.sort(rows)].astype(np.float32)
@@ -75,6 +77,19 @@ def _train(index: Any, index_type: IndexType, sample: Sample) -> None:
             rotated = transform.apply(rotated)
     fill_quantiser(index, sample)
     index.train(some)
+
+
+def _mapped(sample: Sample, folder: Path) -> npt.NDArray[np.float32]:
+    """The sample in float32, in a file of `folder` that goes with it: the system may take its pages back."""
+    if not len(sample):
+        return sample.astype(np.float32)
+    path = folder / f"sample-{new_id()}.f32"
+    with path.open("wb") as file:
+        for start in range(0, len(sample), _CONVERTED_ROWS):
+            file.write(sample[start : start + _CONVERTED_ROWS].astype(np.float32).tobytes())
+    values = np.memmap(path, np.float32, "r", shape=sample.shape)
+    path.unlink()
+    return values
 
 
 def _widen_quantiser(index: Any) -> None:
