@@ -38,10 +38,11 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "ingest_forecast",
-        "Furthest off of `--dry-run`, 1,600 documents: time of the run, seconds",
-        "forecast {Forecast of 1,600 > time of the run > forecast}",
-        "came to {Forecast of 1,600 > time of the run > came to}, {Forecast of 1,600 > time of the run > error}; disk "
-        "{Forecast of 1,600 > disk > error}",
+        "What `--dry-run` says of 1,600 documents: seconds of the run",
+        "{Forecast of 1,600 > time of the run > forecast}",
+        "came to {Forecast of 1,600 > time of the run > came to}, {Forecast of 1,600 > time of the run > error}; "
+        "chunks {Forecast of 1,600 > chunks > error}, disk {Forecast of 1,600 > disk > error}, memory of the largest worker "
+        "{Forecast of 1,600 > memory of > error}",
     ),
     (
         "search",
@@ -180,5 +181,7 @@ def _figure(part: dict[str, Any], name: str) -> str:
         for row in table["rows"]:
             if places and str(row[0]).startswith(first):
                 value = row[places[0]]
+                if isinstance(value, float):
+                    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.4g}"
                 return f"{value:,}" if isinstance(value, int) else str(value)
     raise LookupError(f"{name}: no such figure among those of {part['name']}")
