@@ -41,8 +41,8 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
         "What `--dry-run` says of 1,600 documents: seconds of the run",
         "{Forecast of 1,600 > time of the run > forecast}",
         "came to {Forecast of 1,600 > time of the run > came to}, {Forecast of 1,600 > time of the run > error}; "
-        "chunks {Forecast of 1,600 > chunks > error}, disk {Forecast of 1,600 > disk > error}, memory of the largest worker "
-        "{Forecast of 1,600 > memory of > error}",
+        "chunks {Forecast of 1,600 > chunks > error}, disk {Forecast of 1,600 > disk > error}, memory of the "
+        "largest worker {Forecast of 1,600 > memory of > error}",
     ),
     (
         "search",
