@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ray_jobs.ingest.timeline import BINS, Timeline
@@ -13,6 +13,7 @@ pieces = st.lists(
 )  # start, how long, amount
 
 
+@example([(0.0, 5e-324, 1.5)])
 @given(pieces)
 def test_what_was_added_is_all_there(added: list[tuple[float, float, float]]) -> None:
     line = Timeline()

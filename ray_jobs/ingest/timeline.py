@@ -30,7 +30,7 @@ class Timeline:
             return
         for place in range(first, last + 1):
             inside = min(end, (place + 1) * self.width) - max(start, place * self.width)
-            bins[place] += amount * inside / (end - start)
+            bins[place] += amount * (inside / (end - start))  # a share, however short the time is
 
     def rates(self, name: str) -> tuple[list[float], list[float]]:
         """The middle of each bin, from the first with an amount to the last, and the amount a second in it."""
