@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ray_jobs.corpus.batches import batches_of
 from ray_jobs.corpus.context import SHARE_OF_WINDOW, Context, context
 from ray_jobs.corpus.document import Chunk, Document
 from ray_jobs.corpus.outline import Outline, outline
@@ -95,15 +96,7 @@ class Chunker:
 
     def chunk_all(self, documents: Iterable[Document]) -> Iterator[list[Chunk]]:
         """Yield the chunks of each document, in order; some million characters are tokenised at once."""
-        batch: list[Document] = []
-        filled = 0
-        for document in documents:
-            batch.append(document)
-            filled += len(document.text)
-            if filled >= CALL_CHARACTERS:
-                yield from self._chunk_batch(batch)
-                batch, filled = [], 0
-        if batch:
+        for batch in batches_of(documents, lambda document: len(document.text), CALL_CHARACTERS):
             yield from self._chunk_batch(batch)
 
     def _chunk_batch(self, documents: Sequence[Document]) -> Iterator[list[Chunk]]:

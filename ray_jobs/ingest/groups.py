@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
+from ray_jobs.corpus.batches import batches_of
 from ray_jobs.corpus.planning import SourcePart
 from ray_jobs.index.manifest import FileRecord
 from ray_jobs.ingest.in_flight import store_tables
@@ -74,7 +75,7 @@ def store_groups(
     storage: Storage, folder: str, groups: Iterable[SourceGroup]
 ) -> Iterator[tuple[SourceGroup, FileRecord, int]]:
     """Store groups below `folder`; yields each with the object that holds it and its row there."""
-    for some in _some(groups):
+    for some in batches_of(groups, lambda group: len(group.described), OBJECT_CHARACTERS):
         tables = (pa.table([[group.described]], schema=_SCHEMA) for group in some)
         record = store_tables(storage, f"{folder}/groups/{new_id()}.parquet", _SCHEMA, tables)
         for row, group in enumerate(some):
@@ -85,16 +86,3 @@ def read_parts(storage: Storage, record: FileRecord, row: int) -> tuple[SourcePa
     """The parts of the group in a row of an object."""
     with pq.ParquetFile(storage.local(record.key, record.sha256)) as file:
         return _PARTS.validate_json(file.read_row_group(row).column("parts")[0].as_py())
-
-
-def _some(groups: Iterable[SourceGroup]) -> Iterator[list[SourceGroup]]:
-    some: list[SourceGroup] = []
-    characters = 0
-    for group in groups:
-        some.append(group)
-        characters += len(group.described)
-        if characters >= OBJECT_CHARACTERS:
-            yield some
-            some, characters = [], 0
-    if some:
-        yield some

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ray_jobs.corpus import metadata
 from ray_jobs.corpus.apart import Reader
+from ray_jobs.corpus.batches import batches_of
 from ray_jobs.corpus.document import DOCUMENT_SCHEMA, Document, Reject, documents_to_table, table_to_documents
 from ray_jobs.corpus.limits import Limits
 from ray_jobs.corpus.masking import Kind, Masker
@@ -80,7 +81,8 @@ class Stager:
             letters = DeadLetterFile(folder)
             path = folder / "documents.parquet"
             with pq.ParquetWriter(path, DOCUMENT_SCHEMA, compression="zstd") as writer:
-                for batch in _batches(self._read(parts, reader, tally, letters)):
+                read = self._read(parts, reader, tally, letters)
+                for batch in batches_of(read, lambda document: len(document.text), BATCH_CHARACTERS):
                     writer.write_table(documents_to_table(batch))
             documents = publish_file(self.storage, layout.documents(self.index, object_id), path)
             rejected = letters.publish(self.storage, self.index)
@@ -168,16 +170,3 @@ def _identity(document: Document, row: int, part: SourcePart) -> dict[str, objec
 def _count(tally: _Tally, document: Document) -> None:
     tally.text_bytes += len(document.text.encode())
     tally.schema = metadata.merge(tally.schema, metadata.infer([document.metadata]))
-
-
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
